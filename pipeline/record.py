@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pipeline.annotators.base import Face, Hand
-    from pipeline.sample import Sample, Scores
+    from pipeline.sample import AnnotatorRecord, Sample, Scores
 
 
 class Reason(StrEnum):
@@ -62,6 +62,8 @@ class SourceItem:
     offset: int | None = None
     size: int | None = None
     columns: tuple[tuple[str, str], ...] = ()
+    problem: Reason | None = None  # a list row that names no readable input still ends in a part, with this reason
+    detail: str = ""
 
     @property
     def id(self) -> str:
@@ -103,6 +105,7 @@ class Record:
     depth_maps: dict[str, np.ndarray] = field(default_factory=dict)  # source -> (S, S) float32 over the crop
     keypoint_depth: dict[str, Any] = field(default_factory=dict)  # source -> sample.KeypointDepth
     evidence: dict[str, str] = field(default_factory=dict)  # consent and fetch evidence kept with the sample
+    annotators: list[AnnotatorRecord] = field(default_factory=list)  # of every network that looked at it
     sample: Sample | None = None
     reason: Reason | None = None
     detail: str = ""
@@ -140,6 +143,9 @@ class Stage(Protocol):
 
     def setup(self) -> None:
         """Load what is heavy (models); called once in the process that will run the stage."""
+
+    def start_unit(self) -> None:
+        """Forget whatever was remembered of the unit before, so that units stay independent of each other."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Work on the live records of one batch in place."""
