@@ -1,0 +1,1 @@
+"""Tensors to meshes: bodies, network, camera, predictor, renderer. Start reading at dice.py."""

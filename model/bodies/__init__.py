@@ -1,0 +1,1 @@
+"""Parametric hand and head models behind one interface."""

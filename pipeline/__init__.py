@@ -1,0 +1,1 @@
+"""Images to labelled shards: sources, stages, annotators, parts. Start reading at graph.py."""

@@ -1,0 +1,1 @@
+"""Off-the-shelf networks behind two small protocols (base.py)."""

@@ -1,0 +1,1 @@
+"""Lists of inputs, streamed: folders, URL lists, tars, videos."""

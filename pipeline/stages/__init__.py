@@ -1,0 +1,1 @@
+"""The steps between an input and a sample, one small class each."""

@@ -1,0 +1,1 @@
+"""Shards to weights: data mixing, losses, priors, loop, metrics."""
