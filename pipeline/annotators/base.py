@@ -49,6 +49,7 @@ class Hand:
     score: float
     side_score: float = 1.0
     z: NDArray[np.float32] | None = None
+    world: NDArray[np.float32] | None = None  # (21, 3) metres about the hand's centre, camera axes
     found_by: str = "whole"
     agreement: float | None = None  # of two passes or detectors, 1 = same points, 0 = disjoint
 
