@@ -1,0 +1,153 @@
+"""The dispatcher: `handface VERB ...` runs `jobs/VERB.py`, whose dataclass `Config` becomes the flags.
+
+The verb table is static and nothing heavy is imported before a verb is chosen, so `handface --help` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+DEBUG_VARIABLE = "HANDFACE_DEBUG"  # 1: tracebacks
+LOG_VARIABLE = "HANDFACE_LOG"  # level name, INFO by default
+_USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
+_OURS = ("handface", "jobs", "model", "pipeline", "trainers")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One line of the verb table; `jobs/<name>.py` does the work."""
+
+    name: str
+    group: str
+    summary: str
+    example: str  # without the leading `handface`
+
+
+VERBS = (
+    Verb("demo", "Start here", "run everything on pictures that come with the packages", "demo --output out/demo"),
+    Verb("doctor", "Start here", "check this machine and say how to fix what is missing", "doctor"),
+    Verb(
+        "annotate",
+        "Make data",
+        "photos, lists, tars or videos in, labelled shards out",
+        "annotate --input photos/ --output out/parts",
+    ),
+    Verb("models", "Make data", "list, fetch and verify the networks' weights", "models pull"),
+    Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),
+    Verb(
+        "report",
+        "Look at data",
+        "one HTML page: funnel, reasons, contact sheet with labels drawn",
+        "report out/parts --output report.html",
+    ),
+)
+BY_NAME = {verb.name: verb for verb in VERBS}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `handface ARGV` and return its exit code: 0 good, 1 found something wrong, 2 could not do it, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if arguments else _USAGE_ERROR
+    if arguments[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"handface {version('handface')}")
+        return 0
+    if arguments[0] not in BY_NAME:
+        print(_unknown(arguments[0]), file=sys.stderr)
+        return _USAGE_ERROR
+    return main_for(arguments[0], arguments[1:])
+
+
+def main_for(name: str, argv: Sequence[str] | None = None) -> int:
+    """Run one verb with its own arguments; also the body of `python -m jobs.<verb>`. Returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        module = importlib.import_module(f"jobs.{name}")
+        config = _parse(module, BY_NAME[name], arguments)
+        _start_logging()
+        return int(module.run(config))
+    except KeyboardInterrupt:
+        print(f"handface {name}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # `handface ... | head`: not an error of ours; keep the interpreter from flushing at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE) == "1" or not _expected(error):
+            raise
+        print(f"handface {name}: error: {_one_line(error)}", file=sys.stderr)
+        return _USAGE_ERROR
+
+
+def _parse(module: ModuleType, verb: Verb, arguments: list[str]) -> Any:
+    """Arguments -> the verb's `Config`, or one of the dataclasses of its `SUBCOMMANDS` ({name: dataclass})."""
+    from typing import Annotated, Union
+
+    import tyro
+
+    config: Any = getattr(module, "Config", None)
+    if (subcommands := getattr(module, "SUBCOMMANDS", None)) is not None:
+        config = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in subcommands.items())]  # noqa: UP007
+    description = f"{(module.__doc__ or verb.summary).strip()}\n\nExample: handface {verb.example}"
+    return tyro.cli(config, prog=f"handface {verb.name}", description=description, args=arguments)
+
+
+def _start_logging() -> None:
+    """Log to stderr through rich; third-party chatter only from WARNING on."""
+    import logging
+
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    level = os.environ.get(LOG_VARIABLE, "INFO").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise ValueError(f"{LOG_VARIABLE}={level} is no log level; use one of DEBUG, INFO, WARNING, ERROR")
+    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    for package in _OURS:
+        logging.getLogger(package).setLevel(level)
+
+
+def _overview() -> str:
+    """The text of `handface --help`: verbs by group, an example under each."""
+    width = max(len(verb.name) for verb in VERBS)
+    lines = ["usage: handface VERB ...", "", "From photos to labelled hand-face shards.", ""]
+    for group in dict.fromkeys(verb.group for verb in VERBS):
+        lines.append(f"{group}:")
+        for verb in VERBS:
+            if verb.group == group:
+                lines += [f"  {verb.name:<{width}}  {verb.summary}", f"  {'':<{width}}    $ handface {verb.example}"]
+        lines.append("")
+    lines += [
+        "`handface VERB --help` lists every flag.  `python -m jobs.VERB` is the same, for `ray job submit`.",
+        f"{DEBUG_VARIABLE}=1 shows tracebacks, {LOG_VARIABLE}=DEBUG says more.",
+    ]
+    return "\n".join(lines)
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
+    hint = f"did you mean `handface {near[0]}`?" if near else "one of: " + ", ".join(BY_NAME)
+    return f"handface: no verb {name!r}; {hint} (`handface --help`)"
+
+
+def _expected(error: Exception) -> bool:
+    """Whether the message is for the person at the terminal: bad values, files and our own error types. The rest are bugs."""
+    return isinstance(error, ValueError | OSError) or type(error).__module__.partition(".")[0] in _OURS
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
