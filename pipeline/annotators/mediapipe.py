@@ -96,7 +96,7 @@ class MediaPipeAnnotator:
             return Detections(tuple(faces))
         hands = self._run_hands(self._hands, view)
         for face in faces[:2]:
-            if not any(_near(hand, face) for hand in hands):
+            if not any(is_near(hand, face) for hand in hands):
                 hands += self.search_hands(image, face)
         return Detections(tuple(faces), tuple(_distinct(hands, self.config.agreement)))
 
@@ -131,11 +131,11 @@ class MediaPipeAnnotator:
         return kept
 
     def _place_mesh(self, image: NDArray[np.uint8], box: Box, score: float) -> Face | None:
-        """The mesh in a crop around a proposed box; a weak proposal must give the same mesh mirrored."""
+        """The mesh in a crop around a proposed box; a weak proposal must give the same mesh in a second, turned view."""
         sure = score >= self.config.face_threshold
         found: list[NDArray[np.float32]] = []
-        for growth, mirrored in ((1.7, False), (2.4, True), (1.7, True)):
-            mesh = self._run_mesh(square(image, grown(box, growth), 320, mirrored=mirrored))
+        for growth, angle in ((1.7, 0), (2.4, 15), (1.7, -15)):
+            mesh = self._run_mesh(square(image, grown(box, growth), 320, angle))
             if mesh is None or overlap(_box(mesh), box) < 0.15:
                 continue
             found.append(mesh)
@@ -151,8 +151,6 @@ class MediaPipeAnnotator:
             return None
         size = view.pixels.shape[1]
         points = np.array([(p.x, p.y, p.z) for p in found[0].landmark]) * size
-        if view.mirrored:  # mirroring an image swaps the two sides of the mesh: put the names back
-            points = points[_mirror_478()]
         image_points = view.to_image(points[:, :2] - 0.5)
         return np.column_stack([image_points, points[:, 2] * view.scale]).astype(np.float32)
 
@@ -163,7 +161,7 @@ class MediaPipeAnnotator:
         seen: list[Hand] = []
         for view in self._views_around(image, face):
             for hand in self._run_hands(self._weak_hands, view):
-                if not _near(hand, face):
+                if not is_near(hand, face):
                     continue
                 partners = [(other, hand_agreement(hand, other)) for other in seen]
                 other, agreement = max(partners, key=lambda pair: pair[1], default=(None, 0.0))
@@ -249,7 +247,7 @@ def _distinct(hands: list[Hand], agreement: float) -> list[Hand]:
     return kept
 
 
-def _near(hand: Hand, face: Face) -> bool:
+def is_near(hand: Hand, face: Face) -> bool:
     """Whether any hand point lies within a quarter of a face size of the face box."""
     x0, y0, x1, y1 = face.box
     x, y = hand.keypoints[:, 0], hand.keypoints[:, 1]

@@ -43,7 +43,7 @@ def whole(image: NDArray[np.uint8], max_side: int) -> View:
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
     scale_x, scale_y = width / size[0], height / size[1]
     affine = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2]])
-    return View(cv2.resize(image, size, interpolation=cv2.INTER_AREA), affine)
+    return View(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), affine)
 
 
 def square(
@@ -53,8 +53,9 @@ def square(
     angle: float = 0.0,
     mirrored: bool = False,
     name: str = "crop",
+    border: tuple[int, int, int] = (127, 127, 127),
 ) -> View:
-    """A square view of side `size` around `box`, turned by `angle` degrees; what lies outside the image is grey."""
+    """A square view of side `size` around `box`, turned by `angle` degrees; outside the image it shows `border`."""
     import cv2
 
     centre = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
@@ -72,8 +73,8 @@ def square(
     else:
         to_source, source = affine, image
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    pixels = cv2.warpAffine(source, to_source, (size, size), flags=flags, borderValue=(127, 127, 127))
-    return View(pixels, affine, mirrored, name)
+    pixels = cv2.warpAffine(source, to_source, (size, size), flags=flags, borderValue=border)
+    return View(np.asarray(pixels, np.uint8), affine, mirrored, name)
 
 
 def grown(box: Box, factor: float) -> Box:

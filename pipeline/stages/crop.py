@@ -1,0 +1,88 @@
+"""Cuts the square around face and hands, small enough to store, and measures how sharp it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.annotators.view import Box, square
+from pipeline.record import Reason, Record, Resources
+from pipeline.sample import MAX_CROP
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """How much is cut out and how small or blurred it may be."""
+
+    margin: float = 1.4
+    """Side of the square relative to the box around face and hand 0."""
+    max_side: int = MAX_CROP
+    """Larger crops are shrunk to this; smaller ones are stored as they are."""
+    min_side: int = 96
+    """Crops with fewer original pixels are too small."""
+    min_sharpness: float = 1.0
+    """Variance of the Laplacian of the grey crop at 256 px; below this the photo is blurred."""
+
+
+class CropStage:
+    """Fills crop (S, S, 3) and affine (3, 3) crop pixel -> original pixel; drops the full photo."""
+
+    name = "crop"
+    resources = Resources(num_cpus=1)
+
+    def __init__(self, config: CropConfig = CropConfig()) -> None:
+        self.config = config
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def start_unit(self) -> None:
+        """Nothing is remembered between photos."""
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        """Crop each photo."""
+        for record in batch:
+            assert record.image is not None and record.face is not None and record.scores is not None
+            height, width = record.image.shape[:2]
+            box = crop_box(record.face.box, record.person_hands[0].box, self.config.margin, width, height)
+            side = box[2] - box[0]
+            if side < self.config.min_side:
+                record.reject(Reason.TOO_SMALL, f"crop of {side:.0f} px")
+                continue
+            view = square(record.image, box, min(self.config.max_side, round(side)), border=(0, 0, 0))
+            sharpness = crop_sharpness(view.pixels)
+            if sharpness < self.config.min_sharpness:
+                record.reject(Reason.BLURRED, f"sharpness {sharpness:.2f}")
+                continue
+            record.crop, record.affine = view.pixels, np.vstack([view.affine, [0.0, 0.0, 1.0]])
+            record.scores = replace(record.scores, sharpness=round(sharpness, 2))
+            record.image = None
+
+
+def crop_box(face: Box, hand: Box, margin: float, width: int, height: int) -> Box:
+    """The square around both boxes, moved into the photo where it fits; where it is larger, it stays centred on them."""
+    low = np.minimum(face[:2], hand[:2])
+    high = np.maximum(face[2:], hand[2:])
+    side = float((high - low).max() * margin)
+    centre = (low + high) / 2
+    bounds = np.array([width, height], float)
+    fits = side <= bounds
+    centre = np.where(fits, np.clip(centre, side / 2 - 0.5, bounds - side / 2 - 0.5), centre)
+    x0, y0 = (centre - side / 2).tolist()
+    return x0, y0, x0 + side, y0 + side
+
+
+def crop_sharpness(pixels: NDArray[np.uint8]) -> float:
+    """Variance of the Laplacian of the grey image at 256 px, grey levels squared."""
+    import cv2
+
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    if grey.shape[0] != 256:
+        grey = cv2.resize(grey, (256, 256), interpolation=cv2.INTER_AREA if grey.shape[0] > 256 else cv2.INTER_LINEAR)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())

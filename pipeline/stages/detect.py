@@ -1,0 +1,119 @@
+"""Faces and hands, and the skin map where a hand is at a face: everything MediaPipe does, in one killable process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.annotators.base import Detections, Face, Hand
+from pipeline.annotators.isolated import DetectorError, DetectorHung, Isolated, IsolationConfig
+from pipeline.annotators.mediapipe import MediaPipeAnnotator, MediaPipeConfig, is_near, mediapipe_records
+from pipeline.record import Reason, Record, Resources
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.annotators.selfie_segmenter import SelfieSegmenter
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """The detector and what counts as a usable face."""
+
+    mediapipe: MediaPipeConfig = field(default_factory=MediaPipeConfig)
+    isolation: IsolationConfig = field(default_factory=IsolationConfig)
+    segmenter: bool = True
+    """Use the skin segmenter as evidence for contact; needs the model selfie-multiclass in the model store."""
+    min_face: int = 48
+    """Faces smaller than this (longer side, pixels) are too small to label."""
+    min_visible: float = 0.7
+    """Share of the 68 landmarks that must lie inside the photo; below this the face is cut."""
+
+
+class Analyser:
+    """Lives in the child process: detector and segmenter behind one call."""
+
+    def __init__(self, config: MediaPipeConfig, segmenter: Path | None) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        self.detector = MediaPipeAnnotator(config)
+        self.segmenter = _load_segmenter(segmenter) if segmenter else None
+
+    def analyse(self, image: NDArray[np.uint8]) -> tuple[Detections, NDArray[np.uint8] | None]:
+        """Image (H, W, 3) uint8 RGB -> detections, and the class map (H, W) if a hand is near a face."""
+        found = self.detector.annotate([image])[0]
+        near = any(is_near(hand, face) for face in found.faces for hand in found.hands)
+        skin = self.segmenter.segment(image) if near and self.segmenter else None
+        return found, skin
+
+
+class DetectStage:
+    """Fills faces, hands and skin; turns away photos without a usable face or without any hand."""
+
+    name = "detect"
+    resources = Resources(num_cpus=1)
+
+    def __init__(self, config: DetectConfig = DetectConfig()) -> None:
+        self.config = config
+        self._analyser: Isolated | None = None
+
+    def setup(self) -> None:
+        """Start the child process."""
+        from pipeline.model_store import ModelStore
+
+        segmenter = ModelStore().path("selfie-multiclass") if self.config.segmenter else None
+        self._records = mediapipe_records(self.config.mediapipe)
+        if segmenter:
+            self._records += (ModelStore().record("selfie-multiclass"),)
+        self._analyser = Isolated(partial(Analyser, self.config.mediapipe, segmenter), self.config.isolation)
+
+    def start_unit(self) -> None:
+        """Nothing is remembered between photos."""
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        """Detect in each photo; a detector that hangs twice on one costs that photo only."""
+        assert self._analyser is not None, "setup() comes first"
+        for record in batch:
+            try:
+                found, skin = self._analyser.call("analyse", record.image)
+            except (DetectorHung, DetectorError) as error:
+                record.reject(Reason.DETECTOR_FAILED, str(error))
+                continue
+            record.annotators.extend(self._records)
+            self._judge(record, found, skin)
+
+    def _judge(self, record: Record, found: Detections, skin: NDArray[np.uint8] | None) -> None:
+        assert record.image is not None
+        height, width = record.image.shape[:2]
+        if not found.faces:
+            return record.reject(Reason.NO_FACE)
+        if len(found.faces) > self.config.mediapipe.max_faces:
+            return record.reject(Reason.TOO_MANY_PEOPLE, f"more than {self.config.mediapipe.max_faces} faces")
+        large = [face for face in found.faces if face.size >= self.config.min_face]
+        if not large:
+            return record.reject(Reason.FACE_TOO_SMALL, f"largest face {found.faces[0].size:.0f} px")
+        whole = [face for face in large if visible_share(face, width, height) >= self.config.min_visible]
+        if not whole:
+            share = max(visible_share(face, width, height) for face in large)
+            return record.reject(Reason.FACE_CUT, f"{share:.0%} of the landmarks inside the photo")
+        if not found.hands:
+            return record.reject(Reason.NO_HAND)
+        record.faces, record.hands, record.skin = whole, list[Hand](found.hands), skin
+        return None
+
+
+def visible_share(face: Face, width: int, height: int) -> float:
+    """Share of the 68 landmarks that lie inside the photo."""
+    x, y = face.keypoints[:, 0], face.keypoints[:, 1]
+    return float(((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).mean())
+
+
+def _load_segmenter(path: Path) -> SelfieSegmenter:
+    from pipeline.annotators.selfie_segmenter import SelfieSegmenter
+
+    return SelfieSegmenter(path)
