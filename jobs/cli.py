@@ -100,7 +100,13 @@ def _parse(module: ModuleType, verb: Verb, arguments: list[str]) -> Any:
     if (subcommands := getattr(module, "SUBCOMMANDS", None)) is not None:
         config = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in subcommands.items())]  # noqa: UP007
     description = f"{(module.__doc__ or verb.summary).strip()}\n\nExample: handface {verb.example}"
-    return tyro.cli(config, prog=f"handface {verb.name}", description=description, args=arguments)
+    return tyro.cli(
+        config,
+        prog=f"handface {verb.name}",
+        description=description,
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),  # --json, not --json | --no-json
+    )
 
 
 def _start_logging() -> None:

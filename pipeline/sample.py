@@ -195,7 +195,7 @@ def encode(sample: Sample) -> dict[str, bytes]:
     """A sample as {extension: bytes}, in the order the members are written. Equal samples give equal bytes."""
     members = {
         "jpg": sample.image,
-        "json": _meta_adapter().dump_json(sample.meta, exclude_none=True),
+        "json": _meta_adapter().dump_json(sample.meta),  # with its nulls: every sample has the same fields
         "safetensors": encode_labels(sample.labels),
     }
     if sample.depth_png is not None:
@@ -260,7 +260,7 @@ def read_tensors(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     try:
         length = int.from_bytes(blob[:8], "little")
         header = json.loads(blob[8 : 8 + length])
-        metadata = header.pop("__metadata__", {})
+        metadata = {name: str(value) for name, value in header.pop("__metadata__", {}).items()}
         start = 8 + length
         tensors = {}
         for name, entry in header.items():
@@ -271,7 +271,7 @@ def read_tensors(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
             tensors[name] = flat.reshape(entry["shape"])
     except KeyError as error:
         raise SampleError(f".safetensors: unknown dtype or missing field {error}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise SampleError(f".safetensors: not a readable safetensors file ({error})") from error
     return tensors, metadata
 

@@ -1,0 +1,86 @@
+"""Check every sample of shards and say which key of which file is wrong. Exit 0: all good, 1: findings, 2: could not look."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tyro
+
+if TYPE_CHECKING:
+    from pipeline.validate import FileResult
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to check and how to say it."""
+
+    shards: tyro.conf.Positional[tuple[str, ...]]
+    """Tars, folders of them, or globs; local paths or fsspec URIs (s3://, gs://)."""
+    json: bool = False
+    """Print one JSON document instead of text."""
+    max_findings: int = 20
+    """Findings shown per file; all are counted."""
+
+
+def run(config: Config) -> int:
+    """Validate and print. Returns 0 if every sample keeps the contract, else 1."""
+    from pipeline.validate import find_shards
+
+    if not config.shards:
+        raise ValueError("name at least one shard, folder or glob")
+    results = _validate(find_shards(config.shards), config.max_findings)
+    if config.json:
+        document = {
+            "ok": not any(result.counts for result in results),
+            "samples": sum(result.samples for result in results),
+            "files": [result.as_dict() for result in results],
+        }
+        print(json.dumps(document, indent=1))
+    else:
+        _print(results)
+    return 1 if any(result.counts for result in results) else 0
+
+
+def _validate(uris: list[str], max_findings: int) -> list[FileResult]:
+    import fsspec
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from pipeline.validate import validate
+
+    sizes = [fsspec.core.url_to_fs(uri)[0].size(fsspec.core.url_to_fs(uri)[1]) or 0 for uri in uris]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("validate", total=sum(sizes))
+        return list(
+            validate(uris, max_findings=max_findings, progress=lambda count: progress.update(task, advance=count))
+        )
+
+
+def _print(results: list[FileResult]) -> None:
+    for result in results:
+        for finding in result.findings:
+            where = " ".join(part for part in (finding.key, f".{finding.member}" if finding.member else "") if part)
+            print(f"{finding.file}: {where + ': ' if where else ''}{finding.message} [{finding.code}]")
+        if (more := result.counts.total() - len(result.findings)) > 0:
+            print(f"{result.file}: ... and {more} more")
+    counts = sum((result.counts for result in results), Counter[str]())
+    print(f"{len(results)} files, {sum(r.samples for r in results)} samples, {counts.total()} findings")
+    for code, count in counts.most_common():
+        print(f"  {count:6d}  {code}")
+
+
+if __name__ == "__main__":
+    from jobs.cli import main_for
+
+    sys.exit(main_for("validate"))
