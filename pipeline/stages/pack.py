@@ -58,10 +58,10 @@ class PackStage:
             record.depth_maps.clear()
 
     def _depth_png(self, record: Record) -> bytes | None:
-        from pipeline.stages.depth import encode_depth_png
-
         if not self.config.depth_maps or not record.depth_maps:
             return None
+        from pipeline.stages.depth import encode_depth_png
+
         return encode_depth_png(next(iter(record.depth_maps.values())))
 
     def _meta(self, record: Record, key: str) -> SampleMeta:
