@@ -20,7 +20,7 @@ class QualityConfig:
 
     max_flat: float = 0.8
     """Share of pixels equal to their right and lower neighbours."""
-    min_colours: int = 256
+    min_colours: int = 64
     """Distinct colours (5 bits per channel) among 64 x 64 evenly spread pixels that a photograph exceeds."""
 
 
