@@ -1,0 +1,98 @@
+"""Reads and writes WebDataset shards: plain tars of samples, reproducible when written, safe when read.
+
+Imports nothing of the pipeline but the sample contract, so that trainers can stand on it.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from pipeline.sample import Sample, SampleError, decode, encode
+
+MAX_MEMBER_BYTES = 64 << 20  # a sample has no member above 1 MB; guards memory against a header that lies
+_MODE = 0o644
+
+
+class ShardError(ValueError):
+    """A shard is damaged or holds what a shard must not; the message names the file and the member."""
+
+
+def write_shard(stream: IO[bytes], samples: Iterable[Sample]) -> None:
+    """Write samples as a USTAR archive without times and owners: equal samples give equal bytes."""
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            for extension, data in encode(sample).items():
+                member = tarfile.TarInfo(f"{sample.key}.{extension}")
+                member.size, member.mode = len(data), _MODE  # mtime, uid, gid and names keep their zeros
+                tar.addfile(member, io.BytesIO(data))
+
+
+def read_shard(uri: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Stream a shard's samples as (key, {extension: bytes}), neighbouring members with one key being one sample.
+
+    uri: path or fsspec URI.  Raises OSError if it cannot be opened, ShardError naming the member for links, devices, folders,
+    names that leave the archive, repeated members or keys, and archives that are damaged or cut off.
+    """
+    import fsspec
+
+    with fsspec.open(uri, "rb") as stream:
+        yield from _samples(uri, stream)
+
+
+def iter_samples(uri: str) -> Iterator[Sample]:
+    """Stream a shard's samples, decoded. Raises ShardError as `read_shard`, and for a sample that breaks the contract."""
+    for key, members in read_shard(uri):
+        try:
+            yield decode(members)
+        except SampleError as error:
+            raise ShardError(f"{uri}: sample {key}: {error}") from error
+
+
+def _samples(uri: str, stream: IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    key, members, seen = "", dict[str, bytes](), set[str]()
+    for name, data in _members(uri, stream):
+        folder, slash, base = name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        stem = folder + slash + stem
+        if stem != key:
+            if members:
+                yield key, members
+            if stem in seen:
+                raise ShardError(f"{uri}: key {stem} is there twice, in two places")
+            seen.add(stem)
+            key, members = stem, {}
+        if extension in members:
+            raise ShardError(f"{uri}: member {name} is there twice")
+        members[extension] = data
+    if members:
+        yield key, members
+
+
+def _members(uri: str, stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for info in tar:
+                _refuse_unsafe(uri, info)
+                member = tar.extractfile(info)
+                data = b"" if member is None else member.read()
+                if len(data) != info.size:
+                    raise tarfile.ReadError(f"member {info.name} is cut off")
+                yield info.name, data
+    except (tarfile.TarError, EOFError, OverflowError) as error:
+        raise ShardError(f"{uri}: damaged or cut off ({error})") from error
+
+
+def _refuse_unsafe(uri: str, info: tarfile.TarInfo) -> None:
+    name = info.name
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        problem = "not a plain file"
+    elif name.startswith("/") or "\\" in name or name[1:2] == ":" or ".." in name.split("/") or not name.isprintable():
+        problem = "its name leads out of the archive"
+    elif not 0 <= info.size <= MAX_MEMBER_BYTES:
+        problem = f"{info.size} bytes, more than {MAX_MEMBER_BYTES}"
+    else:
+        return
+    raise ShardError(f"{uri}: member {name!r} refused: {problem}")

@@ -1,0 +1,168 @@
+"""A folder of results on any fsspec URI, where a file appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_TEMP = ".tmp-"  # leading dot: no reader's `*.tar` glob matches a file that is still being written
+_NO_RETRY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
+
+
+class StorageError(OSError):
+    """The output cannot be written and trying again will not help; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder named by a path or fsspec URI (local, s3://, gs://, memory://). Small and picklable: only the URI travels."""
+
+    uri: str
+
+    @property
+    def filesystem(self) -> AbstractFileSystem:
+        """The fsspec filesystem, cached by fsspec itself."""
+        import fsspec
+
+        return fsspec.core.url_to_fs(self.uri)[0]
+
+    def path(self, name: str = "") -> str:
+        """The path of `name` inside the folder, as the filesystem wants it."""
+        import fsspec
+
+        root = fsspec.core.url_to_fs(self.uri)[1].rstrip("/")
+        return f"{root}/{name}" if name else root
+
+    @property
+    def local(self) -> bool:
+        """Whether rename is atomic here, as on a local or network mount; object stores publish whole objects instead."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        return isinstance(self.filesystem, LocalFileSystem)
+
+    def exists(self, name: str) -> bool:
+        """Whether the file is there."""
+        return bool(self.filesystem.exists(self.path(name)))
+
+    def read(self, name: str) -> bytes:
+        """The whole file. Raises FileNotFoundError."""
+        return bytes(self.filesystem.cat_file(self.path(name)))
+
+    def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Several whole files, fetched at once where the filesystem can."""
+        if self.local:
+            return {name: self.read(name) for name in names}
+        found = self.filesystem.cat([self.path(name) for name in names]) if names else {}
+        by_name = {path.rpartition("/")[2]: bytes(data) for path, data in found.items()}
+        return {name: by_name[name] for name in names}
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start`."""
+        return bytes(self.filesystem.cat_file(self.path(name), start=start, end=start + length))
+
+    def sizes(self, prefix: str = "", suffix: str = "") -> dict[str, int]:
+        """{name: bytes} of the files directly in the folder, unfinished ones left out; {} if there is no folder."""
+        try:
+            entries = self.filesystem.ls(self.path(), detail=True, refresh=True)
+        except FileNotFoundError:
+            return {}
+        found = {}
+        for entry in entries:
+            name = entry["name"].rstrip("/").rpartition("/")[2]
+            if entry["type"] == "file" and name.startswith(prefix) and name.endswith(suffix) and name[:1] != ".":
+                found[name] = int(entry["size"])
+        return found
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a whole file: local by temp, fsync and rename; elsewhere as one object. Raises StorageError or OSError."""
+        with self.writer(name) as stream:
+            stream.write(data)
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[IO[bytes]]:
+        """A stream whose content appears under `name` when the block ends without an error, and leaves nothing otherwise."""
+        path = self.path(name)
+        try:
+            with self._local_writer(path) if self.local else self._remote_writer(path) as stream:
+                yield stream
+        except OSError as error:
+            if error.errno not in _NO_RETRY or isinstance(error, StorageError):
+                raise
+            raise StorageError(
+                error.errno, f"cannot write {self.uri.rstrip('/')}/{name}: {self._advice(error)}"
+            ) from error
+
+    def clean(self, prefix: str) -> None:
+        """Remove what a killed process left of the files whose names start with `prefix`; finished files stay."""
+        if self.local:
+            target = Path(self.path(prefix))
+            for leftover in target.parent.glob(f"{_TEMP}{target.name}*"):
+                leftover.unlink(missing_ok=True)
+
+    @contextmanager
+    def _local_writer(self, path: str) -> Iterator[IO[bytes]]:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temp = tempfile.mkstemp(prefix=f"{_TEMP}{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fchmod(stream.fileno(), 0o666 & ~_umask())
+                os.fsync(stream.fileno())
+            Path(temp).replace(target)
+            _fsync_folder(target.parent)
+        finally:
+            Path(temp).unlink(missing_ok=True)
+
+    @contextmanager
+    def _remote_writer(self, path: str) -> Iterator[IO[bytes]]:
+        with tempfile.TemporaryDirectory(prefix="handface-") as folder:
+            local = Path(folder) / "upload"
+            with local.open("wb") as stream:
+                yield stream
+            self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self.filesystem.put_file(str(local), path)  # an object appears when its upload is complete
+
+    def _advice(self, error: OSError) -> str:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = f" ({shutil.disk_usage(self.path()).free >> 20} MB free)" if self.local else ""
+            return f"{reason}{free}. Free some space and run the same command again; finished parts are kept"
+        if error.errno == errno.EFBIG:
+            return f"{reason}. Raise the limit (`ulimit -f`) and run the same command again; finished parts are kept"
+        if error.errno == errno.EIO:
+            return f"{reason}. Check the disk, then run the same command again; finished parts are kept"
+        return f"{reason}. Make the folder writable and run the same command again; finished parts are kept"
+
+
+def absolute(uri: str) -> str:
+    """Local paths made absolute, so that workers with another working directory find the same folder; URIs as they are."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+def _umask() -> int:
+    """The process's umask; Linux shows it without the set-and-restore that would race between threads."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0o022
+    return next((int(line.split()[1], 8) for line in status.splitlines() if line.startswith("Umask:")), 0o022)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
