@@ -14,6 +14,14 @@ from pipeline.sample import Sample, SampleError, decode, encode
 
 MAX_MEMBER_BYTES = 64 << 20  # a sample has no member above 1 MB; guards memory against a header that lies
 _MODE = 0o644
+_KINDS = {
+    tarfile.SYMTYPE: "symbolic link",
+    tarfile.LNKTYPE: "hard link",
+    tarfile.DIRTYPE: "folder",
+    tarfile.CHRTYPE: "device",
+    tarfile.BLKTYPE: "device",
+    tarfile.FIFOTYPE: "pipe",
+}
 
 
 class ShardError(ValueError):
@@ -75,7 +83,8 @@ def _members(uri: str, stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for info in tar:
-                _refuse_unsafe(uri, info)
+                if problem := unsafe_member(info):
+                    raise ShardError(f"{uri}: member {info.name!r} refused: {problem}")
                 member = tar.extractfile(info)
                 data = b"" if member is None else member.read()
                 if len(data) != info.size:
@@ -85,14 +94,17 @@ def _members(uri: str, stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         raise ShardError(f"{uri}: damaged or cut off ({error})") from error
 
 
-def _refuse_unsafe(uri: str, info: tarfile.TarInfo) -> None:
+def unsafe_member(info: tarfile.TarInfo) -> str:
+    """Why a member must not be read: a link, a device, a name that leads out of the archive, a lie about its size; or ""."""
     name = info.name
-    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-        problem = "not a plain file"
-    elif name.startswith("/") or "\\" in name or name[1:2] == ":" or ".." in name.split("/") or not name.isprintable():
-        problem = "its name leads out of the archive"
-    elif not 0 <= info.size <= MAX_MEMBER_BYTES:
-        problem = f"{info.size} bytes, more than {MAX_MEMBER_BYTES}"
-    else:
-        return
-    raise ShardError(f"{uri}: member {name!r} refused: {problem}")
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.sparse is not None:
+        return f"a {_KINDS.get(info.type, 'member of an odd type')}; a shard holds plain files only"
+    if name.startswith("/") or "\\" in name or name[1:2] == ":":
+        return "its name is an absolute or foreign path"
+    if ".." in name.split("/"):
+        return "its name climbs out of the archive with .."
+    if not name.isprintable():
+        return "its name has control characters"
+    if not 0 <= info.size <= MAX_MEMBER_BYTES:
+        return f"{info.size} bytes, more than {MAX_MEMBER_BYTES}"
+    return ""

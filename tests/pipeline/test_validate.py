@@ -225,7 +225,7 @@ def tar_of(path: Path, *infos: tarfile.TarInfo) -> Path:
         ("a", tarfile.DIRTYPE, "folder"),
         ("a.jpg", tarfile.CHRTYPE, "device"),
         ("a.jpg", tarfile.FIFOTYPE, "pipe"),
-        ("a.jpg", tarfile.CONTTYPE, "member of type"),
+        ("a.jpg", tarfile.CONTTYPE, "odd type"),
     ],
 )
 def test_unsafe_members_are_found(tmp_path: Path, name: str, type: bytes, expected: str) -> None:
@@ -237,10 +237,10 @@ def test_unsafe_members_are_found(tmp_path: Path, name: str, type: bytes, expect
 
 
 def test_a_huge_member_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.validate.MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr("pipeline.shards.MAX_MEMBER_BYTES", 1000)
     info = tarfile.TarInfo("a.jpg")
     info.size = 1001
-    assert "no member may exceed 1000" in check(tar_of(tmp_path / "a.tar", info)).findings[0].message
+    assert "1001 bytes, more than 1000" in check(tar_of(tmp_path / "a.tar", info)).findings[0].message
 
 
 def test_duplicates_inside_and_across_files(tmp_path: Path, make_sample: Any, write_tar: Any) -> None:
@@ -356,3 +356,51 @@ def test_findings_are_plain_data(tmp_path: Path) -> None:
     document = json.loads(json.dumps(check(tmp_path / "x.tar").as_dict()))
     assert document["counts"] == {"bad_tar": 1}
     assert set(document["findings"][0]) == {f.name for f in dataclasses.fields(check(tmp_path / "x.tar").findings[0])}
+
+
+def part(folder: Path, samples: list[Sample]) -> Path:
+    """A finished part: the samples kept, and one more input turned away."""
+    from pipeline.parts import build_part, write_part
+    from pipeline.record import Reason, Record, SourceItem
+    from pipeline.storage import Folder
+
+    records = [Record(SourceItem(f"photos/{sample.key}.jpg"), sample=sample) for sample in samples]
+    records.append(Record(SourceItem("photos/bad.jpg"), reason=Reason.CORRUPT, stage="decode"))
+    built = build_part("0123456789abcdef", records, ("decode", "pack"), "f")
+    write_part(Folder(str(folder)), built)
+    return folder / "part-0123456789abcdef.tar"
+
+
+def test_a_part_agrees_with_its_manifest(tmp_path: Path, make_sample: Any) -> None:
+    path = part(tmp_path, [make_sample(1), make_sample(2)])
+    assert check(path).counts == {}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda tar: tar.with_suffix(".json").write_text("{"), "part-0123456789abcdef.json: "),
+        (lambda tar: tar.with_suffix(".json").write_text("[]"), "not a part's manifest"),
+        (lambda tar: tar.with_suffix(".parquet").unlink(), "parquet is missing"),
+        (lambda tar: tar.with_suffix(".parquet").write_bytes(b"PAR1"), "does not read"),
+        (lambda tar: tar.write_bytes(tar.read_bytes() + b"\0" * 512), "changed after it was written"),
+    ],
+)
+def test_a_part_that_was_changed_is_named(
+    tmp_path: Path, make_sample: Any, spoil: Callable[[Path], object], expected: str
+) -> None:
+    path = part(tmp_path, [make_sample(1), make_sample(2)])
+    spoil(path)
+    result = check(path)
+    assert set(result.counts) == {"part_mismatch"}
+    assert any(expected in finding.message for finding in result.findings)
+
+
+def test_rows_and_samples_of_a_part_must_agree(tmp_path: Path, make_sample: Any) -> None:
+    (tmp_path / "other").mkdir()
+    path = part(tmp_path, [make_sample(1), make_sample(2)])
+    other = part(tmp_path / "other", [make_sample(3)])
+    path.write_bytes(other.read_bytes())
+    messages = " ".join(finding.message for finding in check(path).findings)
+    assert "1 samples, but part-0123456789abcdef.json says 2" in messages
+    assert "calls kept are not those of the tar" in messages
