@@ -96,8 +96,8 @@ class MediaPipeAnnotator:
             return Detections(tuple(faces))
         hands = self._run_hands(self._hands, view)
         for face in faces[:2]:
-            if not any(is_near(hand, face) for hand in hands):
-                hands += self.search_hands(image, face)
+            if not any(is_at(hand, face) for hand in hands):
+                hands += self.search_hands(image, face, hands)
         return Detections(tuple(faces), tuple(_distinct(hands, self.config.agreement)))
 
     # --- faces ---
@@ -156,12 +156,12 @@ class MediaPipeAnnotator:
 
     # --- hands ---
 
-    def search_hands(self, image: NDArray[np.uint8], face: Face) -> list[Hand]:
-        """Hands at a face that the whole-image pass did not see: several views around the face must agree on one."""
+    def search_hands(self, image: NDArray[np.uint8], face: Face, known: Sequence[Hand] = ()) -> list[Hand]:
+        """A hand at a face besides the known ones: two of several views around the face must agree on it."""
         seen: list[Hand] = []
         for view in self._views_around(image, face):
             for hand in self._run_hands(self._weak_hands, view):
-                if not is_near(hand, face):
+                if not is_near(hand, face) or any(hand_agreement(hand, other) > 0.5 for other in known):
                     continue
                 partners = [(other, hand_agreement(hand, other)) for other in seen]
                 other, agreement = max(partners, key=lambda pair: pair[1], default=(None, 0.0))
@@ -179,6 +179,8 @@ class MediaPipeAnnotator:
         yield square(image, grown(low, 2.2), size, angle=40, name="turned+40")
         yield square(image, grown(low, 2.2), size, angle=-40, mirrored=True, name="turned-40")
         yield square(image, grown(face.box, 3.6), size, name="wide")
+        yield square(image, grown(face.box, 1.7), size, mirrored=True, name="close-mirrored")
+        yield square(image, grown(low, 2.2), size, angle=180, name="upside-down")
 
     def _run_hands(self, network: Any, view: View) -> list[Hand]:
         found = network.process(view.pixels)
@@ -249,10 +251,19 @@ def _distinct(hands: list[Hand], agreement: float) -> list[Hand]:
 
 def is_near(hand: Hand, face: Face) -> bool:
     """Whether any hand point lies within a quarter of a face size of the face box."""
+    return _gap(hand, face) < 0.25
+
+
+def is_at(hand: Hand, face: Face) -> bool:
+    """Whether any hand point lies well inside the face box."""
+    return _gap(hand, face) < -0.08
+
+
+def _gap(hand: Hand, face: Face) -> float:
+    """Distance of the nearest hand point to the face box in face sizes, negative inside."""
     x0, y0, x1, y1 = face.box
     x, y = hand.keypoints[:, 0], hand.keypoints[:, 1]
-    gap = np.maximum(np.maximum(x0 - x, x - x1), np.maximum(y0 - y, y - y1))
-    return bool(gap.min() < 0.25 * face.size)
+    return float(np.maximum(np.maximum(x0 - x, x - x1), np.maximum(y0 - y, y - y1)).min() / face.size)
 
 
 def _extent(hand: Hand) -> float:

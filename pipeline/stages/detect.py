@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +41,7 @@ class Analyser:
     def __init__(self, config: MediaPipeConfig, segmenter: Path | None) -> None:
         import cv2
 
+        _silence_native_logs()
         cv2.setNumThreads(1)
         self.detector = MediaPipeAnnotator(config)
         self.segmenter = _load_segmenter(segmenter) if segmenter else None
@@ -111,6 +113,12 @@ def visible_share(face: Face, width: int, height: int) -> float:
     """Share of the 68 landmarks that lie inside the photo."""
     x, y = face.keypoints[:, 0], face.keypoints[:, 1]
     return float(((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).mean())
+
+
+def _silence_native_logs() -> None:
+    """MediaPipe writes a dozen lines per start to the child's stderr; errors reach the parent through the pipe anyway."""
+    if not os.environ.get("HANDFACE_DEBUG"):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _load_segmenter(path: Path) -> SelfieSegmenter:
