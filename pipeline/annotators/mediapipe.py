@@ -48,7 +48,7 @@ class MediaPipeConfig:
     weak_hand_threshold: float = 0.3
     """In crops around a face, a hand this weak counts only if two views agree on it."""
     max_faces: int = 6
-    """Faces examined per image; a photo with more is a crowd."""
+    """Faces whose mesh is placed, the largest first."""
     max_side: int = 1280
     """Images are shrunk to this before the whole-image passes."""
     crop_side: int = 384
@@ -92,10 +92,11 @@ class MediaPipeAnnotator:
     def _annotate(self, image: NDArray[np.uint8]) -> Detections:
         view = whole(image, self.config.max_side)
         faces = self.find_faces(image, view)
-        if not faces or len(faces) > self.config.max_faces:
+        placed = [face for face in faces if face.mesh is not None]
+        if not placed:
             return Detections(tuple(faces))
         hands = self._run_hands(self._hands, view)
-        for face in faces[:2]:
+        for face in placed[:2]:
             if not any(is_at(hand, face) for hand in hands):
                 hands += self.search_hands(image, face, hands)
         return Detections(tuple(faces), tuple(_distinct(hands, self.config.agreement)))
@@ -103,15 +104,18 @@ class MediaPipeAnnotator:
     # --- faces ---
 
     def find_faces(self, image: NDArray[np.uint8], view: View) -> list[Face]:
-        """Faces with mesh and 68 landmarks, largest first; two detectors propose, the mesh network confirms."""
-        proposals = self._propose(view)
-        if len(proposals) > 3 * self.config.max_faces:  # a crowd: no need to place every mesh
-            return [_box_only(box, score) for box, score in proposals]
+        """Faces with mesh and 68 landmarks, largest first; two detectors propose, the mesh network confirms.
+
+        In a crowd, faces beyond the `max_faces` largest are returned as sure boxes only (mesh None).
+        """
+        proposals = sorted(self._propose(view), key=lambda proposal: -_longer_side(proposal[0]))
         faces: list[Face] = []
-        for box, score in proposals:
+        for box, score in proposals[: self.config.max_faces]:
             face = self._place_mesh(image, box, score)
             if face is not None and all(overlap(face.box, other.box) < 0.4 for other in faces):
                 faces.append(face)
+        rest = proposals[self.config.max_faces :]
+        faces += [_box_only(box, score) for box, score in rest if score >= self.config.face_threshold]
         return sorted(faces, key=lambda face: -face.size)
 
     def _propose(self, view: View) -> list[tuple[Box, float]]:
@@ -237,7 +241,7 @@ def mediapipe_records(config: MediaPipeConfig) -> tuple[AnnotatorRecord, ...]:
 def hand_agreement(a: Hand, b: Hand) -> float:
     """1 - mean distance of the 21 points / hand size: 1 for the same points, 0 when a hand size apart."""
     distance = np.linalg.norm(a.keypoints[:, :2] - b.keypoints[:, :2], axis=1).mean()
-    size = max(_extent(a), _extent(b), 1.0)
+    size = max(_longer_side(a.box), _longer_side(b.box), 1.0)
     return float(np.clip(1 - distance / size, 0, 1))
 
 
@@ -266,9 +270,8 @@ def _gap(hand: Hand, face: Face) -> float:
     return float(np.maximum(np.maximum(x0 - x, x - x1), np.maximum(y0 - y, y - y1)).min() / face.size)
 
 
-def _extent(hand: Hand) -> float:
-    x0, y0, x1, y1 = hand.box
-    return max(x1 - x0, y1 - y0)
+def _longer_side(box: Box) -> float:
+    return max(box[2] - box[0], box[3] - box[1])
 
 
 def _face(mesh: NDArray[np.float32], score: float, found_by: str) -> Face:

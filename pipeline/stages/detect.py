@@ -33,6 +33,8 @@ class DetectConfig:
     """Faces smaller than this (longer side, pixels) are too small to label."""
     min_visible: float = 0.7
     """Share of the 68 landmarks that must lie inside the photo; below this the face is cut."""
+    max_people: int = 5
+    """Photos with more faces of comparable size (over half the largest) are crowds or collages."""
 
 
 class Analyser:
@@ -94,11 +96,13 @@ class DetectStage:
         height, width = record.image.shape[:2]
         if not found.faces:
             return record.reject(Reason.NO_FACE)
-        if len(found.faces) > self.config.mediapipe.max_faces:
-            return record.reject(Reason.TOO_MANY_PEOPLE, f"more than {self.config.mediapipe.max_faces} faces")
-        large = [face for face in found.faces if face.size >= self.config.min_face]
+        largest = max(face.size for face in found.faces)
+        people = sum(face.size > largest / 2 for face in found.faces)
+        if people > self.config.max_people:
+            return record.reject(Reason.TOO_MANY_PEOPLE, f"{people} faces of comparable size")
+        large = [face for face in found.faces if face.mesh is not None and face.size >= self.config.min_face]
         if not large:
-            return record.reject(Reason.FACE_TOO_SMALL, f"largest face {found.faces[0].size:.0f} px")
+            return record.reject(Reason.FACE_TOO_SMALL, f"largest face {largest:.0f} px")
         whole = [face for face in large if visible_share(face, width, height) >= self.config.min_visible]
         if not whole:
             share = max(visible_share(face, width, height) for face in large)
