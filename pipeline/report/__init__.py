@@ -1,0 +1,1 @@
+"""The HTML report: `collect` reads parts, `draw` makes small pictures, `page` puts both into one self-contained file."""
