@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -101,6 +101,11 @@ class Folder:
             raise StorageError(
                 error.errno, f"cannot write {self.uri.rstrip('/')}/{name}: {self._advice(error)}"
             ) from error
+
+    def remove(self, name: str) -> None:
+        """Remove a file that may be gone already."""
+        with suppress(FileNotFoundError):
+            self.filesystem.rm_file(self.path(name))
 
     def clean(self, prefix: str) -> None:
         """Remove what a killed process left of the files whose names start with `prefix`; finished files stay."""

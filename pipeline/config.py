@@ -1,0 +1,101 @@
+"""Everything that decides the bytes of the parts, and the run record that keeps it beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.contact import ContactConfig
+from pipeline.sample import SCHEMA_VERSION
+from pipeline.stages.crop import CropConfig
+from pipeline.stages.detect import DetectConfig
+from pipeline.stages.pack import PackConfig
+from pipeline.stages.quality import QualityConfig
+from pipeline.storage import Folder
+
+RUN = "run.json"
+
+
+class ConfigMismatchError(ValueError):
+    """The output folder belongs to a run with another configuration; the message names the fields."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateConfig:
+    """One nested config per stage. Numbers of workers and other things that leave the bytes alone are not here."""
+
+    unit_size: int = 128
+    """Inputs per work unit, hence per part."""
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
+    contact: ContactConfig = field(default_factory=ContactConfig)
+    crop: CropConfig = field(default_factory=CropConfig)
+    pack: PackConfig = field(default_factory=PackConfig)
+
+    def __post_init__(self) -> None:
+        if self.unit_size < 1:
+            raise ValueError(f"unit_size is {self.unit_size}; a unit needs at least one input")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return plain
+
+    def fingerprint(self) -> str:
+        """sha256 over every field and the sample schema's version: equal fingerprints and inputs give equal bytes."""
+        text = json.dumps([SCHEMA_VERSION, self.as_dict()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of `run.json`. day: UTC day of the first start; samples carry it as `fetched_at`, also after a resume."""
+
+    day: str
+    inputs: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def open_run(output: Folder, config: AnnotateConfig, inputs: Sequence[str]) -> RunRecord:
+    """Start a run in an empty folder, or join the one that is there.
+
+    Raises ConfigMismatchError naming each field in which this run differs from the folder's, StorageError if it cannot be written.
+    """
+    run = RunRecord(datetime.now(UTC).date().isoformat(), tuple(inputs), config.as_dict())
+    if output.exists(RUN):
+        return _join(output, run)
+    output.write(RUN, (json.dumps(asdict(run), indent=1, sort_keys=True) + "\n").encode())
+    return run
+
+
+def _join(output: Folder, run: RunRecord) -> RunRecord:
+    try:
+        raw = json.loads(output.read(RUN))
+        saved = RunRecord(raw["day"], tuple(raw["inputs"]), raw["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigMismatchError(
+            f"{output.uri}/{RUN} is not a run record ({error}); choose another output folder"
+        ) from error
+    before = _flat({"input": list(saved.inputs), **saved.config})
+    now = _flat({"input": list(run.inputs), **run.config})
+    differing = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
+    if differing:
+        changes = ", ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing)
+        raise ConfigMismatchError(
+            f"{output.uri} holds a run with another configuration: {changes}. Choose another output folder"
+        )
+    return saved
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,129 @@
+"""Small deterministic stages, and stages that misbehave, for the engine's tests: a real sample per kept input, no networks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import AnnotateConfig
+from pipeline.record import Reason, Record, Resources, SourceItem, Stage
+from pipeline.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
+
+
+def items(count: int) -> Iterator[SourceItem]:
+    """Inputs whose uri ends in their number; every seventh is a list row without an input."""
+    for i in range(count):
+        problem = Reason.MISSING_COLUMN if i % 7 == 6 else None
+        columns = (("author", f"author {i}"), ("licence", "CC0"))
+        yield SourceItem(f"toy://input/{i}", columns=columns, problem=problem, detail="no url" if problem else "")
+
+
+@dataclass
+class ToyFilter:
+    """Rejects two of five inputs, for two reasons."""
+
+    name: str = "filter"
+    resources: Resources = Resources()
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def start_unit(self) -> None:
+        """Nothing is remembered."""
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            number = _number(record)
+            record.original_size = (640, 480)
+            record.sha256 = f"{number:064x}"
+            if number % 5 == 3:
+                record.reject(Reason.NO_FACE, f"cannot identify {object()!r}")  # an address that differs in each process
+            elif number % 5 == 4:
+                record.reject(Reason.NO_HAND)
+
+
+@dataclass
+class ToyPack:
+    """Leaves a sample that depends on the input alone."""
+
+    name: str = "pack"
+    resources: Resources = Resources()
+    seconds: float = 0.0
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def start_unit(self) -> None:
+        """Nothing is remembered."""
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            time.sleep(self.seconds)
+            record.sample = toy_sample(_number(record), record.item.uri)
+            record.scores = record.sample.meta.scores
+
+
+@dataclass
+class Once:
+    """Does something bad (kill, raise) at one input, `times` times over all processes; marks each time in a folder."""
+
+    folder: Path
+    at: int
+    act: str
+    times: int = 1
+    name: str = "trouble"
+    resources: Resources = Resources()
+    seen: list[str] = field(default_factory=list)
+
+    def setup(self) -> None:
+        """Nothing to load."""
+        if self.act == "setup":
+            raise FileNotFoundError("weights of toy are missing: run `handface models pull`")
+
+    def start_unit(self) -> None:
+        """Nothing is remembered."""
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        if not any(_number(record) == self.at for record in batch):
+            return
+        done = len(list(self.folder.glob("trouble-*")))
+        if done >= self.times:
+            return
+        (self.folder / f"trouble-{done}").touch()
+        if self.act == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError(f"toy trouble at {self.at}")
+
+
+def toy_sample(number: int, uri: str) -> Sample:
+    """A valid sample made of its number."""
+    image = b"\xff\xd8toy" + str(number).encode() * 200
+    face = np.full((68, 3), number, np.float32)
+    hand = np.full((1, 21, 3), number, np.float32)
+    scores = Scores(0.9, 1.0, 0.2, 0.8, 0.7, None, 100.0 + number)
+    crop = Crop(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), 256, 640, 480)
+    meta = SampleMeta(sample_key(image), Source(uri, f"{number:064x}", f"{number:016x}"), crop, scores, ())
+    return Sample(image, Labels(face, hand, np.array([1], np.uint8)), meta)
+
+
+def toy_stages(*extra: Stage, seconds: float = 0.0) -> list[Stage]:
+    """Filter, the extra ones, pack."""
+    return [ToyFilter(), *extra, ToyPack(seconds=seconds)]
+
+
+def parts_of(folder: Path) -> dict[str, bytes]:
+    """{file name: bytes} of every part file, temps included if any were left."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file() and path.name != "run.json"}
+
+
+CONFIG = AnnotateConfig(unit_size=10)
+
+
+def _number(record: Record) -> int:
+    return int(record.item.uri.rpartition("/")[2])
