@@ -135,9 +135,13 @@ class BodyArrays:
             if value is not None and tuple(value.shape) != shape:
                 raise BodyFileError(f"{file}: key {key!r} has shape {tuple(value.shape)}, expected {shape}")
             if value is not None and not np.isfinite(value).all():
-                raise BodyFileError(f"{file}: key {key!r} holds {int((~np.isfinite(value)).sum())} values that are not finite")
+                raise BodyFileError(
+                    f"{file}: key {key!r} holds {int((~np.isfinite(value)).sum())} values that are not finite"
+                )
         if self.posedirs.shape not in ((vertices, 3, 0), (vertices, 3, 9 * (joints - 1))):
-            raise BodyFileError(f"{file}: key 'posedirs' has shape {self.posedirs.shape}, expected {(vertices, 3, 9 * (joints - 1))}")
+            raise BodyFileError(
+                f"{file}: key 'posedirs' has shape {self.posedirs.shape}, expected {(vertices, 3, 9 * (joints - 1))}"
+            )
         if not np.isfinite(self.posedirs).all():
             raise BodyFileError(f"{file}: key 'posedirs' holds values that are not finite")
         if self.parents[0] != -1 or not all(0 <= p < j for j, p in enumerate(self.parents[1:], 1)):

@@ -115,7 +115,13 @@ class ParametricBody(nn.Module):
         global_orient: (B, 3) axis-angle.  transl: (B, 3) metres.  Equation: SMPL (Loper 2015), eqs. 2-10.
         Raises ValueError if a width does not fit the body.
         """
-        inputs = {"betas": betas, "pose": pose, "global_orient": global_orient, "transl": transl, "expression": expression}
+        inputs = {
+            "betas": betas,
+            "pose": pose,
+            "global_orient": global_orient,
+            "transl": transl,
+            "expression": expression,
+        }
         betas, pose, global_orient, transl, expression = self._complete(inputs)
         rest = self._blend(self.template, self.shapedirs, betas, self.expressiondirs, expression)
         joints = self._blend(self.joint_template, self.joint_shapedirs, betas, self.joint_expressiondirs, expression)
@@ -153,7 +159,11 @@ class ParametricBody(nn.Module):
 
     @staticmethod
     def _blend(
-        base: torch.Tensor, shapedirs: torch.Tensor, betas: torch.Tensor, expressiondirs: torch.Tensor, expression: torch.Tensor
+        base: torch.Tensor,
+        shapedirs: torch.Tensor,
+        betas: torch.Tensor,
+        expressiondirs: torch.Tensor,
+        expression: torch.Tensor,
     ) -> torch.Tensor:
         """(N, 3) + two linear bases -> (B, N, 3)."""
         shaped = base + _directions(shapedirs, betas)
@@ -181,7 +191,15 @@ class ParametricBody(nn.Module):
         return _homogeneous(turns, places - torch.einsum("bjik,bjk->bji", turns, joints))
 
 
-_FLOATS = ("template", "shapedirs", "expressiondirs", "posedirs", "joint_template", "joint_shapedirs", "joint_expressiondirs")
+_FLOATS = (
+    "template",
+    "shapedirs",
+    "expressiondirs",
+    "posedirs",
+    "joint_template",
+    "joint_shapedirs",
+    "joint_expressiondirs",
+)
 
 
 def _directions(basis: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:

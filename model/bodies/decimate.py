@@ -25,7 +25,9 @@ def build_levels(vertices: NDArray[Any], faces: NDArray[Any], counts: Sequence[i
     for count in counts:
         keep, coarse = collapse.run(count)
         corners, weights = nearest_on_mesh(points, points[keep], coarse)
-        levels.append(Level(keep.astype(np.int32), coarse.astype(np.int32), corners.astype(np.int32), weights.astype(np.float32)))
+        levels.append(
+            Level(keep.astype(np.int32), coarse.astype(np.int32), corners.astype(np.int32), weights.astype(np.float32))
+        )
     return tuple(levels)
 
 
@@ -141,7 +143,9 @@ def nearest_on_mesh(
     second, third = (vv * wu - uv * wv) / scale, (uu * wv - uv * wu) / scale
     weights = np.clip(np.stack([1 - second - third, second, third], -1), 0, 1)
     weights /= weights.sum(-1, keepdims=True)
-    distance = np.linalg.norm(a * weights[..., :1] + b * weights[..., 1:2] + c * weights[..., 2:] - points[:, None], axis=-1)
+    distance = np.linalg.norm(
+        a * weights[..., :1] + b * weights[..., 1:2] + c * weights[..., 2:] - points[:, None], axis=-1
+    )
     best = distance.argmin(1)
     rows = np.arange(len(points))
     return faces[near[rows, best]], weights[rows, best]

@@ -28,7 +28,9 @@ def mirror_arrays(arrays: BodyArrays) -> BodyArrays:
         return faces[:, [0, 2, 1]]
 
     def axial(rotations: Floats | None) -> Floats | None:  # (..., 3 n)
-        return None if rotations is None else rotations * np.tile(_AXIAL, rotations.shape[-1] // 3).astype(rotations.dtype)
+        return (
+            None if rotations is None else rotations * np.tile(_AXIAL, rotations.shape[-1] // 3).astype(rotations.dtype)
+        )
 
     # the feature of M R M at (row i, column k) is sign_i sign_k times that of R
     feature_sign = np.tile(np.outer(_FLIP, _FLIP).ravel(), arrays.posedirs.shape[2] // 9).astype(arrays.posedirs.dtype)

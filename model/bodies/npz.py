@@ -108,7 +108,9 @@ def read_body(path: Path) -> BodyArrays:
             }
         )
     except KeyError as error:
-        raise BodyFileError(f"{path}: key {error.args[0]!r} is missing; `handface bodies import` writes it from the original") from None
+        raise BodyFileError(
+            f"{path}: key {error.args[0]!r} is missing; `handface bodies import` writes it from the original"
+        ) from None
     except TypeError as error:
         raise BodyFileError(f"{path}: keys do not make a body ({str(error).partition('() ')[2] or error})") from None
     return body.check(str(path))

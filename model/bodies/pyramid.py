@@ -41,4 +41,6 @@ class SamplingLevel(nn.Module):
         """U as a sparse (V, n) matrix, rows sum to 1."""
         rows = torch.arange(len(self.up_vertices), device=self.keep.device).repeat_interleave(3)
         index = torch.stack([rows, self.up_vertices.flatten()])
-        return torch.sparse_coo_tensor(index, self.up_weights.flatten(), (len(self.up_vertices), len(self.keep))).coalesce()
+        return torch.sparse_coo_tensor(
+            index, self.up_weights.flatten(), (len(self.up_vertices), len(self.keep))
+        ).coalesce()
