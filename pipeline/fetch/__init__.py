@@ -1,0 +1,1 @@
+"""Getting bytes over the network."""

@@ -1,0 +1,30 @@
+"""What every source is, and the options they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.record import SourceItem
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """How lists, tars and videos are read. Everything here decides which inputs there are."""
+
+    url_column: str = "url"
+    """Column of a list that holds the URL or path. In a .txt list each line is one."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Renames of list columns, e.g. `LICENSE_URL licence`: page, licence and author are kept in fields of their own."""
+    frame_step: float = 1.0
+    """Seconds between frames taken from a video; 0 takes scene changes only."""
+    scene_threshold: float = 0.35
+    """A frame starts a new scene when its colour histogram differs from the last by this (0 to 1); 1 switches it off."""
+
+
+class Source(Protocol):
+    """Iterates over inputs in a fixed order, lazily; the same source gives the same items every time."""
+
+    def __iter__(self) -> Iterator[SourceItem]:
+        """The items in order."""

@@ -1,0 +1,182 @@
+"""Decodes images that strangers made: type by content, size before pixels, upright, 8-bit RGB."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.record import Reason, Record, Resources
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+_EXIF_ORIENTATION = 0x0112
+# First bytes of the formats that are decoded; everything else is not an image to us.
+_MAGIC = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\x00", b"MM\x00*"),
+}
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Limits on what is decoded."""
+
+    max_pixels: int = 64_000_000
+    """Images whose header announces more are not decoded."""
+    min_side: int = 96
+    """Images with a shorter side are too small."""
+
+
+class RejectedImage(Exception):
+    """Why a file is not a usable image: (reason, detail)."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+class DecodeStage:
+    """Fills image (H, W, 3) uint8 RGB and original_size; drops the bytes, and with them EXIF and everything else."""
+
+    name = "decode"
+    resources = Resources(num_cpus=1)
+
+    def __init__(self, config: DecodeConfig = DecodeConfig()) -> None:
+        self.config = config
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def start_unit(self) -> None:
+        """Nothing is remembered between photos."""
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        """Decode each record that came as bytes."""
+        for record in batch:
+            try:
+                if record.image is None:
+                    assert record.data is not None
+                    record.image = decode_image(record.data, self.config)
+                height, width = record.image.shape[:2]
+                if min(height, width) < self.config.min_side:
+                    raise RejectedImage(Reason.TOO_SMALL, f"{width}x{height} pixels")
+            except RejectedImage as refused:
+                record.reject(refused.reason, refused.detail)
+                continue
+            record.original_size = (width, height)
+            record.data = None
+
+
+def decode_image(data: bytes, config: DecodeConfig = DecodeConfig()) -> NDArray[np.uint8]:
+    """Bytes -> (H, W, 3) uint8 RGB, upright, alpha on white, first frame of an animation. Raises RejectedImage."""
+    kind = sniff(data)
+    if kind is None:
+        start = data[:16].strip()
+        what = "HTML" if start[:1] == b"<" else f"starts with {data[:8].hex()}"
+        raise RejectedImage(Reason.NOT_IMAGE, what)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about what is checked here
+        picture = _open(data, kind, config)
+        plain_jpeg = kind == "JPEG" and picture.mode == "RGB"
+        orientation = _orientation(picture)
+        try:
+            image = _decode_jpeg(data) if plain_jpeg else _to_rgb(picture)
+        except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError) as error:
+            raise RejectedImage(Reason.CORRUPT, f"{kind}: {error}") from error
+    return np.ascontiguousarray(_upright(image, orientation))
+
+
+def sniff(data: bytes) -> str | None:
+    """The image format by its first bytes, or None."""
+    for kind, starts in _MAGIC.items():
+        if data.startswith(starts):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        return "AVIF"
+    return None
+
+
+def _open(data: bytes, kind: str, config: DecodeConfig) -> Image.Image:
+    """Read the header only, and refuse what it announces if that is too much."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = None  # the cap below is ours, and names a reason
+    try:
+        picture = Image.open(io.BytesIO(data), formats=[kind])
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
+        raise RejectedImage(Reason.CORRUPT, f"{kind} header: {error}") from error
+    width, height = picture.size
+    if width * height > config.max_pixels:
+        raise RejectedImage(Reason.TOO_MANY_PIXELS, f"header announces {width}x{height} pixels")
+    if width * height == 0:
+        raise RejectedImage(Reason.CORRUPT, f"header announces {width}x{height} pixels")
+    return picture
+
+
+def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    import simplejpeg
+
+    return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True), np.uint8)
+
+
+def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """Any Pillow mode -> (H, W, 3) uint8: 16-bit scaled, alpha composited on white, CMYK and palettes converted."""
+    from PIL import Image
+
+    picture.seek(0)
+    if picture.mode.startswith(("I", "F")):
+        return _from_deep(np.asarray(picture))
+    if picture.mode == "P":
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    if picture.mode in ("LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    if picture.mode == "RGBA":
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return np.asarray(picture.convert("RGB"), np.uint8)
+
+
+def _from_deep(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Grey with more than 8 bits (16-bit PNG, 32-bit or float TIFF) -> 8-bit RGB over its own range where it exceeds 16."""
+    values = np.nan_to_num(grey.astype(np.float64))
+    low, high = (0.0, 65535.0) if values.min() >= 0 and 255 < values.max() <= 65535 else (values.min(), values.max())
+    eight = np.clip((values - low) / max(high - low, 1e-9) * 255, 0, 255).round().astype(np.uint8)
+    return np.repeat(eight[..., None], 3, axis=2)
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        SyntaxError,
+        EOFError,
+        KeyError,
+        OverflowError,
+    ):  # broken EXIF is no reason to lose a photo
+        return 1
+
+
+def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo the camera's EXIF orientation 1-8 (EXIF 2.3, tag 0x0112)."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return image

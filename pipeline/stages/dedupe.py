@@ -1,0 +1,55 @@
+"""Turns away exact and near copies inside one work unit; copies across units are found afterwards (pipeline/dedupe.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.phash import distance, hash_hex, perceptual_hash
+from pipeline.record import Reason, Record, Resources
+
+
+@dataclass(frozen=True)
+class DedupeConfig:
+    """What counts as a copy."""
+
+    max_distance: int = 6
+    """Perceptual hashes that differ in at most this many of 64 bits are copies; -1 keeps them all."""
+
+
+class DedupeStage:
+    """Fills phash; the first of several copies in the unit's order stays."""
+
+    name = "dedupe"
+    resources = Resources(num_cpus=1)
+
+    def __init__(self, config: DedupeConfig = DedupeConfig()) -> None:
+        self.config = config
+
+    def setup(self) -> None:
+        """Nothing to load."""
+        self.start_unit()
+
+    def start_unit(self) -> None:
+        """Forget the hashes of the unit before."""
+        self._bytes: dict[str, str] = {}
+        self._hashes: list[tuple[int, str]] = []
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        """Compare each photo with those before it in the unit."""
+        for record in batch:
+            assert record.image is not None and record.sha256 is not None
+            value = perceptual_hash(record.image)
+            record.phash = hash_hex(value)
+            if self.config.max_distance < 0:
+                continue
+            if twin := self._bytes.get(record.sha256):
+                record.reject(Reason.DUPLICATE, f"the same bytes as {twin}")
+                continue
+            near = [(distance(value, other), name) for other, name in self._hashes]
+            bits, twin = min(near, default=(64, ""))
+            if bits <= self.config.max_distance:
+                record.reject(Reason.DUPLICATE, f"{bits} of 64 hash bits from {twin}")
+                continue
+            self._bytes[record.sha256] = record.item.name
+            self._hashes.append((value, record.item.name))

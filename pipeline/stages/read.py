@@ -1,0 +1,102 @@
+"""Reads the bytes of each input, wherever they are: a file, a tar member, a video frame, a URL."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pipeline.fetch.http import HttpConfig, fetch_all
+from pipeline.record import Reason, Record, Resources
+from pipeline.sources.video import VideoFrames, frame_time
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """Caps while reading."""
+
+    max_bytes: int = 64 << 20
+    """Files and tar members larger than this are not read."""
+    http: HttpConfig = field(default_factory=HttpConfig)
+
+
+class ReadStage:
+    """Fills data and sha256 (of the original bytes); a video frame arrives decoded, hashed over its pixels."""
+
+    name = "read"
+    resources = Resources(num_cpus=1)
+
+    def __init__(self, config: ReadConfig = ReadConfig()) -> None:
+        self.config = config
+
+    def setup(self) -> None:
+        """Nothing is open yet."""
+        self._video: VideoFrames | None = None
+
+    def start_unit(self) -> None:
+        """Close the video of the unit before."""
+        if self._video is not None:
+            self._video.close()
+        self._video = None
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        """Read each input; URLs of a batch are fetched side by side."""
+        remote = []
+        for record in batch:
+            item = record.item
+            if item.problem is not None:
+                record.reject(item.problem, item.detail)
+            elif item.uri.startswith(("http://", "https://")):
+                remote.append(record)
+            elif frame_time(item) is not None:
+                self._read_frame(record)
+            else:
+                self._read_file(record)
+        if remote:
+            for record, answer in zip(remote, fetch_all([r.item.uri for r in remote], self.config.http), strict=True):
+                record.data = answer.data
+                if answer.reason is not None:
+                    record.reject(answer.reason, answer.detail)
+        for record in batch:
+            if record.data is not None:
+                record.sha256 = hashlib.sha256(record.data).hexdigest()
+                if not record.data:
+                    record.reject(Reason.EMPTY, "0 bytes")
+
+    def _read_file(self, record: Record) -> None:
+        import fsspec
+
+        item = record.item
+        try:
+            with fsspec.open(item.uri, "rb") as file:
+                if item.offset is not None and item.size is not None:
+                    if item.size > self.config.max_bytes:
+                        return record.reject(Reason.TOO_LARGE, f"{item.size} bytes")
+                    file.seek(item.offset)
+                    record.data = file.read(item.size)
+                    if len(record.data) < item.size:
+                        record.reject(Reason.CORRUPT, f"{item.name}: the tar ends inside this member")
+                else:
+                    record.data = file.read(self.config.max_bytes + 1)
+                    if len(record.data) > self.config.max_bytes:
+                        record.reject(Reason.TOO_LARGE, f"more than {self.config.max_bytes} bytes")
+        except FileNotFoundError:
+            record.reject(Reason.NOT_FOUND, item.uri)
+        except (OSError, ImportError) as error:  # ImportError: fsspec names the package a scheme needs
+            record.reject(Reason.UNREADABLE, f"{type(error).__name__}: {error}")
+        except ValueError as error:
+            record.reject(Reason.UNKNOWN_SCHEME, str(error))
+        return None
+
+    def _read_frame(self, record: Record) -> None:
+        time = frame_time(record.item)
+        assert time is not None
+        if self._video is None or self._video.uri != record.item.uri:
+            self.start_unit()
+            self._video = VideoFrames(record.item.uri)
+        frame = self._video.at(time)
+        if frame is None:
+            return record.reject(Reason.UNREADABLE, f"no frame at {time:.3f} s")
+        record.image, record.sha256 = frame, hashlib.sha256(frame.tobytes()).hexdigest()
+        record.original_size = (frame.shape[1], frame.shape[0])
+        return None

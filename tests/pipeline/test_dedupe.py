@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.dedupe import Hashed, find_duplicates
+from pipeline.phash import distance, hash_hex, perceptual_hash
+from pipeline.record import Reason, Record, SourceItem
+from pipeline.stages.decode import decode_image
+from pipeline.stages.dedupe import DedupeConfig, DedupeStage
+from tests.pipeline.images import encode, photo
+
+
+def record(name: str, image: np.ndarray, sha256: str | None = None) -> Record:
+    return Record(SourceItem(name), image=image, sha256=sha256 or name)
+
+
+def test_resized_and_recompressed_copies_are_near_and_others_far():
+    image = photo(320, 240)
+    smaller = np.asarray(Image.fromarray(image).resize((200, 150), Image.Resampling.LANCZOS))
+    worse = decode_image(encode(image, quality=30))
+    original = perceptual_hash(image)
+    assert max(distance(original, perceptual_hash(copy)) for copy in (smaller, worse)) <= 4
+    assert min(distance(original, perceptual_hash(photo(seed=n))) for n in range(1, 40)) > 10
+
+
+def test_flat_pictures_match_nothing():
+    flat = np.full((100, 100, 3), 30, np.uint8)
+    assert perceptual_hash(flat) == 0 and distance(0, 0) == 64
+
+
+def test_the_first_in_the_unit_stays_and_units_forget():
+    image = photo(320, 240)
+    stage = DedupeStage()
+    stage.setup()
+    batch = [record("a", image), record("b", photo(seed=5)), record("c", decode_image(encode(image, quality=40)))]
+    batch.append(record("d", photo(seed=6), sha256="b"))
+    stage(batch)
+    assert [r.reason for r in batch] == [None, None, Reason.DUPLICATE, Reason.DUPLICATE]
+    assert batch[2].detail.endswith("from a") and "same bytes as b" in batch[3].detail
+    stage.start_unit()
+    again = record("e", image)
+    stage([again])
+    assert again.alive and again.phash == batch[0].phash
+
+
+def test_copies_can_be_kept():
+    stage = DedupeStage(DedupeConfig(max_distance=-1))
+    stage.setup()
+    batch = [record("a", photo()), record("b", photo())]
+    stage(batch)
+    assert all(r.alive for r in batch)
+
+
+def hashed(key: str, value: int) -> Hashed:
+    return Hashed(key, hash_hex(value), f"sha of {key}")
+
+
+HASHES = st.lists(st.integers(1, 2**64 - 1), min_size=1, max_size=8)
+
+
+@given(base=HASHES, flips=st.lists(st.tuples(st.integers(0, 7), st.sets(st.integers(0, 63), max_size=9)), max_size=12))
+def test_the_clusters_are_those_of_comparing_every_pair(base, flips):
+    values = list(base)
+    for source, bits in flips:
+        values.append(values[source % len(base)] ^ sum(1 << bit for bit in bits))
+    samples = [hashed(f"{i:016x}", value) for i, value in enumerate(values)]
+    parent = list(range(len(values)))
+    for _ in values:  # spread the smallest index until nothing changes
+        for a in range(len(values)):
+            for b in range(len(values)):
+                if distance(values[a], values[b]) <= 6 or a == b:
+                    parent[a] = min(parent[a], parent[b])
+    expected = {(f"{i:016x}", f"{root:016x}") for i, root in enumerate(parent) if root != i}
+    assert {(d.dropped, d.kept) for d in find_duplicates(samples)} == expected
+
+
+@given(HASHES, st.randoms())
+def test_the_answer_does_not_depend_on_the_order(values, random):
+    samples = [hashed(f"{v:016x}", v) for v in values]
+    shuffled = samples[:]
+    random.shuffle(shuffled)
+    assert find_duplicates(samples) == find_duplicates(shuffled)
+
+
+def test_equal_originals_are_copies_whatever_their_hash():
+    samples = [Hashed("b" * 16, hash_hex(1), "same"), Hashed("a" * 16, hash_hex(2**40 - 1), "same")]
+    (found,) = find_duplicates(samples)
+    assert (found.dropped, found.kept) == ("b" * 16, "a" * 16)
+
+
+def test_a_radius_too_large_for_the_bands_is_refused():
+    with pytest.raises(ValueError, match="0 to 11"):
+        find_duplicates([], 12)
