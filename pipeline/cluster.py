@@ -6,16 +6,18 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 
 _STORE_BYTES, _STORE_BYTES_PER_WORKER = 256 << 20, 64 << 20
 
 
 @contextmanager
-def cluster(num_cpus: int, num_gpus: int | None = None) -> Iterator[dict[str, float]]:
+def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
     """Connect, yield the cluster's total resources ({"CPU": ..., "GPU": ...}), and leave it as it was found.
 
-    A cluster that was already running is never shut down; one started here ends with the block. num_cpus, num_gpus: size of
-    a cluster that must be started (None: the GPUs that Ray finds).  Raises ConnectionError if RAY_ADDRESS leads nowhere.
+    A cluster that was already running is never shut down; one started here ends with the block.
+    workers: CPUs of a cluster that must be started, 0 for those this process may use; at_least: CPUs that the actors need to
+    exist at all.  Raises ConnectionError if RAY_ADDRESS leads nowhere.
     """
     import ray
     import ray.data
@@ -30,11 +32,11 @@ def cluster(num_cpus: int, num_gpus: int | None = None) -> Iterator[dict[str, fl
     if address:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     else:
+        num_cpus = max(workers or available_cpus(), ceil(at_least))
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(
             address="local",
             num_cpus=num_cpus,
-            num_gpus=num_gpus,
             object_store_memory=_STORE_BYTES + num_cpus * _STORE_BYTES_PER_WORKER,
             include_dashboard=False,
             logging_level=logging.WARNING,
@@ -44,3 +46,8 @@ def cluster(num_cpus: int, num_gpus: int | None = None) -> Iterator[dict[str, fl
         yield ray.cluster_resources()
     finally:
         ray.shutdown()  # only disconnects from a cluster that RAY_ADDRESS named
+
+
+def available_cpus() -> int:
+    """CPUs this process may use, which a container or taskset can make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,10 +11,14 @@ from typing import Any
 
 from pipeline.contact import ContactConfig
 from pipeline.sample import SCHEMA_VERSION
+from pipeline.sources.base import SourceConfig
 from pipeline.stages.crop import CropConfig
+from pipeline.stages.decode import DecodeConfig
+from pipeline.stages.dedupe import DedupeConfig
 from pipeline.stages.detect import DetectConfig
 from pipeline.stages.pack import PackConfig
 from pipeline.stages.quality import QualityConfig
+from pipeline.stages.read import ReadConfig
 from pipeline.storage import Folder
 
 RUN = "run.json"
@@ -30,6 +34,10 @@ class AnnotateConfig:
 
     unit_size: int = 128
     """Inputs per work unit, hence per part."""
+    sources: SourceConfig = field(default_factory=SourceConfig)
+    read: ReadConfig = field(default_factory=ReadConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    dedupe: DedupeConfig = field(default_factory=DedupeConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
     detect: DetectConfig = field(default_factory=DetectConfig)
     contact: ContactConfig = field(default_factory=ContactConfig)

@@ -1,6 +1,6 @@
 """The pipeline's hall: a run is planned, its unfinished units flow through the stages on Ray Data, each ends in a part.
 
-    inputs -> work units -> [read decode dedupe quality detect contact crop depth pack] -> parts
+    inputs -> units -> [read decode dedupe quality detect contact crop depth pack] -> parts
 
 Neighbouring stages with equal resources share an actor, others become further actor pools. A unit travels as one row and
 whatever happens to workers, it ends in the same part: parts are pure functions of inputs and config (pipeline/parts.py).
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from math import ceil
 from typing import TYPE_CHECKING
 
 from pipeline.cluster import cluster
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 class Run:
     """A planned run: what is left to do, and the funnel of what earlier starts have finished."""
 
+    day: str
     task: Task
     stages: list[Stage]
     pending: list[UnitRef]
@@ -43,11 +43,17 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
     """The stages in order. day: UTC day of the run, stored with what is fetched from the web."""
     from pipeline.stages.contact import ContactStage
     from pipeline.stages.crop import CropStage
+    from pipeline.stages.decode import DecodeStage
+    from pipeline.stages.dedupe import DedupeStage
     from pipeline.stages.detect import DetectStage
     from pipeline.stages.pack import PackStage
     from pipeline.stages.quality import QualityStage
+    from pipeline.stages.read import ReadStage
 
     return [
+        ReadStage(config.read),
+        DecodeStage(config.decode),
+        DedupeStage(config.dedupe),
         QualityStage(config.quality),
         DetectStage(config.detect),
         ContactStage(config.contact),
@@ -82,13 +88,13 @@ def prepare(
         done.add(part.manifest.unit)
     built = stages(config, day)
     task = Task(folder, fingerprint, tuple(stage.name for stage in built), start=f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-    return Run(task, built, [ref for ref in plan if ref.id not in done], finished)
+    return Run(day, task, built, [ref for ref in plan if ref.id not in done], finished)
 
 
 def execute(run: Run, *, workers: int, local: bool = False) -> Iterator[UnitResult]:
     """Work on the pending units and yield each as it ends, in no particular order. A failed unit does not stop the others.
 
-    workers: CPU workers.  local: in this process, one unit after the other, without Ray.
+    workers: CPU workers, 0 for one per CPU of the cluster.  local: in this process, one unit after the other, without Ray.
     """
     if not run.pending:
         return
@@ -123,14 +129,13 @@ def _in_process(run: Run, groups: Sequence[StageGroup]) -> Iterator[UnitResult]:
 
 
 def _on_ray(run: Run, groups: Sequence[StageGroup], workers: int) -> Iterator[UnitResult]:
-    at_least = sum(group.resources.num_cpus for group in groups)  # one actor of each group
     missing = {ref.id: ref for ref in run.pending}
-    with cluster(num_cpus=max(workers, ceil(at_least))) as total:
-        dataset = _graph(run, groups, workers, total)
+    with cluster(workers, at_least=sum(group.resources.num_cpus for group in groups)) as total:
+        dataset = _graph(run, groups, workers or int(total["CPU"]), total)
         for row in dataset.iter_rows():
             result: UnitResult = row["unit"]
-            del missing[result.unit]
-            yield result
+            if missing.pop(result.unit, None):
+                yield result
     for ref in missing.values():
         yield UnitResult(ref.id, ref.inputs, None, {}, "Ray lost it; its logs say more. Run the same command again")
 

@@ -75,7 +75,7 @@ def plan_units(
     """
     refs = []
     offset = 0
-    output.clean("plan/")
+    output.clean("plan/units")
     with output.writer(PLAN) as stream:
         for unit in cut(items, unit_size, fingerprint):
             blob = _pack(unit)

@@ -1,0 +1,134 @@
+"""Turn photos, lists of URLs, tars or videos into labelled shards.
+
+Run the same command again after whatever stopped it: finished parts stay, the rest is done. On a Ray cluster:
+`ray job submit --working-dir . -- python -m jobs.annotate --input LIST --output s3://bucket/parts`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import AnnotateConfig
+
+if TYPE_CHECKING:
+    from pipeline.graph import Run
+    from pipeline.worker import UnitResult
+
+log = logging.getLogger(__name__)
+_GLOB = "*?["
+_ERRORS_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(AnnotateConfig):
+    """What to annotate, where to put it, and how each stage behaves."""
+
+    input: tuple[str, ...]
+    """Folders, globs, lists (txt, csv, tsv, jsonl, parquet), WebDataset tars, videos or URLs; in this order."""
+    output: str
+    """Folder for the parts: a path or an fsspec URI (s3://, gs://). Given an earlier run's folder, its rest is done."""
+    workers: int = 0
+    """Worker processes; 0 is one per CPU (of the cluster that RAY_ADDRESS names). Any number gives the same bytes."""
+    local: bool = False
+    """Work in this process, one unit after the other, without Ray."""
+    dry_run: bool = False
+    """List the inputs, say what would be done, write nothing."""
+
+
+def run(config: Config) -> int:
+    """Plan, work, show the funnel. Returns 0, or 1 if some units failed."""
+    from jobs.progress import Progress, print_funnel
+    from pipeline.graph import prepare
+    from pipeline.sources import open_source
+
+    inputs = [_checked(uri) for uri in config.input]
+    annotate = AnnotateConfig(**{f.name: getattr(config, f.name) for f in fields(AnnotateConfig)})
+    if config.dry_run:
+        return _dry_run(inputs, annotate, config)
+    with Progress("listing") as listing:
+        ready = prepare(
+            inputs,
+            annotate,
+            config.output,
+            list_inputs=lambda: open_source(inputs, annotate.sources),
+            progress=listing.advance,
+        )
+    if ready.finished.parts:
+        log.info(
+            "joining the run of %s in %s: %d parts are finished; inputs that came later need another output folder",
+            *(ready.day, config.output, ready.finished.parts),
+        )
+    failed, left = _work(ready, config)
+    print_funnel(ready.finished)
+    for result in failed[:_ERRORS_SHOWN]:
+        log.error("unit %s (%d inputs) failed: %s", result.unit, result.inputs, result.error)
+    if failed:
+        log.error(
+            "%d units failed, %d were not tried; tracebacks are in %s/stats. Run the same command again for the rest",
+            *(len(failed), left, config.output.rstrip("/")),
+        )
+    return 1 if failed else 0
+
+
+def _work(ready: Run, config: Config) -> tuple[list[UnitResult], int]:
+    """Execute under a progress bar, adding finished units to the run's funnel. Returns failed units, and how many are left."""
+    from jobs.progress import Progress
+    from pipeline.graph import execute
+
+    failed: list[UnitResult] = []
+    left = len(ready.pending)
+    done = ready.finished.inputs
+    total = done + sum(ref.inputs for ref in ready.pending)
+    with Progress("annotating", total, done) as progress:
+        for result in execute(ready, workers=config.workers, local=config.local):
+            left -= 1
+            if result.manifest is None:
+                failed.append(result)
+            else:
+                ready.finished.add(result.manifest)
+            progress.advance(result.inputs, f", {ready.finished.kept:,} kept, {len(failed)} units failed")
+    return failed, left
+
+
+def _dry_run(inputs: Sequence[str], annotate: AnnotateConfig, config: Config) -> int:
+    from jobs.progress import Progress
+    from pipeline.graph import build_stages, group_stages
+    from pipeline.sources import open_source
+
+    count, problems = 0, Counter[str]()
+    with Progress("listing") as listing:
+        for item in open_source(inputs, annotate.sources):
+            count += 1
+            listing.advance(1)
+            if item.problem is not None:
+                problems[item.problem.value] += 1
+    units = -(-count // annotate.unit_size)
+    print(f"{count:,} inputs in {units:,} units of up to {annotate.unit_size}")
+    if problems:
+        print("list entries that name no input: " + ", ".join(f"{name} {n:,}" for name, n in problems.most_common()))
+    for group in group_stages(build_stages(annotate, day="")):
+        print(f"  {' > '.join(stage.name for stage in group.stages)}, {group.resources}")
+    print(f"would write {units:,} parts to {config.output}; wrote nothing")
+    return 0
+
+
+def _checked(uri: str) -> str:
+    """Local paths absolute, so that workers elsewhere find them. Raises FileNotFoundError for a path that is not there."""
+    from pipeline.storage import absolute
+
+    path = absolute(uri)
+    if "://" not in uri and not Path(path).exists() and not any(sign in uri for sign in _GLOB):
+        raise FileNotFoundError(f"--input {uri}: no such file or folder")
+    return path
+
+
+if __name__ == "__main__":
+    from jobs.cli import main_for
+
+    sys.exit(main_for("annotate"))
