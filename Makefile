@@ -2,18 +2,29 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint browser clean
+.PHONY: demo test setup lint browser schema clean
 
-setup: $(VENV)/.installed
+demo: $(VENV)/.demo
+	$(BIN)/handface demo --output out/demo
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+test: lint browser
+	$(BIN)/python -m pytest
+
+setup: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13) and "handface needs Python 3.11 or 3.12: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[demo]'
 	touch $@
 
-demo: setup
-	$(BIN)/handface demo --output out/demo
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[dev]'
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
@@ -21,8 +32,13 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
-	$(BIN)/python -m pytest
+# The page tests drive a real browser, the one thing pip cannot install.
+browser:
+	@command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; } \
+		|| { echo "The page tests need chromium and chromedriver: install them with your package manager." >&2; exit 1; }
+
+schema: setup
+	$(BIN)/python -c 'import json, pipeline.sample; print(json.dumps(pipeline.sample.json_schema(), indent=1))' > docs/sample.schema.json
 
 clean:
 	rm -rf $(VENV) out
