@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +68,7 @@ def _near(hashes: NDArray[np.uint64], radius: int) -> Iterator[tuple[NDArray[np.
     """Index pairs of hashes within the radius, some more than once. Flat images (hash 0) match nothing."""
     usable = np.flatnonzero(hashes != 0)
     edges = np.linspace(0, _BITS, radius + 2).astype(int)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         mask = np.uint64(((1 << int(high - low)) - 1) << int(low))
         band = hashes[usable] & mask
         order = np.argsort(band, kind="stable")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ class FolderSource:
         elif any(c in self.uri for c in "*?["):
             import glob
 
-            yield from (SourceItem(name) for name in sorted(glob.iglob(os.fspath(path), recursive=True)))
+            yield from (SourceItem(name) for name in sorted(glob.iglob(os.fspath(path), recursive=True)))  # noqa: PTH207  (Path.glob takes no absolute pattern)
         else:
             raise FileNotFoundError(self.uri)
 
@@ -58,7 +58,7 @@ class FolderSource:
         filesystem: AbstractFileSystem
         filesystem, path = fsspec.core.url_to_fs(self.uri)
         if any(c in self.uri for c in "*?["):
-            names = sorted(filesystem.glob(path))
+            names: Iterable[str] = sorted(filesystem.glob(path))
         elif filesystem.isdir(path):
             names = (name for _, _, files in filesystem.walk(path, detail=True) for name in _image_paths(files))
         elif filesystem.exists(path):

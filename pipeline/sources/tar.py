@@ -33,7 +33,7 @@ class TarSource:
 
         with fsspec.open(self.uri, "rb") as file:
             try:
-                tar = tarfile.open(fileobj=file, mode="r:")
+                tar = tarfile.TarFile(fileobj=file)
             except tarfile.TarError as error:
                 raise OSError(f"{self.uri} is not a tar: {error}") from error
             yield from self._groups(tar)
@@ -75,8 +75,8 @@ class TarSource:
             return {}
         if not isinstance(values, dict):
             return {}
-        known = {self.config.columns.get(name, name): value for name, value in values.items()}
-        return {name: str(value) for name, value in known.items() if isinstance(value, str | int | float)}
+        rename = self.config.columns
+        return {rename.get(str(k), str(k)): str(v) for k, v in values.items() if isinstance(v, str | int | float)}
 
 
 def _next(tar: tarfile.TarFile, uri: str) -> tarfile.TarInfo | None:

@@ -3,6 +3,7 @@ import hashlib
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -17,7 +18,7 @@ IMAGE = encode(photo())
 class Handler(BaseHTTPRequestHandler):
     """A server that serves one picture and misbehaves on request."""
 
-    agents: list[str] = []
+    agents: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         self.agents.append(self.headers["User-Agent"])

@@ -1,0 +1,85 @@
+"""`handface models list|pull|verify`: the weights of the networks, fetched once and checked by hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from pipeline.model_store import ModelError, ModelStore, file_sha256, models
+
+
+@dataclass(frozen=True)
+class Config:
+    """List, fetch or verify weights. Without names, `pull` and `verify` take all."""
+
+    action: Annotated[Literal["list", "pull", "verify"], tyro.conf.Positional] = "list"
+    """What to do."""
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Models; see `handface models list`."""
+
+
+def run(config: Config) -> int:
+    """Exit code 0, or 1 if a model could not be fetched or is not what it should be."""
+    chosen = config.names or tuple(models())
+    for name in chosen:
+        if name not in models():
+            raise ModelError(f"there is no model {name!r}; there are {', '.join(models())}")
+    if config.action == "list":
+        return _list(chosen)
+    return _pull(chosen) if config.action == "pull" else _verify(chosen)
+
+
+def _list(chosen: tuple[str, ...]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", "task", "size", "licence", "sha256", "where")
+    for name in chosen:
+        model = models()[name]
+        try:
+            path = ModelStore().find(name)
+            where = str(path) if path else "not here: handface models pull " + name
+        except ModelError as error:
+            where = str(error)
+        size = f"{model.bytes / 1e6:.1f} MB"
+        table.add_row(name, model.task, size, model.licence, model.sha256[:12], where)
+    Console().print(table)
+    return 0
+
+
+def _pull(chosen: tuple[str, ...]) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console, failed = Console(), 0
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console
+    ) as bar:
+        for name in chosen:
+            task = bar.add_task(name, total=models()[name].bytes)
+            try:
+                path = ModelStore().path(name, lambda count, task=task: bar.advance(task, count))  # type: ignore[misc]
+                bar.update(task, completed=models()[name].bytes)
+                console.print(f"{name}: {path}", soft_wrap=True)
+            except ModelError as error:
+                failed += 1
+                console.print(str(error), style="red", soft_wrap=True, markup=False)
+    return 1 if failed else 0
+
+
+def _verify(chosen: tuple[str, ...]) -> int:
+    from rich.console import Console
+
+    console, failed = Console(), 0
+    for name in chosen:
+        try:
+            path = ModelStore().find(name)
+        except ModelError as error:
+            failed += 1
+            console.print(f"{name}: {error}", style="red", soft_wrap=True, markup=False)
+            continue
+        text = f"{name}: not here" if path is None else f"{name}: {path} {file_sha256(path)[:12]} ok"
+        console.print(text, soft_wrap=True, markup=False)
+    return 1 if failed else 0
