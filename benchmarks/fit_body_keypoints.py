@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from model.bodies import ParametricBody, load_body
-from model.bodies.build.hand import KEYPOINT_BONES, palm_frame
-from model.bodies.build.landmarks import IBUG_MIRROR
+from model.bodies.build.hand import palm_frame
 from model.bodies.decimate import nearest_on_mesh
 from model.bodies.load import DATA
+from model.bodies.names import IBUG_MIRROR, KEYPOINT_BONES
 from model.bodies.npz import read_arrays
 from model.render import DirectionalLight, Lighting, Material, Mesh, PerspectiveCamera, Texture, rasterize, render
 from model.render.texture import to_srgb

@@ -37,14 +37,14 @@ class KeypointSet:
 class MirrorMap:
     """What sits opposite after x -> -x. Each is an involution.
 
-    vertices: (V,).  joints: (J,).  keypoints: (K,).  expression: (E,) permutations.
-    betas: (S,) +1 or -1 per shape coefficient, or None where the basis is not split into symmetric and antisymmetric parts.
+    vertices: (V,).  joints: (J,).  keypoints: (K,).  expression: (E,): permutations; betas: (S,) +1 or -1 per shape coefficient.
+    The last two are None where the bases are not split into symmetric and antisymmetric parts (FLAME's are not).
     """
 
     vertices: Integers
     joints: Integers
     keypoints: Integers
-    expression: Integers
+    expression: Integers | None = None
     betas: Floats | None = None
 
 

@@ -64,7 +64,7 @@ class ParametricBody(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.asarray(value, np.float64)).to(dtype))
         self.register_buffer("faces", torch.from_numpy(arrays.faces.astype(np.int64)))
         self.register_buffer("stiffness", _optional(arrays.stiffness, dtype))
-        self.register_buffer("mirror", _optional(arrays.mirror and arrays.mirror.vertices, torch.int64))
+        self.register_buffer("mirror", _optional(arrays.mirror.vertices if arrays.mirror else None, torch.int64))
         name = convention.keypoints or next(iter(arrays.keypoint_sets))
         if name not in arrays.keypoint_sets:
             raise ValueError(f"no keypoint set {name!r}; one of {', '.join(arrays.keypoint_sets)}")

@@ -68,7 +68,7 @@ def mirror_head_parameters(
     Raises ValueError if the shape basis is not split into symmetric and antisymmetric parts (FLAME's is not).
     """
     mirror = arrays.mirror
-    if mirror is None or mirror.betas is None:
+    if mirror is None or mirror.betas is None or mirror.expression is None:
         raise ValueError("this body has no mirror signs for its shape coefficients; mirror its vertices instead")
     order = [pose_joints.index(int(mirror.joints[joint])) for joint in pose_joints]
     turned = mirror_axis_angle(pose).unflatten(1, (-1, 3))[:, order].flatten(1)
