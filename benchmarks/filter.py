@@ -73,7 +73,7 @@ def main(config: Config) -> None:
 
     rows = list(csv.DictReader((config.photos / "index.csv").open()))
     reading = [ReadStage(), DecodeStage()]
-    looking = [DetectStage(DetectConfig(segmenter=config.segmenter)), ContactStage(), CropStage()]
+    looking = [DetectStage(DetectConfig(segmenter="on" if config.segmenter else "off")), ContactStage(), CropStage()]
     for stage in reading + looking:
         stage.setup()
     plain = PlainMediaPipe()
@@ -94,7 +94,7 @@ def main(config: Config) -> None:
         seconds["ours"] += time.perf_counter() - start
         total[name] += 1
         kept[name] += record.alive
-        if record.alive != (name == CLASSES[0]) and name != CLASSES[4] or (record.alive and name == CLASSES[4]):
+        if (record.alive != (name == CLASSES[0]) and name != CLASSES[4]) or (record.alive and name == CLASSES[4]):
             why = "kept" if record.alive else f"{record.reason}: {record.detail}"
             notes.append(f"| {name} | `{row['file'].split('_', 2)[0]}_{row['file'].split('_')[1]}` | {why} |")
     dedupe = DedupeStage()

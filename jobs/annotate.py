@@ -10,7 +10,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,11 +46,13 @@ def run(config: Config) -> int:
     from jobs.progress import Progress, print_funnel
     from pipeline.graph import prepare
     from pipeline.sources import open_source
+    from pipeline.stages.detect import resolved
 
     inputs = [_checked(uri) for uri in config.input]
     annotate = AnnotateConfig(**{f.name: getattr(config, f.name) for f in fields(AnnotateConfig)})
     if config.dry_run:
         return _dry_run(inputs, annotate, config)
+    annotate = replace(annotate, detect=resolved(annotate.detect))
     with Progress("listing") as listing:
         ready = prepare(
             inputs,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.annotators.base import Detections, Face, Hand
 from pipeline.annotators.isolated import DetectorError, DetectorHung, Isolated, IsolationConfig
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from pipeline.annotators.selfie_segmenter import SelfieSegmenter
 
+log = logging.getLogger(__name__)
+SEGMENTER = "selfie-multiclass"
+
 
 @dataclass(frozen=True)
 class DetectConfig:
@@ -27,8 +31,8 @@ class DetectConfig:
 
     mediapipe: MediaPipeConfig = field(default_factory=MediaPipeConfig)
     isolation: IsolationConfig = field(default_factory=IsolationConfig)
-    segmenter: bool = True
-    """Use the skin segmenter as evidence for contact; needs the model selfie-multiclass in the model store."""
+    segmenter: Literal["auto", "on", "off"] = "auto"
+    """Use the skin segmenter (model selfie-multiclass) as evidence for contact; auto: if its weights can be had."""
     min_face: int = 48
     """Faces smaller than this (longer side, pixels) are too small to label."""
     min_visible: float = 0.7
@@ -70,10 +74,11 @@ class DetectStage:
         """Start the child process."""
         from pipeline.model_store import ModelStore
 
-        segmenter = ModelStore().path("selfie-multiclass") if self.config.segmenter else None
+        config = resolved(self.config)
+        segmenter = ModelStore().path(SEGMENTER) if config.segmenter == "on" else None
         self._records = mediapipe_records(self.config.mediapipe)
         if segmenter:
-            self._records += (ModelStore().record("selfie-multiclass"),)
+            self._records += (ModelStore().record(SEGMENTER),)
         self._analyser = Isolated(partial(Analyser, self.config.mediapipe, segmenter), self.config.isolation)
 
     def start_unit(self) -> None:
@@ -111,6 +116,20 @@ class DetectStage:
             return record.reject(Reason.NO_HAND)
         record.faces, record.hands, record.skin = whole, list[Hand](found.hands), skin
         return None
+
+
+def resolved(config: DetectConfig) -> DetectConfig:
+    """The config with `auto` decided, fetching the weights if need be: a run must not change its mind half-way."""
+    from pipeline.model_store import ModelError, ModelStore
+
+    if config.segmenter != "auto":
+        return config
+    try:
+        ModelStore().path(SEGMENTER)
+    except ModelError as error:
+        log.warning("going on without the skin segmenter, contact is judged by overlap and scale alone. %s", error)
+        return replace(config, segmenter="off")
+    return replace(config, segmenter="on")
 
 
 def visible_share(face: Face, width: int, height: int) -> float:

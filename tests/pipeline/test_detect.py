@@ -49,7 +49,7 @@ def test_visible_share_counts_landmarks_inside():
 
 
 def test_the_stage_runs_mediapipe_in_its_own_process():
-    stage = DetectStage(DetectConfig(segmenter=False))
+    stage = DetectStage(DetectConfig(segmenter="off"))
     stage.setup()
     records = [Record(SourceItem(n), image=getattr(skimage_data, n)()) for n in ("astronaut", "coffee")]
     stage(records)
