@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import AnnotateConfig
+from pipeline.graph import execute, prepare
 from pipeline.record import Reason, Record, Resources, SourceItem, Stage
 from pipeline.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
+from pipeline.worker import UnitResult
 
 
 def items(count: int) -> Iterator[SourceItem]:
@@ -43,7 +46,9 @@ class ToyFilter:
             record.original_size = (640, 480)
             record.sha256 = f"{number:064x}"
             if number % 5 == 3:
-                record.reject(Reason.NO_FACE, f"cannot identify {object()!r}")  # an address that differs in each process
+                record.reject(
+                    Reason.NO_FACE, f"cannot identify {object()!r}"
+                )  # an address that differs in each process
             elif number % 5 == 4:
                 record.reject(Reason.NO_HAND)
 
@@ -118,8 +123,9 @@ def toy_stages(*extra: Stage, seconds: float = 0.0) -> list[Stage]:
 
 
 def parts_of(folder: Path) -> dict[str, bytes]:
-    """{file name: bytes} of every part file, temps included if any were left."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file() and path.name != "run.json"}
+    """{file name: bytes} of the part files and of whatever else lies beside them, leftovers included."""
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != "run.json")
+    return {path.name: path.read_bytes() for path in files}
 
 
 CONFIG = AnnotateConfig(unit_size=10)
@@ -127,3 +133,21 @@ CONFIG = AnnotateConfig(unit_size=10)
 
 def _number(record: Record) -> int:
     return int(record.item.uri.rpartition("/")[2])
+
+
+def toy_run(
+    output: Path, *extra: Stage, count: int = 95, workers: int = 2, local: bool = False, seconds: float = 0.0
+) -> list[UnitResult]:
+    """Prepare and execute the toy pipeline; the results of the units that were left."""
+    run = prepare(
+        ["toy"],
+        CONFIG,
+        str(output),
+        list_inputs=lambda: items(count),
+        stages=lambda config, day: toy_stages(*extra, seconds=seconds),
+    )
+    return list(execute(run, workers=workers, local=local))
+
+
+if __name__ == "__main__":  # a driver to be killed: OUTPUT local|ray SECONDS_PER_INPUT
+    toy_run(Path(sys.argv[1]), local=sys.argv[2] == "local", seconds=float(sys.argv[3]))
