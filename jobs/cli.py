@@ -34,13 +34,14 @@ class Verb:
 VERBS = (
     Verb("demo", "Start here", "run everything on pictures that come with the packages", "demo --output out/demo"),
     Verb("doctor", "Start here", "check this machine and say how to fix what is missing", "doctor"),
+    Verb("models", "Set up", "list, fetch and verify the networks' weights", "models pull"),
+    Verb("bodies", "Set up", "build or import hand and head models, show what is in one", "bodies info free-hand"),
     Verb(
         "annotate",
         "Make data",
         "photos, lists, tars or videos in, labelled shards out",
         "annotate --input photos/ --output out/parts",
     ),
-    Verb("models", "Make data", "list, fetch and verify the networks' weights", "models pull"),
     Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),
     Verb(
         "report",

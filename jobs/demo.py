@@ -34,6 +34,7 @@ def run(config: Config) -> int:
     settings = annotate.Config(
         input=(str(photos),),
         output=str(parts),
+        unit_size=9,  # two parts, so that both workers have something to do
         workers=config.workers,
         local=config.local,
         pack=PackConfig(depth_maps=True),

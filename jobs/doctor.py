@@ -149,15 +149,20 @@ def check_mediapipe() -> Check:
 
 
 def check_weights() -> Iterator[Check]:
-    """What the model store holds."""
-    from pipeline.model_store import ModelStore
+    """What the model store holds; a file with the wrong hash is as bad as none."""
+    from pipeline.model_store import ModelError, ModelStore, models
 
-    store = ModelStore()
-    for name in store.names():
-        if store.find(name) is None:
-            yield Check(f"weights {name}", "warn", "not in the model store", f"handface models pull {name}")
+    for name in models():
+        try:
+            path = ModelStore().find(name)
+        except ModelError as error:
+            yield Check(f"weights {name}", "fail", str(error), f"delete that file, then handface models pull {name}")
+            continue
+        if path is None:
+            detail = "not in the model store; fetched when first needed"
+            yield Check(f"weights {name}", "warn", detail, f"handface models pull {name}  (to work offline later)")
         else:
-            yield Check(f"weights {name}", "ok", str(store.find(name)))
+            yield Check(f"weights {name}", "ok", str(path))
 
 
 def check_gpu() -> Check:
@@ -210,7 +215,7 @@ def check_disk(output: Path) -> Check:
             "disk",
             "warn",
             detail,
-            "enough for about 100 samples per 10 MB; a full disk stops a run, which can be resumed",
+            "enough to try things out; a sample takes about 0.1 MB, and a run stopped by a full disk can be resumed",
         )
     return Check("disk", "ok", detail)
 

@@ -83,3 +83,11 @@ def _verify(chosen: tuple[str, ...]) -> int:
         text = f"{name}: not here" if path is None else f"{name}: {path} {file_sha256(path)[:12]} ok"
         console.print(text, soft_wrap=True, markup=False)
     return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    from jobs.cli import main_for
+
+    sys.exit(main_for("models"))

@@ -102,7 +102,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("verb", cli.VERBS, ids=lambda verb: verb.name)
 def test_every_verb_has_its_module_and_its_example_starts_with_its_name(verb: cli.Verb) -> None:
-    assert importlib.util.find_spec(f"jobs.{verb.name}") is not None
+    spec = importlib.util.find_spec(f"jobs.{verb.name}")
+    assert spec is not None and spec.origin is not None
+    assert f'main_for("{verb.name}")' in Path(spec.origin).read_text(), f"python -m jobs.{verb.name} would do nothing"
     assert verb.example.split()[0] == verb.name
 
 
