@@ -1,0 +1,132 @@
+"""The hall of synthesis: a scene id in, a picture of a hand at a face and everything that is known about it out.
+
+    draw person and target -> pose head -> plan hand -> bring it to the face -> the face yields -> view and light -> picture
+
+All of it is drawn from one generator seeded with (seed, scene id): scenes are independent of each other and of who makes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.synthesis.bodies import free_head
+from pipeline.synthesis.deform import Touch, measure, yield_to
+from pipeline.synthesis.distance import Surface
+from pipeline.synthesis.identity import Person, draw_person
+from pipeline.synthesis.pose import Target, draw_plan
+from pipeline.synthesis.solve import Approach, PlacedHand, allowance
+from pipeline.synthesis.target import REGIONS, draw_target
+
+Array = NDArray[np.float64]
+Kind = Literal["touch", "near", "front"]
+FLIP = np.array([-1.0, 1.0, 1.0])
+ATTEMPTS = 24
+MIN_CONTACTS = 4  # hand vertices of a touching scene
+MAX_DEPTH, MAX_MEDIAN_DEPTH = 0.003, 0.001  # metres that may be left of the overlap
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """What scenes are drawn."""
+
+    near_share: float = 0.1
+    """Share of scenes whose hand stops 1 to 5 cm short of the face."""
+    front_share: float = 0.1
+    """Share of scenes whose hand passes between camera and face, 8 to 20 cm before it."""
+    left_share: float = 0.5
+    """Share of left hands."""
+    regions: tuple[str, ...] = field(default_factory=lambda: tuple(REGIONS))
+    """Places that are touched."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.regions if name not in REGIONS]
+        if unknown or not self.regions:
+            raise ValueError(f"regions {unknown or '()'}: choose some of {', '.join(REGIONS)}")
+        if min(self.near_share, self.front_share) < 0 or self.near_share + self.front_share > 1:
+            raise ValueError("near_share and front_share must be at least 0 and together at most 1")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Geometry of one scene in head axes (y up, face to +z, metres), before any camera.
+
+    head: (V, 3) undeformed, displacement: (V, 3) of the skin.  hand: the right model's hand, for `left` in the mirror x -> -x.
+    """
+
+    kind: Kind
+    left: bool
+    region: str
+    grip: str
+    person: Person
+    head: Array
+    head_keypoints: Array
+    head_root: Array
+    displacement: Array
+    hand: PlacedHand
+    touch: Touch
+    target: Target
+    attempts: int
+
+    def mirrored(self, points: Array) -> Array:
+        """Hand points (..., 3) of the right-handed solution as they are in the scene."""
+        return points * FLIP if self.left else points
+
+
+class NoSceneError(RuntimeError):
+    """No attempt at a scene ended with an acceptable touch."""
+
+
+def draw_scene(rng: np.random.Generator, config: SceneConfig = SceneConfig()) -> Scene:
+    """Draw one scene. Raises NoSceneError if all attempts fail, which the caller counts."""
+    kind: Kind = str(rng.choice(["touch", "near", "front"], p=_kind_shares(config)))  # type: ignore[assignment]
+    left = bool(rng.random() < config.left_share)
+    weights = np.array([REGIONS[name] for name in config.regions])
+    region = str(rng.choice(config.regions, p=weights / weights.sum()))
+    person = draw_person(rng, region)
+    body = free_head()
+    posed = body.posed(person.head_betas, person.head_pose[None], person.expression)
+    head = posed.vertices[0]
+    # a left hand is solved as a right hand at the mirrored head; vertex numbers stay
+    side = FLIP if left else np.ones(3)
+    solved = head * side
+    faces = body.closed_faces[:, ::-1] if left else body.closed_faces
+    surface = Surface(solved, faces)
+    for attempt in range(1, ATTEMPTS + 1):
+        target = draw_target(rng, solved, surface.vertex_normals, region)
+        plan = draw_plan(rng, target)
+        press = float(rng.uniform(0.1, 1.0) if kind == "touch" else 0.0)
+        hand = Approach(surface, allowance(press), person.hand_betas).place(plan, target)
+        if hand is None:
+            continue
+        if kind != "touch":
+            gap = rng.uniform(0.01, 0.05) if kind == "near" else rng.uniform(0.08, 0.20)
+            hand = hand.moved(gap * (target.normal if kind == "near" else _towards_camera(rng, target)))
+        world = hand.vertices * side
+        displacement = yield_to(head, world) if kind == "touch" else np.zeros_like(head)
+        touch = measure(head + displacement, world, mirrored_hand=left)
+        if _acceptable(kind, touch):
+            return Scene(
+                kind, left, region, plan.grip, person, head, posed.keypoints[0], posed.root[0],
+                displacement, hand, touch, target, attempt,
+            )  # fmt: skip
+    raise NoSceneError(f"no {kind} of the {region} in {ATTEMPTS} attempts")
+
+
+def _kind_shares(config: SceneConfig) -> list[float]:
+    return [1 - config.near_share - config.front_share, config.near_share, config.front_share]
+
+
+def _towards_camera(rng: np.random.Generator, target: Target) -> Array:
+    direction = np.array([0.0, 0.0, 1.0]) + rng.normal(0, 0.15, 3) + 0.3 * target.normal
+    return direction / np.linalg.norm(direction)
+
+
+def _acceptable(kind: Kind, touch: Touch) -> bool:
+    if kind != "touch":
+        return not touch.hand_contact.any()
+    enough = int(touch.hand_contact.sum()) >= MIN_CONTACTS
+    return enough and touch.deepest < MAX_DEPTH and touch.median_depth < MAX_MEDIAN_DEPTH
