@@ -15,7 +15,7 @@ function make(tag, properties = {}, ...children) {
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;
 }
-const format = (value) => (typeof value === "number" && !Number.isInteger(value) ? value.toPrecision(3) : String(value));
+const format = (value) => (typeof value !== "number" || Number.isInteger(value) ? String(value) : value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
 // --- drawing: points are thousandths of the crop's side ---
 function stroke(context, points, closed) {

@@ -1,0 +1,92 @@
+"""The demo's pictures, and `handface demo` from the first picture to the report with the real detectors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.cli import main
+from pipeline import demo_input
+from pipeline.demo_input import DemoInputError, Portrait, demo_files, png_header, with_hand, write_demo_input
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    return dict(demo_files())
+
+
+def test_pictures_are_the_same_every_time_and_their_names_differ(files: dict[str, bytes], tmp_path: Path) -> None:
+    paths = write_demo_input(tmp_path / "a" / "b")
+    assert {path.name: path.read_bytes() for path in paths} == files
+    assert len(paths) == len(files)
+
+
+def test_bad_files_are_bad_and_the_others_open(files: dict[str, bytes]) -> None:
+    bad = {"cut_off.jpg", "really_html.jpg", "empty.jpg", "bomb_30000x30000.png"}
+    for name, data in files.items():
+        if name in bad:
+            with pytest.raises((OSError, Image.DecompressionBombError)):
+                Image.open(BytesIO(data)).load()
+        else:
+            Image.open(BytesIO(data)).load()
+
+
+def test_the_bomb_is_only_a_header() -> None:
+    data = png_header(30_000, 20_000)
+    assert len(data) < 100
+    with pytest.warns(Image.DecompressionBombWarning), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 500_000_000)
+        assert Image.open(BytesIO(data)).size == (30_000, 20_000)
+
+
+def test_a_hand_is_drawn_where_it_should_be_and_nowhere_else() -> None:
+    blank = Portrait(np.full((300, 300, 3), 128, np.uint8), cheek=(150.0, 100.0), scale=600.0)
+    changed = (with_hand(blank) != blank.pixels).any(-1)
+    y, x = np.nonzero(changed)
+    assert abs(y.min() - 100) < 25 and y.max() > 150  # fingers up, about 0.19 m at 600 px/m long
+    assert 60 < np.hypot(np.ptp(x), np.ptp(y)) < 180
+    moved = (with_hand(blank, shift=(0.05, 0.0)) != blank.pixels).any(-1)
+    assert abs(np.nonzero(moved)[1].mean() - x.mean() - 30) < 1  # 0.05 m at 600 px/m
+    larger = (with_hand(blank, size=1.5) != blank.pixels).any(-1)
+    assert 1.9 < larger.sum() / changed.sum() < 2.6
+
+
+def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage.data", None)
+    with pytest.raises(DemoInputError, match=r"handface\[demo\]"):
+        demo_input._photos()
+
+
+@pytest.mark.slow
+def test_demo_runs_from_pictures_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--output", str(tmp_path), "--local"]) == 0
+    assert f"Open {tmp_path / 'report.html'}" in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert data["totals"] == {"inputs": 17, "kept": 4, "parts": 2, "shown": 4}
+    kept = {
+        Path(sample["source"]["uri"]).stem: [hand["side"] for hand in sample["hands"]] for sample in data["samples"]
+    }
+    assert kept == {f"touch_{who}_{side}": [side] for who in ("astronaut", "hopper") for side in ("left", "right")}
+    why = {Path(e["name"]).stem: row["reason"] for row in data["reasons"] for e in row["examples"]}
+    assert why == {
+        "plain_astronaut": "no_hand",
+        "plain_hopper": "no_hand",
+        "plain_coffee": "no_face",
+        "plain_cat": "no_face",
+        "touch_astronaut_right_again": "duplicate",
+        "far_astronaut": "hand_far",
+        "in_front_astronaut": "hand_occludes",
+        "drawing": "not_a_photo",
+        "cut_off": "corrupt",
+        "really_html": "not_image",
+        "empty": "empty",
+        "bomb_30000x30000": "too_many_pixels",
+        "tiny": "too_small",
+    }
