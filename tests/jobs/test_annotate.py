@@ -1,0 +1,132 @@
+"""`handface annotate`: files in, parts out, exit codes, resume, dry run; Ray and --local agree byte for byte."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pipeline.graph
+from jobs.cli import main
+from pipeline.parts import read_parts
+from tests.pipeline.toy_stages import Once, items, parts_of, toy_stages
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A portrait without a hand, its copy, a drawing, and files that are no pictures."""
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("photos")
+    portrait = data.astronaut()
+    Image.fromarray(portrait).save(folder / "a_portrait.jpg", quality=92)
+    Image.fromarray(portrait).save(folder / "b_copy.png")
+    Image.fromarray(np.full((200, 300, 3), 255, np.uint8)).save(folder / "c_blank.png")
+    (folder / "d_cut.jpg").write_bytes((folder / "a_portrait.jpg").read_bytes()[:5000])
+    (folder / "e_empty.jpg").touch()
+    (folder / "f_page.jpg").write_text("<html>not here</html>")
+    return folder
+
+
+ANNOTATE = ["annotate", "--unit-size", "4", "--detect.segmenter", "off"]
+
+
+@pytest.fixture(scope="module")
+def local(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("local")
+    assert main([*ANNOTATE, "--input", str(photos), "--output", str(output), "--local"]) == 0
+    return output
+
+
+def test_every_file_is_accounted_for(photos: Path, local: Path) -> None:
+    rows = [row for part in read_parts(str(local)) for row in part.rows().to_pylist()]
+    reasons = {Path(row["uri"]).name: row["reason"] for row in rows}
+    assert len(rows) == len(reasons) == 6
+    assert reasons == {
+        "a_portrait.jpg": "no_hand",
+        "b_copy.png": "duplicate",
+        "c_blank.png": "not_a_photo",
+        "d_cut.jpg": "corrupt",
+        "e_empty.jpg": "empty",
+        "f_page.jpg": "not_image",
+    }
+
+
+def test_ray_gives_the_same_bytes(photos: Path, local: Path, tmp_path: Path, ray_cluster: None) -> None:
+    assert main([*ANNOTATE, "--input", str(photos), "--output", str(tmp_path), "--workers", "2"]) == 0
+    assert parts_of(tmp_path) == parts_of(local)
+
+
+def test_second_start_has_nothing_to_do(
+    photos: Path, local: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in local.glob("part-*")}
+    with caplog.at_level("INFO"):
+        assert main([*ANNOTATE, "--input", str(photos), "--output", str(local), "--local"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in local.glob("part-*")} == before
+    assert "2 parts are finished" in caplog.text
+    printed = capsys.readouterr().out
+    assert "0 of 6 inputs kept" in printed
+    assert "duplicate 1" in printed
+
+
+def test_resolved_config_lies_beside_the_parts(photos: Path, local: Path) -> None:
+    record = json.loads((local / "run.json").read_text())
+    assert record["inputs"] == [str(photos)]
+    assert record["config"]["unit_size"] == 4
+    assert record["config"]["detect"]["segmenter"] == "off"
+
+
+def test_another_config_is_bad_usage(photos: Path, local: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["annotate", "--input", str(photos), "--output", str(local), "--local", "--detect.segmenter", "off"])
+    assert code == 2
+    assert "unit_size was 4, is 128" in capsys.readouterr().err
+
+
+def test_missing_input_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ANNOTATE, "--input", str(tmp_path / "nothing"), "--output", str(tmp_path / "out")]) == 2
+    assert "nothing: no such file or folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_counts_and_writes_nothing(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ANNOTATE, "--input", str(photos), "--output", str(tmp_path / "out"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "6 inputs in 2 units of up to 4" in printed
+    assert "read > decode > dedupe" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_failed_unit_makes_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stages = toy_stages(Once(tmp_path, at=5, act="raise", times=99))
+    toy = functools.partial(pipeline.graph.prepare, stages=lambda config, day: stages)
+    monkeypatch.setattr("pipeline.graph.prepare", toy)
+    monkeypatch.setattr("pipeline.sources.open_source", lambda inputs, config: items(12))
+    output = tmp_path / "out"
+    assert main([*ANNOTATE, "--input", str(tmp_path), "--output", str(output), "--local"]) == 1
+    assert "toy trouble at 5" in caplog.text
+    assert "1 units failed, 0 were not tried" in caplog.text
+    assert len(list(read_parts(str(output)))) == 2
+
+
+def test_module_form_is_the_same_command(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.annotate",
+        "--input",
+        str(tmp_path / "no"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 2
+    assert "handface annotate: error: --input" in done.stderr
