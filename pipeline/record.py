@@ -47,6 +47,8 @@ class Reason(StrEnum):
     HAND_FAR = "hand_far"
     HAND_OCCLUDES = "hand_occludes"
     DETECTOR_FAILED = "detector_failed"
+    # synthesis
+    NO_SCENE = "no_scene"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def face_flesh() -> Flesh:
     leaders = rows[near]
     for side in (-1, 1):  # an eyeball keeps its shape: all of it follows the lids
         ball = np.flatnonzero((arrays.masks["eyes"][followers] > 0.5) & (side * v[followers, 0] > 0))
-        front = rows[cKDTree(v[rows]).query(v[followers[ball]].mean(0) + [0, 0, 0.012], k=6)[1]]
+        front = rows[cKDTree(v[rows]).query(v[followers[ball]].mean(0) + np.array([0, 0, 0.012]), k=6)[1]]
         leaders[ball] = front
     pressable = ~inner[head.closed_faces].any(1)
     pressable[len(head.faces) :] = False

@@ -26,7 +26,6 @@ from pipeline.synthesis.skin import (
 from pipeline.synthesis.view import View
 
 Array = NDArray[np.float64]
-HEAD_MESHES, HAND_MESH = ("skin", "inside", "neck", "left_eye", "right_eye"), "hand"
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def _hand(
     behind = scene.hand.rotation @ np.array([1.0, 0.0, 0.0])
     arm = forearm(ring, behind, arm_direction(scene.hand.rotation), 0.26, float(rng.uniform(1.35, 1.7)))
     skin = Material(paint_limb(complexion, rng), specular=material.specular)
-    meshes = {HAND_MESH: _in_camera(scene, view, scene.hand.vertices, atlas.faces, material, atlas.uv, atlas.face_uv)}
+    meshes = {"hand": _in_camera(scene, view, scene.hand.vertices, atlas.faces, material, atlas.uv, atlas.face_uv)}
     sleeve = int(rng.integers(4, 8)) if rng.random() < 0.5 else len(arm.vertices)
     for name, part, look in (
         ("forearm", arm.ring_of_face < sleeve, skin),

@@ -61,10 +61,10 @@ def region_vertices() -> Mapping[str, NDArray[np.int64]]:
         name: np.flatnonzero(mask)
         for name, mask in {
             "cheek": cheeks & front & skin & ~ears,
-            "chin": around(chin + [0, 0.012, 0], 0.022, False) & front,
-            "under_chin": around(chin + [0, -0.004, -0.022], 0.022, False) & (normal[:, 1] < -0.5),
+            "chin": around(chin + np.array([0, 0.012, 0]), 0.022, False) & front,
+            "under_chin": around(chin + np.array([0, -0.004, -0.022]), 0.022, False) & (normal[:, 1] < -0.5),
             "lips": around(mouth, 0.026, False) & front,
-            "nose": around(nose + [0, 0.006, 0], 0.018, False) & front,
+            "nose": around(nose + np.array([0, 0.006, 0]), 0.018, False) & front,
             "eye": around(eye, 0.018) & front,
             "forehead": around(np.array([0, brow[1] + 0.03, brow[2] + 0.01]), 0.042, False) & front,
             "temple": around(np.array([points[0, 0] * 0.93, brow[1] + 0.002, brow[2] - 0.045]), 0.026) & ~ears,

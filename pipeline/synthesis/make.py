@@ -1,0 +1,181 @@
+"""One scene as a finished sample, and the pipeline stage that makes them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.record import Reason, Record, Resources
+from pipeline.sample import Crop, Sample, SampleMeta, Source, sample_key
+from pipeline.synthesis.scene import FLIP, NoSceneError, Scene, SceneConfig, draw_scene
+
+if TYPE_CHECKING:
+    from model.render import Picture
+    from pipeline.synthesis.dress import DressedScene
+    from pipeline.synthesis.view import View
+
+LICENCE, AUTHOR = "CC0-1.0", "handface synthesis"
+SCHEME = "synthetic"
+
+
+@dataclass(frozen=True)
+class PictureConfig:
+    """What pictures look like and what is stored with them."""
+
+    size: int = 256
+    """Side of the picture in pixels, at most 512."""
+    supersample: int = 2
+    """Samples along each side of a pixel, at outlines."""
+    backgrounds: str | None = None
+    """Folder of pictures to put behind the people; drawn backdrops if not given."""
+    jpeg_quality: int = 92
+    """Of the stored picture, 4:4:4 sampling."""
+    depth_maps: bool = True
+    """Also store the exact depth as a 16-bit PNG, 0 where there is no surface."""
+
+    def __post_init__(self) -> None:
+        if not 64 <= self.size <= 512:
+            raise ValueError(f"size is {self.size}; pictures are 64 to 512 pixels")
+
+
+@dataclass(frozen=True)
+class RenderedScene:
+    """A scene with all that was drawn for its picture. image: (S, S, 3) uint8.  seconds: by step."""
+
+    scene: Scene
+    view: View
+    dressed: DressedScene
+    picture: Picture
+    image: NDArray[np.uint8]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def scene_rng(seed: int, scene_id: int) -> np.random.Generator:
+    """The one generator of a scene; independent for different (seed, scene id)."""
+    return np.random.default_rng([seed, scene_id])
+
+
+def render_scene(seed: int, scene_id: int, scenes: SceneConfig, pictures: PictureConfig) -> RenderedScene:
+    """Draw and render a scene. Raises NoSceneError if no acceptable one is found, BackgroundError for a bad folder."""
+    from model.render import render
+    from model.render.texture import to_srgb
+    from pipeline.synthesis.background import draw_background
+    from pipeline.synthesis.dress import dress
+    from pipeline.synthesis.view import draw_light, draw_view
+
+    rng = scene_rng(seed, scene_id)
+    clock = _Clock()
+    scene = draw_scene(rng, scenes)
+    clock.lap("geometry")
+    size = pictures.size
+    hand = scene.mirrored(scene.hand.vertices)
+    outward = scene.target.normal * (FLIP if scene.left else 1.0)
+    view = draw_view(rng, scene.head, hand, outward, size)
+    dressed = dress(rng, scene, view, texture_size=512 if size <= 320 else 1024)
+    lighting = draw_light(rng, view)
+    background = draw_background(rng, size, pictures.backgrounds)
+    clock.lap("textures")
+    picture = render(dressed.meshes, view.camera, lighting, background, supersample=pictures.supersample)
+    noise = rng.normal(0, rng.uniform(0.002, 0.012), (size, size, 1)).astype(np.float32)
+    image = to_srgb(picture.colour * np.float32(rng.uniform(0.85, 1.2)) * (1 + noise) + noise * np.float32(0.3))
+    clock.lap("render")
+    return RenderedScene(scene, view, dressed, picture, image, clock.seconds)
+
+
+def make_sample(
+    seed: int, scene_id: int, scenes: SceneConfig = SceneConfig(), pictures: PictureConfig = PictureConfig()
+) -> tuple[Sample, dict[str, float]]:
+    """A scene as a sample, and seconds by step. The same arguments give the same bytes. Raises NoSceneError."""
+    import simplejpeg
+
+    from pipeline.synthesis.labels import scene_keypoints, scene_labels
+
+    made = render_scene(seed, scene_id, scenes, pictures)
+    clock = _Clock(made.seconds)
+    points = scene_keypoints(made.scene, made.view, made.picture, made.dressed)
+    labels = scene_labels(made.scene, made.view, points)
+    clock.lap("labels")
+    image = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(made.image), pictures.jpeg_quality, colorspace="RGB", colorsubsampling="444"
+    )
+    depth = _depth_png(made.picture) if pictures.depth_maps else None
+    sample = Sample(image, labels, _meta(made, image, seed, scene_id), depth)
+    clock.lap("encode")
+    return sample, clock.seconds
+
+
+def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> SampleMeta:
+    from pipeline.phash import hash_hex, perceptual_hash
+
+    scene, size = made.scene, made.image.shape[0]
+    columns = {
+        "kind": scene.kind,
+        "region": scene.region,
+        "grip": scene.grip,
+        "skin_tone": f"{made.dressed.complexion.tone:.1f}",
+    }
+    source = Source(
+        uri=f"{SCHEME}:{seed}",
+        member=str(scene_id),
+        sha256=hashlib.sha256(image).hexdigest(),
+        phash=hash_hex(perceptual_hash(made.image)),
+        licence=LICENCE,
+        author=AUTHOR,
+        columns=columns,
+    )
+    whole = Crop(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), size, size, size)
+    return SampleMeta(sample_key(image), source, whole, None, ())
+
+
+def _depth_png(picture: Picture) -> bytes:
+    from pipeline.stages.depth import encode_depth_png
+
+    depth = picture.buffers.depth
+    return encode_depth_png(np.where(np.isfinite(depth), depth, np.float32(0)))
+
+
+class SynthesizeStage:
+    """Makes the sample of each record, whose item names seed (uri `synthetic:SEED`) and scene id (member)."""
+
+    name = "synthesize"
+    resources = Resources(num_cpus=1)
+
+    def __init__(self, scenes: SceneConfig, pictures: PictureConfig) -> None:
+        self.scenes, self.pictures = scenes, pictures
+
+    def setup(self) -> None:
+        """Make what all scenes share: bodies, skin compliance, atlases."""
+        from pipeline.synthesis.deform import face_flesh
+
+        face_flesh()
+
+    def start_unit(self) -> None:
+        """Nothing is remembered between scenes."""
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        """Fill record.sample, or reject the rare scene that finds no acceptable touch."""
+        for record in batch:
+            seed, scene_id = int(record.item.uri.removeprefix(f"{SCHEME}:")), int(record.item.member or 0)
+            try:
+                record.sample, _ = make_sample(seed, scene_id, self.scenes, self.pictures)
+            except NoSceneError as error:
+                record.reject(Reason.NO_SCENE, str(error))
+
+
+class _Clock:
+    """Seconds by step."""
+
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self.seconds = dict(seconds or {})
+        self._start = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._start
+        self._start = now
