@@ -31,7 +31,11 @@ class Keypoints(nn.Module):
         self.register_buffer("template", torch.from_numpy(np.asarray(points.template)).to(dtype))
         self.register_buffer("shapedirs", torch.from_numpy(np.asarray(points.shapedirs)).to(dtype))
         self.register_buffer("corners", torch.from_numpy(points.vertices.astype(np.int64)))
-        self.register_buffer("weights", torch.from_numpy(np.asarray(points.weights)).to(dtype))
+        weights = np.asarray(points.weights, np.float64)
+        total = weights.sum(
+            1, keepdims=True
+        )  # stored in single precision; 1 to the last bit keeps points rigid far from 0
+        self.register_buffer("weights", torch.from_numpy(weights / np.where(total == 0, 1, total)).to(dtype))
 
     def forward(self, betas: torch.Tensor, vertices: torch.Tensor, transforms: torch.Tensor) -> torch.Tensor:
         """(B, K, 3) from betas (B, S), posed vertices (B, V, 3) and the joints' rest-to-posed transforms (B, J, 4, 4)."""

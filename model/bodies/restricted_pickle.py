@@ -64,6 +64,8 @@ class _Function:
 
 
 class _RebuildArray(_Function):
+    __slots__ = ()
+
     def __call__(self, kind: type, shape: object, code: object) -> np.ndarray:
         if kind is not np.ndarray:
             raise pickle.UnpicklingError(f"array of class {kind!r}")
@@ -71,6 +73,8 @@ class _RebuildArray(_Function):
 
 
 class _RebuildScalar(_Function):
+    __slots__ = ()
+
     def __call__(self, dtype: np.dtype, data: object = b"") -> Any:
         if not isinstance(dtype, np.dtype) or dtype.hasobject:
             raise pickle.UnpicklingError("a scalar that is not a number")
@@ -79,6 +83,8 @@ class _RebuildScalar(_Function):
 
 
 class _RebuildObject(_Function):
+    __slots__ = ()
+
     def __call__(self, kind: type, base: object = object, state: object = None) -> Record:
         if not (isinstance(kind, type) and issubclass(kind, Record)):
             raise pickle.UnpicklingError(f"object of class {kind!r}")
@@ -86,6 +92,8 @@ class _RebuildObject(_Function):
 
 
 class _EncodeLatin1(_Function):
+    __slots__ = ()
+
     def __call__(self, text: str, encoding: str = "latin1") -> bytes:
         if encoding not in ("latin1", "latin-1", "iso-8859-1"):
             raise pickle.UnpicklingError(f"text in encoding {encoding!r}")
@@ -93,6 +101,8 @@ class _EncodeLatin1(_Function):
 
 
 class _Ignore(_Function):
+    __slots__ = ()
+
     def __call__(self, *arguments: object) -> Record:
         return Record()
 
