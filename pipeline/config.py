@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.contact import ContactConfig
 from pipeline.sample import SCHEMA_VERSION
@@ -26,6 +26,20 @@ RUN = "run.json"
 
 class ConfigMismatchError(ValueError):
     """The output folder belongs to a run with another configuration; the message names the fields."""
+
+
+class RunConfig(Protocol):
+    """What planning and resuming need of a run's config, whatever the run makes."""
+
+    @property
+    def unit_size(self) -> int:
+        """Inputs per work unit."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values of every field."""
+
+    def fingerprint(self) -> str:
+        """Equal fingerprints and inputs give equal bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +82,7 @@ class RunRecord:
     config: dict[str, Any]
 
 
-def open_run(output: Folder, config: AnnotateConfig, inputs: Sequence[str]) -> RunRecord:
+def open_run(output: Folder, config: RunConfig, inputs: Sequence[str]) -> RunRecord:
     """Start a run in an empty folder, or join the one that is there.
 
     Raises ConfigMismatchError naming each field in which this run differs from the folder's, StorageError if it cannot be written.

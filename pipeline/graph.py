@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster import cluster
-from pipeline.config import AnnotateConfig, open_run
+from pipeline.config import AnnotateConfig, RunConfig, open_run
 from pipeline.funnel import Funnel
 from pipeline.parts import read_parts
 from pipeline.record import SourceItem, Stage
@@ -64,11 +64,11 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
 
 def prepare(
     inputs: Sequence[str],
-    config: AnnotateConfig,
+    config: RunConfig,
     output: str,
     *,
     list_inputs: Callable[[], Iterable[SourceItem]],
-    stages: Callable[[AnnotateConfig, str], list[Stage]] = build_stages,
+    stages: Callable[[Any, str], list[Stage]] = build_stages,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Run:
     """Join or start the run in `output`: check its config, plan its units once, see which parts exist.
