@@ -42,6 +42,12 @@ VERBS = (
         "photos, lists, tars or videos in, labelled shards out",
         "annotate --input photos/ --output out/parts",
     ),
+    Verb(
+        "synthesize",
+        "Make data",
+        "render hands touching faces with exact labels",
+        "synthesize --count 1000 --output out/synthetic",
+    ),
     Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),
     Verb(
         "report",

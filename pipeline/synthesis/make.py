@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.record import Reason, Record, Resources
-from pipeline.sample import Crop, Sample, SampleMeta, Source, sample_key
+from pipeline.record import Reason, Record, Resources, SourceItem
+from pipeline.sample import MAX_CROP, SCHEMA_VERSION, Crop, Sample, SampleMeta, Source, sample_key
 from pipeline.synthesis.scene import FLIP, NoSceneError, Scene, SceneConfig, draw_scene
 
 if TYPE_CHECKING:
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
 
 LICENCE, AUTHOR = "CC0-1.0", "handface synthesis"
 SCHEME = "synthetic"
+VERSION = 1  # raise it when the same seed gives other pictures
 
 
 @dataclass(frozen=True)
 class PictureConfig:
     """What pictures look like and what is stored with them."""
 
-    size: int = 256
-    """Side of the picture in pixels, at most 512."""
     supersample: int = 2
     """Samples along each side of a pixel, at outlines."""
     backgrounds: str | None = None
@@ -39,9 +39,35 @@ class PictureConfig:
     depth_maps: bool = True
     """Also store the exact depth as a 16-bit PNG, 0 where there is no surface."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConfig:
+    """Everything that, with the scenes' ids, decides the bytes of the samples."""
+
+    seed: int = 0
+    """Other seeds give other people and scenes."""
+    size: int = 256
+    """Side of the pictures in pixels, 64 to 512."""
+    unit_size: int = 64
+    """Scenes per work unit, hence per part."""
+    scenes: SceneConfig = field(default_factory=SceneConfig)
+    pictures: PictureConfig = field(default_factory=PictureConfig)
+
     def __post_init__(self) -> None:
-        if not 64 <= self.size <= 512:
-            raise ValueError(f"size is {self.size}; pictures are 64 to 512 pixels")
+        if not 64 <= self.size <= MAX_CROP:
+            raise ValueError(f"size is {self.size}; pictures are 64 to {MAX_CROP} pixels")
+        if self.unit_size < 1 or self.seed < 0:
+            raise ValueError(f"unit_size {self.unit_size} must be at least 1 and seed {self.seed} at least 0")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    def fingerprint(self) -> str:
+        """sha256 over every field, the sample schema's and the synthesis' versions: equal ones give equal bytes."""
+        text = json.dumps([SCHEMA_VERSION, VERSION, self.as_dict()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -61,7 +87,13 @@ def scene_rng(seed: int, scene_id: int) -> np.random.Generator:
     return np.random.default_rng([seed, scene_id])
 
 
-def render_scene(seed: int, scene_id: int, scenes: SceneConfig, pictures: PictureConfig) -> RenderedScene:
+def list_scenes(config: SynthesisConfig, count: int) -> Iterator[SourceItem]:
+    """The inputs of a run: scenes 0 .. count - 1 of the seed."""
+    for scene_id in range(count):
+        yield SourceItem(f"{SCHEME}:{config.seed}", str(scene_id))
+
+
+def render_scene(scene_id: int, config: SynthesisConfig) -> RenderedScene:
     """Draw and render a scene. Raises NoSceneError if no acceptable one is found, BackgroundError for a bad folder."""
     from model.render import render
     from model.render.texture import to_srgb
@@ -69,11 +101,10 @@ def render_scene(seed: int, scene_id: int, scenes: SceneConfig, pictures: Pictur
     from pipeline.synthesis.dress import dress
     from pipeline.synthesis.view import draw_light, draw_view
 
-    rng = scene_rng(seed, scene_id)
-    clock = _Clock()
-    scene = draw_scene(rng, scenes)
+    rng = scene_rng(config.seed, scene_id)
+    clock, pictures, size = _Clock(), config.pictures, config.size
+    scene = draw_scene(rng, config.scenes)
     clock.lap("geometry")
-    size = pictures.size
     hand = scene.mirrored(scene.hand.vertices)
     outward = scene.target.normal * (FLIP if scene.left else 1.0)
     view = draw_view(rng, scene.head, hand, outward, size)
@@ -88,15 +119,13 @@ def render_scene(seed: int, scene_id: int, scenes: SceneConfig, pictures: Pictur
     return RenderedScene(scene, view, dressed, picture, image, clock.seconds)
 
 
-def make_sample(
-    seed: int, scene_id: int, scenes: SceneConfig = SceneConfig(), pictures: PictureConfig = PictureConfig()
-) -> tuple[Sample, dict[str, float]]:
+def make_sample(scene_id: int, config: SynthesisConfig = SynthesisConfig()) -> tuple[Sample, dict[str, float]]:
     """A scene as a sample, and seconds by step. The same arguments give the same bytes. Raises NoSceneError."""
     import simplejpeg
 
     from pipeline.synthesis.labels import scene_keypoints, scene_labels
 
-    made = render_scene(seed, scene_id, scenes, pictures)
+    made, pictures = render_scene(scene_id, config), config.pictures
     clock = _Clock(made.seconds)
     points = scene_keypoints(made.scene, made.view, made.picture, made.dressed)
     labels = scene_labels(made.scene, made.view, points)
@@ -105,7 +134,7 @@ def make_sample(
         np.ascontiguousarray(made.image), pictures.jpeg_quality, colorspace="RGB", colorsubsampling="444"
     )
     depth = _depth_png(made.picture) if pictures.depth_maps else None
-    sample = Sample(image, labels, _meta(made, image, seed, scene_id), depth)
+    sample = Sample(image, labels, _meta(made, image, config.seed, scene_id), depth)
     clock.lap("encode")
     return sample, clock.seconds
 
@@ -141,13 +170,13 @@ def _depth_png(picture: Picture) -> bytes:
 
 
 class SynthesizeStage:
-    """Makes the sample of each record, whose item names seed (uri `synthetic:SEED`) and scene id (member)."""
+    """Makes the sample of each record, whose item's member is the scene id."""
 
     name = "synthesize"
     resources = Resources(num_cpus=1)
 
-    def __init__(self, scenes: SceneConfig, pictures: PictureConfig) -> None:
-        self.scenes, self.pictures = scenes, pictures
+    def __init__(self, config: SynthesisConfig) -> None:
+        self.config = config
 
     def setup(self) -> None:
         """Make what all scenes share: bodies, skin compliance, atlases."""
@@ -161,9 +190,8 @@ class SynthesizeStage:
     def __call__(self, batch: Sequence[Record]) -> None:
         """Fill record.sample, or reject the rare scene that finds no acceptable touch."""
         for record in batch:
-            seed, scene_id = int(record.item.uri.removeprefix(f"{SCHEME}:")), int(record.item.member or 0)
             try:
-                record.sample, _ = make_sample(seed, scene_id, self.scenes, self.pictures)
+                record.sample, _ = make_sample(int(record.item.member or 0), self.config)
             except NoSceneError as error:
                 record.reject(Reason.NO_SCENE, str(error))
 
