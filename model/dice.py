@@ -1,8 +1,8 @@
 """The network: one picture -> hand mesh, head mesh, contact, deformation, body parameters and camera (DICE, arXiv 2406.17988).
 
-    image -> backbone -> feature cells -> tokens [template xyz, features] -> MeshNet         -> coordinates
-                                                                          -> InteractionNet  -> deformation, contact logit
-    tokens of coarse vertices -> up-sampling -> full meshes -> parameters;  coordinates -> camera;  cells -> presence
+image -> backbone -> feature cells -> tokens [template xyz, features] -> MeshNet         -> coordinates
+                                                                      -> InteractionNet  -> deformation, contact logit
+tokens of coarse vertices -> up-sampling -> full meshes -> parameters;  coordinates -> camera;  cells -> presence
 """
 
 from __future__ import annotations
@@ -58,13 +58,18 @@ class Dice(nn.Module):
         if topology is not None:
             rest = torch.from_numpy(topology.template(config.centre_template))
         self.register_buffer("template", rest)
-        self.register_buffer("mean", torch.tensor(config.input.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.input.std).view(3, 1, 1), persistent=False)
+        self.set_input_constants()
 
     @classmethod
     def from_preset(cls, name: str, topology: Topology) -> Dice:
         """`dice-w64` or `dice-s` for these bodies, with fresh weights."""
         return cls(preset(name, topology.sizes), topology)
+
+    def set_input_constants(self) -> None:
+        """(Re)make the buffers that follow from the configuration and are in no checkpoint."""
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(self.config.input, name), device="cpu").view(3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
 
     def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> DiceOutput:
         """Predict.

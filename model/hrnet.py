@@ -142,6 +142,10 @@ class HRNet(nn.Module):
         )
         self.final_layer = nn.Sequential(*conv_norm(outputs[-1], config.features, 1, bias=True), nn.ReLU())
 
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) normalised -> (B, features, S/32, S/32)."""
         x = F.relu(self.bn1(self.conv1(image)))

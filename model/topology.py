@@ -110,7 +110,9 @@ class PartTopology:
         """The part a `ParametricBody` describes: its rest pose, and the mesh levels of its file. Raises TopologyError."""
         levels = body.arrays.levels
         if not levels:
-            raise TopologyError(f"{name or body.arrays.kind}: the body file has no coarser mesh levels; import it again")
+            raise TopologyError(
+                f"{name or body.arrays.kind}: the body file has no coarser mesh levels; import it again"
+            )
         rest = body()
         counts = (body.num_vertices, *(len(level.keep) for level in levels))
         sizes = PartSizes(
@@ -144,9 +146,7 @@ class Topology:
     head: PartTopology
 
     @classmethod
-    def from_bodies(
-        cls, hand: str = "free-hand", head: str = "free-head", convention: str = "decaf"
-    ) -> Topology:
+    def from_bodies(cls, hand: str = "free-hand", head: str = "free-head", convention: str = "decaf") -> Topology:
         """Topology of two bodies by name or path. Raises BodyFileError or TopologyError."""
         from model.bodies import load_body
 

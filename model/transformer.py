@@ -99,9 +99,7 @@ def _initialise(module: nn.Module) -> None:
 class Blocks(nn.Sequential):
     """Blocks one after another. Tokens or (B, T, inputs) -> (B, T, out of the last); MeshNet is three of them."""
 
-    def __init__(
-        self, inputs: int, tokens: int, blocks: tuple[BlockConfig, ...], dropout: float, eps: float
-    ) -> None:
+    def __init__(self, inputs: int, tokens: int, blocks: tuple[BlockConfig, ...], dropout: float, eps: float) -> None:
         widths = [inputs, *(block.out for block in blocks)]
         super().__init__(
             *(Block(width, tokens, block, dropout, eps) for width, block in zip(widths, blocks, strict=False))

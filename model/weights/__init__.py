@@ -1,0 +1,1 @@
+"""Weights: our checkpoint format, the released checkpoint's converter, ImageNet weights."""

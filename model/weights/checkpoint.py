@@ -1,0 +1,150 @@
+"""Our checkpoint: a folder with `model.safetensors` and `config.json`. No pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+
+from model.config import DiceConfig, HRNetConfig
+from model.dice import Dice
+from model.topology import Topology, TopologyError
+from model.weights.unpickle import WeightsError
+
+TENSORS, CONFIG = "model.safetensors", "config.json"
+_SHOWN = 8
+_SAME_TEMPLATE = 1e-4  # metres
+
+
+def save_dice(model: Dice, folder: Path) -> Path:
+    """Write a checkpoint folder; each file appears whole or not at all, the configuration last. Returns the folder."""
+    return save_tensors(model.state_dict(), model.config, folder)
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], config: DiceConfig, folder: Path) -> Path:
+    """Write a checkpoint from a state dict. A template that was never set (NaN) is left out."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {
+        name: value.detach().cpu().contiguous()
+        for name, value in tensors.items()
+        if name != "template" or bool(value.isfinite().all())
+    }
+    temporary = folder / f".{TENSORS}.{os.getpid()}"
+    save_file(kept, temporary, metadata={"format": "pt"})
+    temporary.replace(folder / TENSORS)
+    temporary = folder / f".{CONFIG}.{os.getpid()}"
+    temporary.write_text(config.to_json() + "\n")
+    temporary.replace(folder / CONFIG)
+    return folder
+
+
+def read_config(folder: Path) -> DiceConfig:
+    """The configuration of a checkpoint folder. Raises WeightsError."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise WeightsError(f"{folder}: no {CONFIG}; a checkpoint is a folder with {CONFIG} and {TENSORS}")
+    try:
+        return DiceConfig.from_json(path.read_bytes())
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def load_dice(folder: Path, topology: Topology | None = None) -> Dice:
+    """A network in eval mode from a checkpoint folder.
+
+    topology: the bodies it is to be used with; needed if the checkpoint carries no template, else checked against it.
+    Raises WeightsError naming missing, extra and mismatched keys; TopologyError for the wrong bodies.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    if topology is not None:
+        config.sizes.require(topology.sizes)
+    tensors = read_safetensors(folder / TENSORS)
+    if "template" not in tensors:
+        if topology is None:
+            raise WeightsError(
+                f"{folder}: the checkpoint has no template; give the hand and head bodies it was made for"
+            )
+        tensors["template"] = torch.from_numpy(topology.template(config.centre_template))
+    elif topology is not None:
+        _require_same_template(tensors["template"], topology, config)
+    if isinstance(config.backbone, HRNetConfig):
+        with torch.device("meta"):  # no time for random weights that are replaced at once
+            model = Dice(config)
+        model.set_input_constants()
+    else:
+        model = Dice(config)
+    require_same_keys(model.state_dict(), tensors, str(folder / TENSORS))
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a file. Raises WeightsError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: damaged ({error}); copy it again") from error
+
+
+def require_same_keys(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], file: str) -> None:
+    """Raise WeightsError that names missing, extra and mismatched keys."""
+    problems = [
+        ("missing", sorted(expected.keys() - found.keys())),
+        ("not expected", sorted(found.keys() - expected.keys())),
+        ("of another shape", list(mismatches(expected, found))),
+    ]
+    if any(keys for _, keys in problems):
+        text = "; ".join(f"{len(keys)} keys {what}: {shown(keys)}" for what, keys in problems if keys)
+        raise WeightsError(f"{file} does not fit its configuration: {text}")
+
+
+def mismatches(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> Iterable[str]:
+    """`key (found) instead of (expected)` for every shape that differs."""
+    for key in expected.keys() & found.keys():
+        if expected[key].shape != found[key].shape:
+            yield f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
+
+
+def shown(keys: list[str]) -> str:
+    """The first few of a list, and how many more."""
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return ", ".join(keys[:_SHOWN]) + more
+
+
+def _require_same_template(template: torch.Tensor, topology: Topology, config: DiceConfig) -> None:
+    given = torch.from_numpy(topology.template(config.centre_template))
+    distance = (template - given).norm(dim=1).max().item()
+    if distance > _SAME_TEMPLATE:
+        hand, head = config.sizes.hand.body, config.sizes.head.body
+        raise TopologyError(
+            f"the bodies have the right counts but another rest shape than the checkpoint's ({hand}, {head}):"
+            f" up to {distance * 1000:.1f} mm apart; give the bodies it was made for"
+        )
+
+
+def describe(config: DiceConfig) -> str:
+    """A few lines about a configuration, for people."""
+    fields = dataclasses.asdict(config)
+    blocks = ", ".join(f"{block.width}x{block.layers}" for block in (*config.mesh, *config.interaction))
+    return "\n".join(
+        [
+            f"preset      {config.preset}",
+            f"hand        {config.sizes.hand.body or '-'}  vertices {config.sizes.hand.vertices}",
+            f"head        {config.sizes.head.body or '-'}  vertices {config.sizes.head.vertices}",
+            f"backbone    {config.backbone.kind}",
+            f"blocks      {blocks} (width x layers)",
+            f"up-sampling {config.upsampling.kind}",
+            f"input       {fields['input']['size']} px, {fields['input']['channel_order']}",
+        ]
+    )
