@@ -15,7 +15,9 @@ from pipeline.sources.base import SourceConfig
 from pipeline.stages.crop import CropConfig
 from pipeline.stages.decode import DecodeConfig
 from pipeline.stages.dedupe import DedupeConfig
+from pipeline.stages.depth import DepthConfig
 from pipeline.stages.detect import DetectConfig
+from pipeline.stages.nsfw import NsfwConfig
 from pipeline.stages.pack import PackConfig
 from pipeline.stages.quality import QualityConfig
 from pipeline.stages.read import ReadConfig
@@ -53,9 +55,11 @@ class AnnotateConfig:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     dedupe: DedupeConfig = field(default_factory=DedupeConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    nsfw: NsfwConfig = field(default_factory=NsfwConfig)
     detect: DetectConfig = field(default_factory=DetectConfig)
     contact: ContactConfig = field(default_factory=ContactConfig)
     crop: CropConfig = field(default_factory=CropConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
     pack: PackConfig = field(default_factory=PackConfig)
 
     def __post_init__(self) -> None:

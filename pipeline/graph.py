@@ -1,6 +1,6 @@
 """The pipeline's hall: a run is planned, its unfinished units flow through the stages on Ray Data, each ends in a part.
 
-    inputs -> units -> [read decode dedupe quality detect contact crop depth pack] -> parts
+    inputs -> units -> [read decode dedupe quality nsfw detect contact crop depth pack] -> parts
 
 Neighbouring stages with equal resources share an actor, others become further actor pools. A unit travels as one row and
 whatever happens to workers, it ends in the same part: parts are pure functions of inputs and config (pipeline/parts.py).
@@ -45,7 +45,9 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
     from pipeline.stages.crop import CropStage
     from pipeline.stages.decode import DecodeStage
     from pipeline.stages.dedupe import DedupeStage
+    from pipeline.stages.depth import DepthStage
     from pipeline.stages.detect import DetectStage
+    from pipeline.stages.nsfw import NsfwStage
     from pipeline.stages.pack import PackStage
     from pipeline.stages.quality import QualityStage
     from pipeline.stages.read import ReadStage
@@ -55,9 +57,11 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
         DecodeStage(config.decode),
         DedupeStage(config.dedupe),
         QualityStage(config.quality),
+        NsfwStage(config.nsfw),
         DetectStage(config.detect),
         ContactStage(config.contact),
         CropStage(config.crop),
+        DepthStage(config.depth),
         PackStage(config.pack, fetched_at=day),
     ]
 
