@@ -35,7 +35,8 @@ def run(config: Config) -> int:
 
     if not config.parts:
         raise ValueError("name at least one folder of parts")
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("report", total=1.0)
         report = collect(
             [absolute(uri) for uri in config.parts], config.report, lambda done: progress.update(task, completed=done)

@@ -60,7 +60,8 @@ def _validate(uris: list[str], max_findings: int) -> list[FileResult]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("validate", total=sum(sizes))
         return list(
             validate(uris, max_findings=max_findings, progress=lambda count: progress.update(task, advance=count))
