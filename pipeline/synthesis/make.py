@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +93,10 @@ def list_scenes(config: SynthesisConfig, count: int) -> Iterator[SourceItem]:
         yield SourceItem(f"{SCHEME}:{config.seed}", str(scene_id))
 
 
-def render_scene(scene_id: int, config: SynthesisConfig) -> RenderedScene:
-    """Draw and render a scene. Raises NoSceneError if no acceptable one is found, BackgroundError for a bad folder."""
+def render_scene(
+    scene_id: int, config: SynthesisConfig, clock: Callable[[], float] = time.perf_counter
+) -> RenderedScene:
+    """Draw and render a scene, timing its steps with `clock`. Raises NoSceneError if no acceptable one is found, BackgroundError for a bad folder."""
     from model.render import render
     from model.render.texture import to_srgb
     from pipeline.synthesis.background import draw_background
@@ -102,41 +104,41 @@ def render_scene(scene_id: int, config: SynthesisConfig) -> RenderedScene:
     from pipeline.synthesis.view import draw_light, draw_view
 
     rng = scene_rng(config.seed, scene_id)
-    clock, pictures, size = _Clock(), config.pictures, config.size
+    laps, pictures, size = _Laps(clock), config.pictures, config.size
     scene = draw_scene(rng, config.scenes)
-    clock.lap("geometry")
+    laps.lap("geometry")
     hand = scene.mirrored(scene.hand.vertices)
     outward = scene.target.normal * (FLIP if scene.left else 1.0)
     view = draw_view(rng, scene.head, hand, outward, size)
     dressed = dress(rng, scene, view, texture_size=512 if size <= 320 else 1024)
     lighting = draw_light(rng, view)
     background = draw_background(rng, size, pictures.backgrounds)
-    clock.lap("textures")
+    laps.lap("textures")
     picture = render(dressed.meshes, view.camera, lighting, background, supersample=pictures.supersample)
     noise = rng.normal(0, rng.uniform(0.002, 0.012), (size, size, 1)).astype(np.float32)
     image = to_srgb(picture.colour * np.float32(rng.uniform(0.85, 1.2)) * (1 + noise) + noise * np.float32(0.3))
-    clock.lap("render")
-    return RenderedScene(scene, view, dressed, picture, image, clock.seconds)
+    laps.lap("render")
+    return RenderedScene(scene, view, dressed, picture, image, laps.seconds)
 
 
-def make_sample(scene_id: int, config: SynthesisConfig = SynthesisConfig()) -> tuple[Sample, dict[str, float]]:
-    """A scene as a sample, and seconds by step. The same arguments give the same bytes. Raises NoSceneError."""
+def make_sample(scene_id: int, config: SynthesisConfig = SynthesisConfig()) -> Sample:
+    """A scene as a sample. The same arguments give the same bytes. Raises NoSceneError."""
+    return pack_scene(render_scene(scene_id, config), scene_id, config)
+
+
+def pack_scene(made: RenderedScene, scene_id: int, config: SynthesisConfig) -> Sample:
+    """Label and encode a rendered scene."""
     import simplejpeg
 
     from pipeline.synthesis.labels import scene_keypoints, scene_labels
 
-    made, pictures = render_scene(scene_id, config), config.pictures
-    clock = _Clock(made.seconds)
     points = scene_keypoints(made.scene, made.view, made.picture, made.dressed)
     labels = scene_labels(made.scene, made.view, points)
-    clock.lap("labels")
     image = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(made.image), pictures.jpeg_quality, colorspace="RGB", colorsubsampling="444"
+        np.ascontiguousarray(made.image), config.pictures.jpeg_quality, colorspace="RGB", colorsubsampling="444"
     )
-    depth = _depth_png(made.picture) if pictures.depth_maps else None
-    sample = Sample(image, labels, _meta(made, image, config.seed, scene_id), depth)
-    clock.lap("encode")
-    return sample, clock.seconds
+    depth = _depth_png(made.picture) if config.pictures.depth_maps else None
+    return Sample(image, labels, _meta(made, image, config.seed, scene_id), depth)
 
 
 def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> SampleMeta:
@@ -191,19 +193,19 @@ class SynthesizeStage:
         """Fill record.sample, or reject the rare scene that finds no acceptable touch."""
         for record in batch:
             try:
-                record.sample, _ = make_sample(int(record.item.member or 0), self.config)
+                record.sample = make_sample(int(record.item.member or 0), self.config)
             except NoSceneError as error:
                 record.reject(Reason.NO_SCENE, str(error))
 
 
-class _Clock:
+class _Laps:
     """Seconds by step."""
 
-    def __init__(self, seconds: dict[str, float] | None = None) -> None:
-        self.seconds = dict(seconds or {})
-        self._start = time.perf_counter()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock, self.seconds = clock, dict[str, float]()
+        self._start = clock()
 
     def lap(self, step: str) -> None:
-        now = time.perf_counter()
+        now = self.clock()
         self.seconds[step] = self.seconds.get(step, 0.0) + now - self._start
         self._start = now
