@@ -66,12 +66,17 @@ class CropStage:
 
 
 def crop_box(face: Box, hand: Box, margin: float, width: int, height: int) -> Box:
-    """The square around both boxes, moved into the photo where it fits; where it is larger, it stays centred on them."""
-    low = np.minimum(face[:2], hand[:2])
-    high = np.maximum(face[2:], hand[2:])
-    side = float((high - low).max() * margin)
-    centre = (low + high) / 2
+    """The square around what the photo shows of both boxes, moved into the photo where it fits.
+
+    Where the margin would reach past the photo's shorter side it is given up, down to a tenth; only what is still larger
+    leaves empty borders.
+    """
     bounds = np.array([width, height], float)
+    low = np.clip(np.minimum(face[:2], hand[:2]), 0, bounds)
+    high = np.clip(np.maximum(face[2:], hand[2:]), 0, bounds)
+    extent = float((high - low).max())
+    side = max(min(extent * margin, float(bounds.min())), extent * min(margin, 1.1))
+    centre = (low + high) / 2
     fits = side <= bounds
     centre = np.where(fits, np.clip(centre, side / 2 - 0.5, bounds - side / 2 - 0.5), centre)
     x0, y0 = (centre - side / 2).tolist()

@@ -73,4 +73,10 @@ def test_crop_box_is_square_holds_both_and_stays_inside_where_it_can(face, hand)
     assert x1 - x0 == pytest.approx(y1 - y0)
     if x1 - x0 <= 500:
         assert x0 >= -0.51 and y0 >= -0.51 and x1 <= 499.51 and y1 <= 499.51
-    assert x0 <= min(b[0] for b in boxes) + 1 and x1 >= max(b[2] for b in boxes) - 1
+    shown = [np.clip(b, 0, 500) for b in boxes]
+    assert x0 <= min(b[0] for b in shown) + 1 and x1 >= max(b[2] for b in shown) - 1
+
+
+def test_a_close_up_is_not_framed_in_black():
+    x0, y0, x1, y1 = crop_box((60, -90, 430, 330), (150, 200, 420, 560), 1.4, 512, 512)
+    assert (x0, y0, x1, y1) == pytest.approx((-0.5, -0.5, 511.5, 511.5), abs=52) and x1 - x0 <= 512 * 1.1
