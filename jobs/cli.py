@@ -48,6 +48,18 @@ VERBS = (
         "render hands touching faces with exact labels",
         "synthesize --count 1000 --output out/synthetic",
     ),
+    Verb(
+        "synthesize",
+        "Make data",
+        "render scenes of a hand at a face with exact 3D labels, in the same shards",
+        "synthesize --count 1000 --output out/synthetic",
+    ),
+    Verb(
+        "dedupe",
+        "Make data",
+        "find copies across parts and runs, and write them down",
+        "dedupe out/parts --output duplicates.parquet",
+    ),
     Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),
     Verb(
         "report",

@@ -46,3 +46,11 @@ def run(config: Config) -> int:
     families = len({one.kept for one in found})
     print(f"{len(samples):,} samples, {len(found):,} copies of {families:,} of them, written to {config.output}")
     return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    from jobs.cli import main_for
+
+    sys.exit(main_for("dedupe"))

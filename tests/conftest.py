@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pipeline.sample import (
     AnnotatorRecord,
@@ -41,8 +42,11 @@ def _jpeg(rng: np.random.Generator, side: int) -> bytes:
 
 def _depth_png(side: int) -> bytes:
     ramp = np.linspace(0, 65535, side * side).reshape(side, side).astype(np.uint16)
+    info = PngInfo()
+    info.add_text("depth_offset", "0.5")
+    info.add_text("depth_scale", "0.001")
     buffer = BytesIO()
-    Image.fromarray(ramp).save(buffer, "PNG")
+    Image.fromarray(ramp).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 
 

@@ -108,6 +108,12 @@ def test_every_verb_has_its_module_and_its_example_starts_with_its_name(verb: cl
     assert verb.example.split()[0] == verb.name
 
 
+def test_every_module_that_runs_is_a_verb() -> None:
+    folder = Path(cli.__file__).parent
+    runs = {path.stem for path in folder.glob("*.py") if "\ndef run(" in path.read_text()}
+    assert runs == set(cli.BY_NAME), "add the module to VERBS in jobs/cli.py and to the README's table"
+
+
 def test_unknown_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["valdate"]) == 2
     assert "did you mean `handface validate`" in capsys.readouterr().err
