@@ -36,6 +36,7 @@ VERBS = (
     Verb("doctor", "Start here", "check this machine and say how to fix what is missing", "doctor"),
     Verb("models", "Set up", "list, fetch and verify the networks' weights", "models pull"),
     Verb("bodies", "Set up", "build or import hand and head models, show what is in one", "bodies info free-hand"),
+    Verb("weights", "Set up", "convert, describe and export network weights", "weights info out/dice"),
     Verb(
         "annotate",
         "Make data",
@@ -170,8 +171,8 @@ def _unknown(name: str) -> str:
 
 
 def _expected(error: Exception) -> bool:
-    """Whether the message is for the person at the terminal: bad values, files and our own error types. The rest are bugs."""
-    return isinstance(error, ValueError | OSError) or type(error).__module__.partition(".")[0] in _OURS
+    """Whether the message is for the person at the terminal: bad values, files, missing packages, our own types; not bugs."""
+    return isinstance(error, ValueError | OSError | ImportError) or type(error).__module__.partition(".")[0] in _OURS
 
 
 def _one_line(error: Exception) -> str:
