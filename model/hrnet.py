@@ -5,6 +5,8 @@ Parameter names are those of the original ImageNet weights, so that these load w
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -138,7 +140,7 @@ class HRNet(nn.Module):
         outputs = [planes * Bottleneck.expansion for planes in config.head_planes]
         self.downsamp_modules = nn.ModuleList(
             nn.Sequential(*conv_norm(fine, coarse, 3, 2, bias=True), nn.ReLU())
-            for fine, coarse in zip(outputs, outputs[1:], strict=False)
+            for fine, coarse in itertools.pairwise(outputs)
         )
         self.final_layer = nn.Sequential(*conv_norm(outputs[-1], config.features, 1, bias=True), nn.ReLU())
 

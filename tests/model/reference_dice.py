@@ -359,7 +359,7 @@ class ParamRegressor(nn.Module):
 class METRO_Decaf_Network_DeformBranch_Presence(nn.Module):
     def __init__(self, s: Spec) -> None:
         super().__init__()
-        self.spec = dict(keypoints=s.keypoints, hand=s.hand, head=s.head)
+        self.spec = {"keypoints": s.keypoints, "hand": s.hand, "head": s.head}
         self.backbone = HighResolutionNet(s)
 
         def encoder(inputs, widths, outs):

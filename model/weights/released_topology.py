@@ -1,0 +1,77 @@
+"""The template the released weights were trained with: MANO and FLAME at rest, on the released selection of vertices."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.topology import PartSizes, PartTopology, Topology
+from model.weights.unpickle import WeightsError
+
+if TYPE_CHECKING:
+    from model.bodies import ParametricBody
+
+_TIP_VERTICES = (745, 317, 445, 556, 673)  # thumb, index, middle, ring, pinky, in METRO's joint regressor
+_TO_MEDIAPIPE = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 8, 9, 20)
+
+
+def released_topology(hand: str, head: str, hand_transforms: Path, head_transforms: Path) -> Topology:
+    """Rest geometry for the released weights.
+
+    hand, head: imported MANO and FLAME (`handface bodies import`).  *_transforms: the release's two mesh transform files.
+    Raises BodyFileError, WeightsError or TopologyError naming the file.
+    """
+    from model.bodies import load_body
+
+    convention = "decaf"
+    hand_body, head_body = load_body(hand, convention), load_body(head, convention)
+    rest = hand_body()
+    points = torch.cat([rest.joints[0], rest.vertices[0, list(_TIP_VERTICES)]])[list(_TO_MEDIAPIPE)]
+    hand_levels = _levels(hand_transforms, hand_body.num_vertices, 1)
+    head_levels = _levels(head_transforms, head_body.num_vertices, 2)
+    return Topology(
+        _part(hand_body, points.double().numpy(), hand_levels, hand, convention),
+        _part(head_body, head_body().keypoints[0].double().numpy(), head_levels, head, convention),
+    )
+
+
+def _part(
+    body: ParametricBody, keypoints: NDArray[np.float64], down: list[torch.Tensor], name: str, convention: str
+) -> PartTopology:
+    coarse = body().vertices[0].double()
+    for step in down:
+        coarse = step @ coarse
+    sizes = PartSizes(
+        vertices=(body.num_vertices, *(len(step) for step in down)),
+        keypoints=len(keypoints),
+        betas=body.arrays.num_betas,
+        pose=body.num_pose,
+        expression=body.arrays.num_expressions,
+        body=name,
+        convention=convention,
+    )
+    return PartTopology(sizes, keypoints, coarse.numpy())
+
+
+def _levels(file: Path, vertices: int, count: int) -> list[torch.Tensor]:
+    """The down-sampling matrices D of a mesh transform file, dense float64, checked to fit the body."""
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"{file}: no such file") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise WeightsError(f"{file}: not a mesh transform file ({str(error).splitlines()[0]})") from error
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("D"), list | tuple) or len(loaded["D"]) < count:
+        raise WeightsError(f"{file}: expected a dictionary whose 'D' lists at least {count} down-sampling matrices")
+    matrices = []
+    for index, matrix in enumerate(loaded["D"][:count]):
+        if not isinstance(matrix, torch.Tensor) or matrix.ndim != 2 or matrix.shape[1] != vertices:
+            raise WeightsError(f"{file}: D[{index}] does not take the {vertices} vertices of the level above it")
+        matrices.append((matrix.to_dense() if matrix.is_sparse else matrix).double())
+        vertices = matrix.shape[0]
+    return matrices
