@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def _fold_norms(root: nn.Module) -> None:
     """Fold every `convN`, `bnN` pair and every neighbouring pair inside a Sequential."""
     for module in root.modules():
         names = list(module._modules)
-        for first, second in zip(names, names[1:], strict=False):
+        for first, second in itertools.pairwise(names):
             neighbours = isinstance(module, nn.Sequential) or (first, second) in _NAMED
             before, after = module._modules[first], module._modules[second]
             fused = _fuse(before, after) if neighbours else None

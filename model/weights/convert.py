@@ -133,11 +133,9 @@ def read_released(file: Path) -> tuple[dict[str, torch.Tensor], Recorded]:
 
 def _plain_state_dict(file: Path) -> dict[str, torch.Tensor] | None:
     """The tensors if the file is a state dict, None if it needs the restricted reader."""
-    import pickle
-
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError):
+    except Exception:  # a pickled network, or damaged in one of many ways: the restricted reader says which
         return None
     for name in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):

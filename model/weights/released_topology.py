@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +63,8 @@ def _levels(file: Path, vertices: int, count: int) -> list[torch.Tensor]:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{file}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{file}: not a mesh transform file ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # torch raises many types for a damaged file
+        raise WeightsError(f"{file}: not a mesh transform file ({type(error).__name__}); copy it again") from error
     if not isinstance(loaded, dict) or not isinstance(loaded.get("D"), list | tuple) or len(loaded["D"]) < count:
         raise WeightsError(f"{file}: expected a dictionary whose 'D' lists at least {count} down-sampling matrices")
     matrices = []
