@@ -1,4 +1,4 @@
-"""Run the main job on pictures that come with the installed packages: annotate, validate, report. Needs no network and no licence."""
+"""Run the main job on pictures that come with the installed packages: annotate, validate, report. Needs no licence, and no network either."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def run(config: Config) -> int:
     """Write the input, then do what `handface annotate`, `validate` and `report` do. Returns the first exit code that is not 0."""
     from jobs import annotate, report, validate
     from pipeline.demo_input import write_demo_input
+    from pipeline.stages.depth import DepthConfig
     from pipeline.stages.pack import PackConfig
 
     photos, parts, page = (config.output / name for name in ("input", "parts", "report.html"))
@@ -37,6 +38,7 @@ def run(config: Config) -> int:
         unit_size=9,  # two parts, so that both workers have something to do
         workers=config.workers,
         local=config.local,
+        depth=DepthConfig(fastdepth=_have_fastdepth()),
         pack=PackConfig(depth_maps=True),
     )
     code = annotate.run(settings)
@@ -45,6 +47,18 @@ def run(config: Config) -> int:
     if code == 0:
         print(f"Open {page.absolute()} in a browser.")
     return code
+
+
+def _have_fastdepth() -> bool:
+    """Whether the small depth network is here or can be fetched; without it the demo shows MediaPipe's relative depth only."""
+    from pipeline.model_store import ModelError, ModelStore
+
+    try:
+        ModelStore().path("fastdepth")
+    except ModelError as error:
+        log.warning("going on without dense depth. %s", error)
+        return False
+    return True
 
 
 if __name__ == "__main__":

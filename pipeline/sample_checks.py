@@ -111,9 +111,9 @@ def _depth_problem(blob: bytes, side: int | None) -> str | None:
             if image.mode != "I;16":
                 return f"mode {image.mode}, expected 16-bit grey"
             image.load()
-            texts = [getattr(image, "text", {}).get(name, "nothing") for name in ("depth_offset", "depth_scale")]
+            texts = [getattr(image, "text", {}).get(name, "nothing") for name in ("offset", "scale")]
             if not all(re.fullmatch(r"-?\d+(\.\d+)?(e[-+]?\d+)?", text) for text in texts):
-                return f"text chunks depth_offset and depth_scale must be numbers, found {texts}"
+                return f"text chunks offset and scale must be numbers, found {texts}"
     except (OSError, SyntaxError, ValueError) as error:
         return f"does not decode as a PNG ({error})"
     return None

@@ -43,8 +43,8 @@ def _jpeg(rng: np.random.Generator, side: int) -> bytes:
 def _depth_png(side: int) -> bytes:
     ramp = np.linspace(0, 65535, side * side).reshape(side, side).astype(np.uint16)
     info = PngInfo()
-    info.add_text("depth_offset", "0.5")
-    info.add_text("depth_scale", "0.001")
+    info.add_text("offset", "0.5")
+    info.add_text("scale", "0.001")
     buffer = BytesIO()
     Image.fromarray(ramp).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()

@@ -160,7 +160,7 @@ def test_wrong_image_is_named(make_sample: Any, image: Callable[[bytes], bytes],
         (image_bytes((64, 64), "I;16", "PNG"), "64x64, but the crop is 128x128"),
         (image_bytes((128, 128), "L", "PNG"), "expected 16-bit grey"),
         (image_bytes((128, 128), "I;16", "PNG")[:80], "does not decode"),
-        (image_bytes((128, 128), "I;16", "PNG"), "depth_offset and depth_scale must be numbers"),
+        (image_bytes((128, 128), "I;16", "PNG"), "offset and scale must be numbers"),
     ],
 )
 def test_wrong_depth_map_is_named(make_sample: Any, png: bytes, expected: str) -> None:
