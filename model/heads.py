@@ -21,7 +21,7 @@ class CameraHead(nn.Module):
         self.mix = nn.Linear(tokens, config.hidden)
         self.out = nn.Linear(config.hidden, 3)
         with torch.no_grad():
-            self.out.bias += torch.tensor(config.start)
+            self.out.bias.add_(torch.tensor(config.start))
 
     def forward(self, coordinates: torch.Tensor) -> torch.Tensor:
         """(B, T, 3) -> (B, 3): s (pixels per metre), tx, ty (pixels of the crop); u = s X + tx, v = s Y + ty."""

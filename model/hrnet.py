@@ -70,7 +70,7 @@ class FusionModule(nn.Module):
         fused = []
         for row in self.fuse_layers:
             total: torch.Tensor | None = None
-            for resize, x in zip(row, branches, strict=True):  # type: ignore[arg-type]  # a row is a ModuleList
+            for resize, x in zip(row.children(), branches, strict=True):
                 total = resize(x) if total is None else total + resize(x)
             assert total is not None
             fused.append(F.relu(total))
@@ -160,6 +160,6 @@ class HRNet(nn.Module):
         ):
             branches = stage([layer(branches[min(i, len(branches) - 1)]) for i, layer in enumerate(transition)])
         y = self.incre_modules[0](branches[0])
-        for down, widen, branch in zip(self.downsamp_modules, self.incre_modules[1:], branches[1:], strict=True):  # type: ignore[arg-type]
+        for down, widen, branch in zip(self.downsamp_modules, self.incre_modules[1:], branches[1:], strict=True):
             y = widen(branch) + down(y)
         return self.final_layer(y)

@@ -111,7 +111,7 @@ def require_same_keys(expected: Mapping[str, torch.Tensor], found: Mapping[str, 
 
 def mismatches(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> Iterable[str]:
     """`key (found) instead of (expected)` for every shape that differs."""
-    for key in expected.keys() & found.keys():
+    for key in sorted(expected.keys() & found.keys()):
         if expected[key].shape != found[key].shape:
             yield f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
 
