@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def landmark_arrays(flame_arrays: dict[str, Any]) -> Landmarks:
 class Python2Pickler(pickle._Pickler):
     """Protocol 2 as Python 2 wrote it: byte strings as BINSTRING, old module names."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def save_binstring(self, data: bytes) -> None:
         self.write(b"T" + struct.pack("<i", len(data)) + data)

@@ -107,7 +107,7 @@ def test_incomplete_records_name_the_key(chumpy: Callable) -> None:
     record = chumpy(np.zeros(3))
     del record.__dict__["x"]
     loaded = load_pickle(pickle.dumps(record, 2), Path("m.pkl"))
-    with pytest.raises(BodyFileError, match="m.pkl: key 'shapedirs'"):
+    with pytest.raises(BodyFileError, match=r"m\.pkl: key 'shapedirs'"):
         plain(loaded, "m.pkl: key 'shapedirs'")
     broken = scipy.sparse.csc_matrix(np.eye(3))
     broken.indices = broken.indices + 7
