@@ -1,4 +1,7 @@
-"""How long the bodies take: forward and backward of hand + head, batch 64, on the CPU. Writes docs/results/<date>-bodies.md."""
+"""How long the bodies take: forward and backward of hand + head, batch 64, on the CPU. Writes docs/results/<date>-bodies.md.
+
+Run as `python -m benchmarks.bodies`.
+"""
 
 from __future__ import annotations
 

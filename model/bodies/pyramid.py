@@ -35,12 +35,13 @@ class SamplingLevel(nn.Module):
         """D as a sparse (n, V) matrix, one 1 per row."""
         rows = torch.arange(len(self.keep), device=self.keep.device)
         ones = torch.ones_like(rows, dtype=self.up_weights.dtype)
-        return torch.sparse_coo_tensor(torch.stack([rows, self.keep]), ones, (len(self.keep), len(self.up_vertices)))
+        return torch.sparse_coo_tensor(
+            torch.stack([rows, self.keep]), ones, (len(self.keep), len(self.up_vertices)), check_invariants=True
+        )
 
     def up_matrix(self) -> torch.Tensor:
         """U as a sparse (V, n) matrix, rows sum to 1."""
         rows = torch.arange(len(self.up_vertices), device=self.keep.device).repeat_interleave(3)
         index = torch.stack([rows, self.up_vertices.flatten()])
-        return torch.sparse_coo_tensor(
-            index, self.up_weights.flatten(), (len(self.up_vertices), len(self.keep))
-        ).coalesce()
+        shape = (len(self.up_vertices), len(self.keep))
+        return torch.sparse_coo_tensor(index, self.up_weights.flatten(), shape, check_invariants=True).coalesce()
