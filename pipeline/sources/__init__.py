@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import PurePosixPath
@@ -45,7 +47,7 @@ def _guarded(uri: str, config: SourceConfig) -> Iterator[SourceItem]:
         yield from listed
     except FileNotFoundError:
         yield SourceItem(uri, problem=Reason.NOT_FOUND, detail=f"{uri} does not exist")
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, EOFError, csv.Error, zlib.error) as error:  # also a list that breaks off half-way
         yield SourceItem(uri, problem=Reason.UNREADABLE, detail=f"{type(error).__name__}: {error}")
     except ValueError as error:
         unknown = "protocol" in str(error).lower()

@@ -104,6 +104,6 @@ def _jsonl(file: Iterable[str]) -> Iterator[Mapping[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             row = {_BAD_LINE: f"not JSON ({error})"}
         yield row if isinstance(row, dict) else {_BAD_LINE: "not a JSON object"}

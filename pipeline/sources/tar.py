@@ -71,7 +71,7 @@ class TarSource:
             return {"caption": text}
         try:
             values: Any = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         if not isinstance(values, dict):
             return {}

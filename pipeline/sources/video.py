@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+_MEMBER = re.compile(r"t=(\d+\.\d{3})")
 _SEEK_AHEAD = (
     10.0  # seconds; a jump further than this seeks, a shorter one decodes on (seeking lands on key frames only)
 )
@@ -49,7 +51,10 @@ class VideoSource:
 
 def frame_time(item: SourceItem) -> float | None:
     """Seconds of the frame an item stands for, or None if it is no video frame."""
-    return float(item.member[2:]) if item.member is not None and item.member.startswith("t=") else None
+    if item.offset is not None or item.member is None:  # a tar member may be called anything
+        return None
+    found = _MEMBER.fullmatch(item.member)
+    return float(found[1]) if found else None
 
 
 class VideoFrames:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +27,11 @@ _MAGIC = {
     "BMP": (b"BM",),
     "TIFF": (b"II*\x00", b"MM\x00*"),
 }
+# What decoders raise for broken files: Pillow's plugins (RuntimeError: AVIF, TypeError: float TIFF), struct, zlib, simplejpeg.
+_BROKEN = (
+    *(OSError, ValueError, SyntaxError, EOFError, OverflowError, LookupError, RuntimeError, TypeError, AttributeError),
+    *(struct.error, zlib.error, MemoryError),
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def decode_image(data: bytes, config: DecodeConfig = DecodeConfig()) -> NDArray[
         orientation = _orientation(picture)
         try:
             image = _decode_jpeg(data) if plain_jpeg else _to_rgb(picture)
-        except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError) as error:
+        except _BROKEN as error:
             raise RejectedImage(Reason.CORRUPT, f"{kind}: {error}") from error
     return np.ascontiguousarray(_upright(image, orientation))
 
@@ -110,12 +117,12 @@ def sniff(data: bytes) -> str | None:
 
 def _open(data: bytes, kind: str, config: DecodeConfig) -> Image.Image:
     """Read the header only, and refuse what it announces if that is too much."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # the cap below is ours, and names a reason
     try:
         picture = Image.open(io.BytesIO(data), formats=[kind])
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
+    except _BROKEN as error:
         raise RejectedImage(Reason.CORRUPT, f"{kind} header: {error}") from error
     width, height = picture.size
     if width * height > config.max_pixels:
@@ -149,11 +156,17 @@ def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _from_deep(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Grey with more than 8 bits (16-bit PNG, 32-bit or float TIFF) -> 8-bit RGB over its own range where it exceeds 16."""
-    values = np.nan_to_num(grey.astype(np.float64))
-    low, high = (0.0, 65535.0) if values.min() >= 0 and 255 < values.max() <= 65535 else (values.min(), values.max())
-    eight = np.clip((values - low) / max(high - low, 1e-9) * 255, 0, 255).round().astype(np.uint8)
-    return np.repeat(eight[..., None], 3, axis=2)
+    """(H, W) grey with more than 8 bits -> (H, W, 3) uint8: 16-bit integers by their full range, floats by their own."""
+    if np.issubdtype(grey.dtype, np.integer) and grey.min() >= 0 and grey.max() <= 65535:
+        low, high = 0.0, 65535.0
+    else:
+        finite = grey[np.isfinite(grey)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    eight = np.empty((*grey.shape, 3), np.uint8)
+    for row in range(0, len(grey), 256):  # in strips: a float copy of a 64 MP image is half a gigabyte
+        strip = np.nan_to_num(grey[row : row + 256].astype(np.float32))
+        eight[row : row + 256] = np.clip((strip - low) / max(high - low, 1e-9) * 255, 0, 255).round()[..., None]
+    return eight
 
 
 def _orientation(picture: Image.Image) -> int:

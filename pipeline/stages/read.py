@@ -46,7 +46,7 @@ class ReadStage:
             item = record.item
             if item.problem is not None:
                 record.reject(item.problem, item.detail)
-            elif item.uri.startswith(("http://", "https://")):
+            elif item.uri.startswith(("http://", "https://")) and item.offset is None:
                 remote.append(record)
             elif frame_time(item) is not None:
                 self._read_frame(record)
@@ -82,7 +82,7 @@ class ReadStage:
                         record.reject(Reason.TOO_LARGE, f"more than {self.config.max_bytes} bytes")
         except FileNotFoundError:
             record.reject(Reason.NOT_FOUND, item.uri)
-        except (OSError, ImportError) as error:  # ImportError: fsspec names the package a scheme needs
+        except (OSError, ImportError, RuntimeError) as error:  # ImportError: fsspec names the package a scheme needs
             record.reject(Reason.UNREADABLE, f"{type(error).__name__}: {error}")
         except ValueError as error:
             record.reject(Reason.UNKNOWN_SCHEME, str(error))
@@ -93,7 +93,10 @@ class ReadStage:
         assert time is not None
         if self._video is None or self._video.uri != record.item.uri:
             self.start_unit()
-            self._video = VideoFrames(record.item.uri)
+            try:
+                self._video = VideoFrames(record.item.uri)
+            except OSError as error:  # it was there when the frames were listed
+                return record.reject(Reason.UNREADABLE, str(error))
         frame = self._video.at(time)
         if frame is None:
             return record.reject(Reason.UNREADABLE, f"no frame at {time:.3f} s")

@@ -103,3 +103,17 @@ def test_no_bytes_make_it_crash(tail, kind):
         assert decode_image(head + tail).dtype == np.uint8
     except RejectedImage as refused:
         assert refused.detail
+
+
+def test_a_dark_sixteen_bit_picture_stays_dark():
+    assert decode_image(encode(Image.fromarray(np.full((128, 128), 200, np.uint16)), "PNG")).max() == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("avif"), TypeError("tiff"), IndexError("gif"), MemoryError()])
+def test_whatever_a_decoder_raises_is_a_corrupt_file(error, monkeypatch):
+    def broken(self: Image.Image) -> None:
+        raise error
+
+    data = encode(photo(), "PNG")
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: broken(None))
+    assert refusal(data).reason is Reason.CORRUPT

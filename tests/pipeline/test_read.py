@@ -47,6 +47,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"half")
             return None
+        if name == "shard.tar":
+            return self.ranged()
         if name == "announced":
             return self.answer(200, b"", length=10**9)
         if name == "bomb":
@@ -60,6 +62,24 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Encoding", encoding)
         self.end_headers()
         self.wfile.write(body)
+
+    def do_HEAD(self) -> None:
+        self.ranged(body=False)
+
+    def ranged(self, body: bool = True) -> None:
+        """As file servers do: parts of the file on request."""
+        first, last = 0, len(IMAGE) - 1
+        wanted = self.headers.get("Range")
+        if wanted:
+            begin, end = wanted.removeprefix("bytes=").split("-")
+            first, last = int(begin), min(int(end or last), last)
+        self.send_response(206 if wanted else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(IMAGE)}")
+        self.end_headers()
+        if body:
+            self.wfile.write(IMAGE[first : last + 1])
 
     def log_message(self, *_) -> None:
         pass
@@ -140,3 +160,20 @@ def test_local_failures_have_reasons(tmp_path):
     ]
     for record, (_, reason) in zip(read(*(item for item, _ in items), max_bytes=1000), items, strict=True):
         assert record.reason is reason and record.detail
+
+
+def test_a_member_of_a_remote_tar_is_that_member_and_not_the_tar(server):
+    (record,) = read(SourceItem(f"{server}/shard.tar", "x.jpg", 100, 50))
+    assert record.data == IMAGE[100:150]
+
+
+@pytest.mark.parametrize("member", ["t=x.jpg", "t=1.500", "t=1.5/a.jpg"])
+def test_a_tar_member_may_be_called_like_a_video_frame(tmp_path, member):
+    (tmp_path / "b.tar").write_bytes(IMAGE)
+    (record,) = read(SourceItem(str(tmp_path / "b.tar"), member, 0, len(IMAGE)))
+    assert record.data == IMAGE
+
+
+def test_a_video_that_has_gone_is_a_reason(tmp_path):
+    (record,) = read(SourceItem(str(tmp_path / "gone.mp4"), "t=1.000"))
+    assert record.reason is Reason.UNREADABLE and "gone.mp4" in record.detail

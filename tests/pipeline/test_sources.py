@@ -95,6 +95,17 @@ def test_a_list_without_the_column_says_which_it_has(tmp_path):
     assert names(path, url_column="link") == ["https://a/1.jpg"]
 
 
+def test_a_list_that_breaks_off_keeps_what_came_before(tmp_path):
+    rows = "url\n" + "".join(f"https://a/{i}.jpg\n" for i in range(50_000))
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(rows.encode())[:-20000])
+    *before, last = open_source([str(tmp_path / "cut.csv.gz")])
+    assert len(before) > 1000 and not any(item.problem for item in before) and last.problem is Reason.UNREADABLE
+    (tmp_path / "wide.csv").write_text("url\n" + "x" * (2 << 20) + "\n")
+    assert [item.problem for item in open_source([str(tmp_path / "wide.csv")])] == [Reason.UNREADABLE]
+    (tmp_path / "deep.jsonl").write_text("[" * 200_000 + "\n" + '{"url": "https://a/1.jpg"}\n')
+    assert [item.problem for item in open_source([str(tmp_path / "deep.jsonl")])] == [Reason.MISSING_COLUMN, None]
+
+
 def test_a_long_list_is_streamed(tmp_path):
     path = tmp_path / "long.csv"
     with path.open("w") as file:
@@ -129,6 +140,14 @@ def test_a_webdataset_tar_gives_members_with_their_sidecars_and_offsets(tmp_path
     assert items[1].column("license") == "CC0" and items[1].column("caption") == "a caption"
     raw = path.read_bytes()
     assert [raw[i.offset : i.offset + i.size] for i in items] == images
+
+
+def test_a_sidecar_that_is_no_json_costs_only_its_columns(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add(tar, "1.jpg", encode(photo()))
+        add(tar, "1.json", b"[" * 200_000)
+    (item,) = open_source([str(tmp_path / "a.tar")])
+    assert item.problem is None and item.columns == ()
 
 
 def test_unsafe_members_and_broken_tars_are_named(tmp_path):
