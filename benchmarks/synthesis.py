@@ -1,6 +1,6 @@
 """Speed, touch quality and detectability of synthetic scenes; writes a dated result and, if asked, a contact sheet.
 
-python benchmarks/synthesis.py --count 200 --detect --sheet sheet.png --result docs/results/DATE-synthesis.md
+python -m benchmarks.synthesis --count 200 --detect --sheet sheet.png --result docs/results/DATE-synthesis.md
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ def make_atlas(
     window = ((uv - low) / (high - low)).astype(np.float32)
     flat = np.column_stack([window * [width, -height], np.zeros(len(window))]).astype(np.float32)
     # the centre of texel i lies at (i + 1/2) / size
-    buffers = rasterize(flat, face_uv, WeakPerspectiveCamera(1.0, (-0.5, height - 0.5), width, height))
+    buffers = rasterize(
+        flat, np.asarray(face_uv, np.int64), WeakPerspectiveCamera(1.0, (-0.5, height - 0.5), width, height)
+    )
     empty = buffers.face == NOTHING
     nearest = distance_transform_edt(empty, return_distances=False, return_indices=True)
     return Atlas(

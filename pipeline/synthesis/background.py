@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def _blocks(rng: np.random.Generator, size: int, base: NDArray[np.float32]) -> N
     import cv2
 
     coarse = 32
-    image = np.tile(base, (coarse, coarse, 1))
+    image: NDArray[Any] = np.tile(base, (coarse, coarse, 1))
     for _ in range(int(rng.integers(3, 9))):
         x0, y0 = rng.integers(-4, coarse - 2, 2)
         w, h = rng.integers(3, 18, 2)

@@ -68,7 +68,8 @@ class SceneBody:
     @cached_property
     def eye_faces(self) -> NDArray[np.bool_]:
         """(F,) faces of the eyeballs."""
-        return (self.arrays.masks["eyes"][self.faces] > 0.5).all(1)
+        on_ball: NDArray[np.bool_] = np.all(self.arrays.masks["eyes"][self.faces] > 0.5, axis=1)
+        return on_ball
 
     @cached_property
     def inner_faces(self) -> NDArray[np.int64]:

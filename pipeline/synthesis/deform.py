@@ -61,7 +61,7 @@ def face_flesh() -> Flesh:
         ball = np.flatnonzero((arrays.masks["eyes"][followers] > 0.5) & (side * v[followers, 0] > 0))
         front = rows[cKDTree(v[rows]).query(v[followers[ball]].mean(0) + np.array([0, 0, 0.012]), k=6)[1]]
         leaders[ball] = front
-    pressable = ~inner[head.closed_faces].any(1)
+    pressable: NDArray[np.bool_] = np.all(~inner[head.closed_faces], axis=1)
     pressable[len(head.faces) :] = False
     return Flesh(Skin(v, head.faces, arrays.stiffness, movable), pressable, followers, leaders)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +31,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DressedScene:
-    """Meshes to draw. names: of each.  face_of: per mesh the rows of the body's faces it shows, None for what is no body."""
+    """Meshes to draw and their names, and whose skin they wear."""
 
     meshes: tuple[Mesh, ...]
     names: tuple[str, ...]
     complexion: Complexion
-
-    def index(self, name: str) -> int:
-        """Place of a mesh in `meshes`."""
-        return self.names.index(name)
 
 
 def dress(rng: np.random.Generator, scene: Scene, view: View, texture_size: int) -> DressedScene:
@@ -56,12 +53,12 @@ def _head(
     body = free_head()
     deformed = (scene.head + scene.displacement).astype(np.float32)
     normals = (vertex_normals(deformed, body.faces) @ view.rotation.T).astype(np.float32)
-    seen = view.to_camera(deformed).astype(np.float32)
+    seen = view.to_camera(deformed.astype(np.float64)).astype(np.float32)
     height, width = texture_size, texture_size // 2
     atlas = head_maps(height, width).atlas
     skin = Material(paint_head(complexion, rng, height, width), specular=float(rng.uniform(0.12, 0.4)))
     inside = Material(Texture.plain((0.16, 0.035, 0.03)), specular=0.3)
-    neck = Material(Texture.plain(tuple(complexion.base)), specular=skin.specular)  # type: ignore[arg-type]
+    neck = Material(Texture.plain(tuple(complexion.base)), specular=skin.specular)
     eye = Material(paint_eye(rng), specular=1.2, scatter=0.0)
     meshes = {
         "skin": Mesh(seen, atlas.faces, skin, atlas.uv, atlas.face_uv, normals),
@@ -96,7 +93,7 @@ def _hand(
 
 
 def _in_camera(
-    scene: Scene, view: View, vertices: Array, faces: NDArray, material: Material, uv: NDArray, face_uv: NDArray
+    scene: Scene, view: View, vertices: NDArray[Any], faces: NDArray, material: Material, uv: NDArray, face_uv: NDArray
 ) -> Mesh:
     """A mesh of the right-handed solution as it is in the scene; a left hand's triangles are turned over."""
     seen = view.to_camera(scene.mirrored(np.asarray(vertices, np.float64))).astype(np.float32)
@@ -122,7 +119,7 @@ def _trunk(rng: np.random.Generator, scene: Scene, view: View, complexion: Compl
 def _cloth(rng: np.random.Generator, size: int = 128) -> Material:
     """Plain, mottled or striped cloth."""
     colour = rng.uniform(0.02, 0.6) * np.clip(1 + rng.normal(0, 0.35, 3), 0.1, 2)
-    pattern = fractal_noise(rng, size, size, ((1.0, 0.08), (6.0, 0.06)))
+    pattern: NDArray[Any] = fractal_noise(rng, size, size, ((1.0, 0.08), (6.0, 0.06)))
     if rng.random() < 0.3:
         stripes = np.sin(np.arange(size) * 2 * np.pi * rng.integers(4, 16) / size)[:, None]
         pattern = pattern + np.float32(rng.uniform(0.1, 0.5)) * np.sign(stripes)

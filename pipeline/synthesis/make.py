@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.record import Reason, Record, Resources, SourceItem
 from pipeline.sample import MAX_CROP, SCHEMA_VERSION, Crop, Sample, SampleMeta, Source, sample_key
-from pipeline.synthesis.scene import FLIP, NoSceneError, Scene, SceneConfig, draw_scene
+from pipeline.synthesis.scene import NoSceneError, Scene, SceneConfig, draw_scene
 
 if TYPE_CHECKING:
     from model.render import Picture
@@ -107,9 +107,7 @@ def render_scene(
     laps, pictures, size = _Laps(clock), config.pictures, config.size
     scene = draw_scene(rng, config.scenes)
     laps.lap("geometry")
-    hand = scene.mirrored(scene.hand.vertices)
-    outward = scene.target.normal * (FLIP if scene.left else 1.0)
-    view = draw_view(rng, scene.head, hand, outward, size)
+    view = draw_view(rng, scene, size)
     dressed = dress(rng, scene, view, texture_size=512 if size <= 320 else 1024)
     lighting = draw_light(rng, view)
     background = draw_background(rng, size, pictures.backgrounds)

@@ -15,7 +15,8 @@ Array = NDArray[np.float64]
 COMFORT = np.array([-0.45, -0.85, 0.28]) / np.linalg.norm(
     [-0.45, -0.85, 0.28]
 )  # a right elbow: below, outside, in front
-WRIST_RANGE = np.deg2rad(45)
+WRIST_RANGE = np.deg2rad(45)  # how far the wrist bends
+MOST_STRAIN = np.deg2rad(20)  # see arm_strain
 FINGERS = (
     "index",
     "middle",
@@ -31,7 +32,7 @@ class Grip:
 
     flexion: finger -> bend of its three joints, degrees.  contact: fingers (or "palm", "knuckles") that are to touch.
     tilt: range of degrees by which the hand is turned about its width; positive lifts the wrist off the face.
-    weight: how often it is drawn.  regions: where on the face it is used.
+    fold: degrees by which the thumb is swept across the palm.  weight: how often it is drawn.  regions: where on the face it is used.
     """
 
     flexion: Mapping[str, tuple[float, float, float]]
@@ -39,6 +40,7 @@ class Grip:
     tilt: tuple[float, float]
     weight: float
     regions: tuple[str, ...]
+    fold: float = 0.0
 
 
 _EVERYWHERE = ("cheek", "chin", "under_chin", "lips", "nose", "eye", "forehead", "temple", "ear", "jaw")
@@ -60,16 +62,16 @@ GRIPS: Mapping[str, Grip] = {
         _fingers(_FOUR, (16.0, 22.0, 12.0), (8.0, 8.0, 10.0)), _FOUR, (-8, 22), 3.0,
         ("cheek", "chin", "lips", "forehead", "temple", "jaw", "ear", "nose"),
     ),
-    "point": Grip(_fingers(("index",), (14.0, 18.0, 10.0), (15.0, 25.0, 25.0)), ("index",), (-5, 35), 2.5, _EVERYWHERE),
+    "point": Grip(_fingers(("index",), (14.0, 18.0, 10.0), (-10.0, 5.0, 10.0)), ("index",), (-5, 35), 2.5, _EVERYWHERE, fold=58.0),
     "two": Grip(
-        _fingers(("index", "middle"), (14.0, 20.0, 10.0), (15.0, 25.0, 30.0)), ("index", "middle"), (-5, 30), 2.0, _EVERYWHERE
+        _fingers(("index", "middle"), (14.0, 20.0, 10.0), (-8.0, 5.0, 10.0)), ("index", "middle"), (-5, 30), 2.0, _EVERYWHERE, fold=62.0
     ),
     "palm": Grip(
         _fingers(_FOUR, (8.0, 12.0, 8.0), (0.0, 5.0, 5.0)), ("palm", *_FOUR), (-5, 10), 2.0, ("cheek", "jaw", "temple", "forehead", "ear", "lips")
     ),
     "cup": Grip(_fingers(_FOUR, (24.0, 30.0, 18.0), (0.0, 10.0, 10.0)), ("palm", *_FOUR), (0, 20), 1.5, ("chin", "jaw", "cheek", "under_chin")),
     "fist": Grip(
-        _fingers((), (0, 0, 0), (30.0, 35.0, 40.0), (72.0, 88.0, 52.0)), ("knuckles",), (-15, 15), 1.5, ("cheek", "chin", "under_chin", "jaw", "lips", "temple")
+        _fingers((), (0, 0, 0), (-2.0, 5.0, 10.0), (72.0, 88.0, 52.0)), ("knuckles",), (-15, 15), 1.5, ("cheek", "chin", "under_chin", "jaw", "lips", "temple"), fold=66.0
     ),
     "thumb": Grip(
         _fingers((), (0, 0, 0), (-5.0, 5.0, 5.0), (60.0, 80.0, 45.0)), ("thumb",), (-20, 20), 1.0, ("chin", "under_chin", "cheek", "lips", "nose", "jaw")
@@ -103,7 +105,7 @@ def hand_parts() -> dict[str, NDArray[np.int64]]:
     parts = {}
     for f, finger in enumerate(FINGERS):
         tip = weights[:, 3 * f + 3] > 0.7
-        axis = hand.arrays.flexion_axes[3 * f + 2]
+        axis = _axes()[3 * f + 2]
         bone = hand.template_keypoints[_tip(finger)] - hand.arrays.joint_template[3 * f + 3]
         palmar = np.cross(axis, bone)
         palmar /= np.linalg.norm(palmar)
@@ -128,9 +130,14 @@ def finger_vertices(finger: str) -> NDArray[np.int64]:
 def bend(finger: str, degrees: Array) -> Array:
     """Axis-angle (3, 3) of a finger's joints bent by (3,) degrees."""
     f = FINGERS.index(finger)
+    return _axes()[3 * f : 3 * f + 3] * np.deg2rad(degrees)[:, None]
+
+
+def _axes() -> Array:
+    """(15, 3) the axis about which each joint bends."""
     axes = free_hand().arrays.flexion_axes
     assert axes is not None
-    return axes[3 * f : 3 * f + 3] * np.deg2rad(degrees)[:, None]
+    return axes.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,15 @@ class Target:
     point: Array
     normal: Array
     region: str
+
+
+def fold_thumb(rotation: Array, degrees: float) -> Array:
+    """The thumb's first joint (3,) swept across the palm, about the palm's normal (rest y), on top of its bend."""
+    from scipy.spatial.transform import Rotation
+
+    sweep = Rotation.from_rotvec([0.0, -np.deg2rad(degrees), 0.0])
+    folded: Array = (sweep * Rotation.from_rotvec(rotation)).as_rotvec()
+    return folded
 
 
 def draw_plan(rng: np.random.Generator, target: Target) -> HandPlan:
@@ -157,6 +173,7 @@ def draw_plan(rng: np.random.Generator, target: Target) -> HandPlan:
         if finger in contact or finger == "thumb" or name in ("fist", "thumb"):
             degrees[1:] = np.maximum(degrees[1:], -4)
         pose[3 * f : 3 * f + 3] = bend(finger, degrees)
+    pose[12] = fold_thumb(pose[12], grip.fold + rng.normal(0, 4))
     pose += rng.normal(0, np.deg2rad(2.0), pose.shape) * np.array([1, 0.3, 0.3] * 5)[:, None]
     spread = np.deg2rad(rng.normal(0, 3)) * np.array(
         [1.5, 0.4, -1.6, -0.6]
@@ -198,7 +215,7 @@ def _orientation(
         wanted = _frame(-target.normal, _finger_direction(rng, region, target.point))
         tilt, roll = np.deg2rad(rng.uniform(lowest, highest)), np.deg2rad(rng.normal(0, 10))
         rotation = wanted @ _about(2, -tilt) @ _about(1, roll) @ own.T
-        if arm_strain(rotation) <= WRIST_RANGE:
+        if arm_strain(rotation) <= MOST_STRAIN:
             break
     return rotation
 

@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.synthesis.bodies import free_head
+from pipeline.synthesis.bodies import free_hand, free_head
 from pipeline.synthesis.deform import Touch, measure, yield_to
 from pipeline.synthesis.distance import Surface
 from pipeline.synthesis.identity import Person, draw_person
-from pipeline.synthesis.pose import Target, draw_plan
+from pipeline.synthesis.pose import MOST_STRAIN, Target, arm_direction, arm_strain, draw_plan
 from pipeline.synthesis.solve import Approach, PlacedHand, allowance
 from pipeline.synthesis.target import REGIONS, draw_target
 
@@ -75,6 +75,14 @@ class Scene:
         """Hand points (..., 3) of the right-handed solution as they are in the scene."""
         return points * FLIP if self.left else points
 
+    def blockers(self) -> tuple[Array, Array]:
+        """What may hide the face: points (N, 3) of hand and forearm in head axes, and their radii (N,), metres."""
+        hand = self.hand.vertices[::5]
+        wrist = self.hand.vertices[free_hand().arrays.rings["wrist"]].mean(0)
+        arm = wrist + np.linspace(0.01, 0.24, 12)[:, None] * arm_direction(self.hand.rotation)
+        radius = np.concatenate([np.full(len(hand), 0.006), np.full(len(arm), 0.032)])
+        return self.mirrored(np.concatenate([hand, arm])), radius
+
 
 class NoSceneError(RuntimeError):
     """No attempt at a scene ended with an acceptable touch."""
@@ -98,6 +106,8 @@ def draw_scene(rng: np.random.Generator, config: SceneConfig = SceneConfig()) ->
     for attempt in range(1, ATTEMPTS + 1):
         target = draw_target(rng, solved, surface.vertex_normals, region)
         plan = draw_plan(rng, target)
+        if arm_strain(plan.rotation) > MOST_STRAIN:
+            continue
         press = float(rng.uniform(0.1, 1.0) if kind == "touch" else 0.0)
         hand = Approach(surface, allowance(press), person.hand_betas).place(plan, target)
         if hand is None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.render import Texture, vertex_normals
 from pipeline.synthesis.atlas import Atlas, make_atlas
-from pipeline.synthesis.bodies import free_hand, free_head
+from pipeline.synthesis.bodies import SceneBody, free_hand, free_head
 from pipeline.synthesis.noise import fractal_noise, smooth_noise
 
 Colour = NDArray[np.float32]
@@ -64,7 +64,7 @@ def draw_complexion(rng: np.random.Generator) -> Complexion:
         brow_thickness=float(rng.uniform(0.7, 1.5)),
         brow_height=float(rng.normal(0, 0.001)),
         stubble=float(rng.choice([0.0, 0.0, 0.0, 0.3, 0.6, 0.9])),
-        hairline=float(rng.normal(0, 0.007)) if rng.random() < 0.88 else 0.2,
+        hairline=float(rng.normal(0, 0.007)) if rng.random() < 0.93 else 0.2,
         lips=float(rng.uniform(0.4, 1)),
     )
 
@@ -89,9 +89,10 @@ def head_maps(height: int, width: int) -> _HeadMaps:
     """Bake the head's maps for a texture of (height, width); a second or less, once per process."""
     head = free_head()
     arrays, skin = head.arrays, head.skin_faces
-    atlas = make_atlas(arrays.faces[skin], arrays.uv, arrays.face_uv[skin], height, width)
+    assert arrays.uv is not None and arrays.face_uv is not None
+    atlas = make_atlas(head.faces[skin], arrays.uv, arrays.face_uv[skin], height, width)
     place = atlas.bake(arrays.template)
-    normal = atlas.bake(vertex_normals(arrays.template, arrays.faces))
+    normal = atlas.bake(vertex_normals(arrays.template, head.faces))
     x, y, z = np.abs(place[..., 0]), place[..., 1], place[..., 2]
     front = normal[..., 2] > -0.2
     eye = arrays.joint_template[3]
@@ -146,9 +147,11 @@ def paint_head(complexion: Complexion, rng: np.random.Generator, height: int, wi
 @cache
 def hand_atlas(height: int, width: int) -> tuple[Atlas, NDArray[np.float32], NDArray[np.float32]]:
     """The hand's atlas, its nails (H, W) and its palm (H, W)."""
-    arrays = free_hand().arrays
-    atlas = make_atlas(arrays.faces, arrays.uv, arrays.face_uv, height, width)
-    down = -vertex_normals(arrays.template, arrays.faces)[:, 1]  # the palm looks to -y
+    hand = free_hand()
+    arrays = hand.arrays
+    assert arrays.uv is not None and arrays.face_uv is not None
+    atlas = make_atlas(hand.faces, arrays.uv, arrays.face_uv, height, width)
+    down = -vertex_normals(arrays.template, hand.faces)[:, 1]  # the palm looks to -y
     return atlas, atlas.bake(arrays.masks["nails"]), np.clip(atlas.bake(down) * 1.5, 0, 1)
 
 
@@ -218,17 +221,14 @@ def _over_hairline(x: NDArray, y: NDArray, z: NDArray, eye: NDArray) -> NDArray:
     return np.maximum.reduce([top, back, side])
 
 
-def _lid_rim(head) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
+def _lid_rim(head: SceneBody) -> NDArray[np.float32]:
     """(V,) 1 on the edge between the lids' outside and the eye's cavity, where lashes grow."""
     arrays = head.arrays
     cavity = arrays.masks["cavity"] > 0.5
-    eye = np.linalg.norm(
-        np.abs(arrays.template) * [1, 1, 1]
-        - np.abs(arrays.joint_template[3]) * [1, np.sign(arrays.joint_template[3][1]), 1],
-        axis=1,
-    )
-    mixed = cavity[arrays.faces].any(1) & ~cavity[arrays.faces].all(1)
+    eyes = arrays.joint_template[3:5]
+    from_eye = np.linalg.norm(arrays.template[:, None] - eyes, axis=-1).min(1)
+    mixed = cavity[head.faces].any(1) & ~cavity[head.faces].all(1)
     rim = np.zeros(len(arrays.template), np.float32)
-    rim[np.unique(arrays.faces[mixed])] = 1
-    rim[(eye > 0.03) | cavity] = 0
+    rim[np.unique(head.faces[mixed])] = 1
+    rim[(from_eye > 0.03) | cavity] = 0
     return rim

@@ -71,14 +71,12 @@ class Approach:
 
     def place(self, plan: HandPlan, target: Target) -> PlacedHand | None:
         """The hand at the target, pressed in as far as the tissue allows; None if it misses the face."""
-        pose = plan.pose
-        placed = self._posed(pose, plan.rotation, np.zeros(3))
+        placed = self._posed(plan.pose, plan.rotation, np.zeros(3))
         start = target.point + _START * target.normal - placed.vertices[plan.anchor].mean(0)
-        placed = self._advance(placed.moved(start), -target.normal, _REACH)
-        if placed is None:
+        arrived = self._advance(placed.moved(start), -target.normal, _REACH)
+        if arrived is None:
             return None
-        pose = self._bend_fingers(placed, plan)
-        bent = self._posed(pose, plan.rotation, placed.translation)
+        bent = self._posed(self._bend_fingers(arrived, plan), plan.rotation, arrived.translation)
         return self._advance(bent, -target.normal, 0.05)
 
     def slack(self, points: Array) -> Array:

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.render import DirectionalLight, Lighting, PerspectiveCamera
+from pipeline.synthesis.scene import FLIP, Scene
 
 Array = NDArray[np.float64]
+_ANY_VIEW = 0.25  # share of pictures whose camera does not care what it sees
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,28 @@ class View:
         return points @ self.rotation.T + self.translation
 
 
-def draw_view(rng: np.random.Generator, face: Array, hand: Array, contact: Array | None, size: int) -> View:
-    """A camera that sees face and hand. face: (N, 3), hand: (M, 3) points to keep in the picture.  contact: (3,) outward direction
-    of the touched place, which the camera leans towards.  size: pixels."""
-    lean = 0.0 if contact is None else float(np.arctan2(contact[0], max(contact[2], 0.2)))
-    yaw = np.clip(rng.normal(0.35 * lean, np.deg2rad(17)), -np.deg2rad(50), np.deg2rad(50))
-    lift = 0.0 if contact is None else 0.25 * float(np.arcsin(np.clip(contact[1], -1, 1)))
+def draw_view(rng: np.random.Generator, scene: Scene, size: int) -> View:
+    """A camera that sees face and hand; of a few, usually the one that shows most of the face. size: pixels."""
+    tries = [_random_view(rng, scene, size) for _ in range(1 if rng.random() < _ANY_VIEW else 5)]
+    points, radius = scene.blockers()
+    return max(tries, key=lambda view: _shown(view, scene.head_keypoints[17:], points, radius))
+
+
+def _shown(view: View, face: Array, points: Array, radius: Array) -> float:
+    """Share of face points (K, 3) that no nearer blocker (N, 3) of its radius (N,) hides."""
+    seen, block = view.to_camera(face), view.to_camera(points)
+    a, b = seen[:, :2] / seen[:, 2:], block[:, :2] / block[:, 2:]
+    gap = np.linalg.norm(a[:, None] - b[None], axis=-1) * block[None, :, 2]
+    hidden = (gap < radius) & (block[None, :, 2] < seen[:, None, 2] + 0.005)
+    return float(1 - hidden.any(1).mean())
+
+
+def _random_view(rng: np.random.Generator, scene: Scene, size: int) -> View:
+    """A camera before the face, leaning towards the touched side, far or near, level or not."""
+    outward = scene.target.normal * (FLIP if scene.left else 1.0)
+    lean = float(np.arctan2(outward[0], max(outward[2], 0.2)))
+    yaw = np.clip(rng.normal(0.3 * lean, np.deg2rad(20)), -np.deg2rad(55), np.deg2rad(55))
+    lift = 0.25 * float(np.arcsin(np.clip(outward[1], -1, 1)))
     pitch = np.clip(rng.normal(np.deg2rad(2) + lift, np.deg2rad(8)), -np.deg2rad(28), np.deg2rad(24))
     roll = np.clip(rng.normal(0, np.deg2rad(6)), -0.3, 0.3)
     toward = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
@@ -39,16 +57,14 @@ def draw_view(rng: np.random.Generator, face: Array, hand: Array, contact: Array
     rotation = np.stack([right, -np.cross(toward, right), -toward])
     c, s = np.cos(roll), np.sin(roll)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ rotation
-    points = np.concatenate([face, hand])
-    seen = points @ rotation.T
+    seen = np.concatenate([scene.head, scene.mirrored(scene.hand.vertices)]) @ rotation.T
     low, high = seen.min(0), seen.max(0)
     distance = float(rng.uniform(0.45, 1.2))
-    middle = (low + high) / 2
     shift = rng.normal(0, 0.04, 2) * (high - low)[:2]
-    translation = np.array([*(-middle[:2] + shift), distance - low[2]])
+    translation = np.array([*(-(low + high)[:2] / 2 + shift), distance - low[2]])
     moved = seen + translation
     extent = np.abs(moved[:, :2] / moved[:, 2:]).max()
-    focal = size / 2 / (extent * rng.uniform(1.0, 1.45))
+    focal = size / 2 / (extent * rng.uniform(0.97, 1.4))
     return View(rotation, translation, PerspectiveCamera.from_focal(float(focal), size, size))
 
 
