@@ -38,14 +38,20 @@ class ContactConfig:
     """Photos whose contact score is below this are turned away."""
     reach: float = 0.05
     """How far inside the face's outline a hand must reach when nothing else speaks for or against it."""
-    skin_length: float = 0.3
-    """Length of skin-to-skin border, in face sizes, that earns the whole bonus."""
-    skin_bonus: float = 0.08
-    """What unbroken skin from hand to face is worth, at a plausible scale."""
+    skin_bonus: float = 0.16
+    """What an unbroken border of hand skin and face skin is worth, at a plausible scale."""
+    skin_border: tuple[float, float] = (0.1, 0.6)
+    """Border lengths in face sizes that earn none and all of the bonus; a finger that passes by touches a little."""
+    unknown_skin: float = 0.25
+    """Share of the bonus given where no segmentation could be had."""
     in_front_ratio: float = 1.2
     """A hand that appears more than this times too large for the face's distance counts as in front of it."""
     in_front_penalty: float = 1.0
     """Taken off per unit of ratio beyond `in_front_ratio`."""
+    in_front_most: float = 0.2
+    """The penalty stops here: the ratio of a half-hidden hand can be far off, and a deep reach outweighs it."""
+    in_front_fade: float = 0.15
+    """Over this much ratio beyond `in_front_ratio` the skin bonus fades out."""
     behind_ratio: float = 0.6
     """A hand smaller than this for the face's distance is behind it or somebody else's."""
     softness: float = 0.03
@@ -70,12 +76,13 @@ class ContactEvidence:
         """Contact confidence in [0, 1]: a logistic of the summed evidence."""
         evidence = self.overlap - config.reach
         excess = max(0.0, self.scale_ratio - config.in_front_ratio)
-        if excess == 0 and self.scale_ratio > config.behind_ratio:
-            touching = 0.5 if self.skin_touch is None else min(1.0, self.skin_touch / config.skin_length)
-            evidence += config.skin_bonus * touching
-        evidence -= config.in_front_penalty * excess
         if self.scale_ratio < config.behind_ratio:
             evidence -= config.behind_ratio - self.scale_ratio
+        else:
+            none, all_ = config.skin_border
+            share = config.unknown_skin if self.skin_touch is None else (self.skin_touch - none) / (all_ - none)
+            evidence += config.skin_bonus * min(1.0, max(0.0, share)) * max(0.0, 1 - excess / config.in_front_fade)
+        evidence -= min(config.in_front_penalty * excess, config.in_front_most)
         return float(1 / (1 + np.exp(np.clip(-evidence / config.softness, -50, 50))))
 
 
