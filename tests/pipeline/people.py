@@ -9,7 +9,11 @@ from pipeline.annotators.base import Face, Hand, Side
 # A flat right hand seen from its back: wrist at the origin, fingers up (-y), metres.
 FLAT_HAND = np.array(
     [(0, 0), (-0.03, -0.02), (-0.05, -0.045), (-0.06, -0.07), (-0.07, -0.09)]
-    + [(x, y) for x, top in ((-0.025, 0.175), (0, 0.185), (0.02, 0.175), (0.04, 0.15)) for y in np.linspace(-0.09, -top, 4)]
+    + [
+        (x, y)
+        for x, top in ((-0.025, 0.175), (0, 0.185), (0.02, 0.175), (0.04, 0.15))
+        for y in np.linspace(-0.09, -top, 4)
+    ]
 )
 
 

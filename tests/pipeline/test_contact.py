@@ -64,7 +64,9 @@ def test_a_finger_that_crosses_the_face_between_two_keypoints_counts():
 @given(gap=st.floats(0, 1), ratio=st.floats(0.7, 1.9))
 def test_more_reach_never_lowers_the_score_and_nearer_to_the_camera_never_raises_it(gap, ratio):
     face = face_at(0, 0, 1000)
-    at = [contact_evidence(face, hand_at(0, 200 - 150 * g, 1000 * ratio)).score(CONFIG) for g in (gap, min(1, gap + 0.1))]
+    at = [
+        contact_evidence(face, hand_at(0, 200 - 150 * g, 1000 * ratio)).score(CONFIG) for g in (gap, min(1, gap + 0.1))
+    ]
     assert at[1] >= at[0] - 1e-6
     larger = contact_evidence(face, hand_at(0, 200 - 150 * gap, 1000 * (ratio + 0.1)))
     smaller = contact_evidence(face, hand_at(0, 200 - 150 * gap, 1000 * ratio))

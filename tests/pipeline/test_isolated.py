@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -21,8 +22,8 @@ class Toy:
         time.sleep(60)
 
     def hang_once(self, marker: str) -> str:
-        if not os.path.exists(marker):
-            open(marker, "w").close()
+        if not Path(marker).exists():
+            Path(marker).touch()
             time.sleep(60)
         return "fine"
 
