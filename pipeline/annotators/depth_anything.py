@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +34,8 @@ class DepthAnythingConfig:
     """Branch, tag or commit of a hub id; a folder has none."""
     backend: Literal["auto", "torch", "openvino"] = "auto"
     """openvino runs bfloat16 on the CPU; auto takes it where the extra is installed and `device` is the CPU."""
+    side: int | None = None
+    """Side of the network's input, a multiple of 14; None is the checkpoint's own (518). 392 costs half."""
     device: str = "cpu"
     """Torch device of the torch backend."""
     batch_size: int = 4
@@ -64,7 +66,7 @@ class Preprocessing:
 
         height, width = self.network_size(*image.shape[:2])
         resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC), np.float32)
-        normalised = (resized / 255 - np.float32(self.mean)) / np.float32(self.std)
+        normalised = (resized / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(normalised.transpose(2, 0, 1), np.float32)
 
 
@@ -82,6 +84,10 @@ class DepthAnything:
         described = _described(self.folder)
         self.kind: DepthKind = "metric" if described.get("depth_estimation_type") == "metric" else "affine-inverse"
         self.preprocess = read_preprocessing(self.folder)
+        if config.side is not None:
+            if config.side < 14 or config.side % self.preprocess.multiple:
+                raise ValueError(f"side is {config.side}, expected a multiple of {self.preprocess.multiple}")
+            self.preprocess = replace(self.preprocess, side=config.side)
         self.backend = _backend(config)
         model = _load(self.folder)
         self._predict = (
@@ -189,11 +195,12 @@ def _load(folder: Path) -> Any:
     from transformers import DepthAnythingForDepthEstimation
 
     try:
-        model, info = DepthAnythingForDepthEstimation.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, attn_implementation="sdpa"
+        loaded: Any = DepthAnythingForDepthEstimation.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+    model, info = loaded
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise CheckpointError(f"{folder / WEIGHTS} lacks {len(missing)} weights of its config, first {missing[0]}")

@@ -1,187 +1,244 @@
-"""Depth at the keypoints: MediaPipe's own relative z always, and a value read from each dense map that was asked for.
-
-A dense map is blurred where hand and face meet, which is where the keypoints are. So a value is the median over a small
-disc, and only over pixels of the part the point belongs to; a face point under the hand has no value.
-"""
+"""Depth at the 89 keypoints of the crop: sampled from dense maps, and MediaPipe's own relative z. Units: docs/depth.md."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from pipeline.annotators.base import DepthAnnotator, Face, Hand
 from pipeline.annotators.mediapipe import FACE_68_FROM_478
-from pipeline.contact import face_outline, face_scale, hand_mask
+from pipeline.contact import BODY_SKIN, FACE_SKIN, face_outline, face_scale, hand_mask
 from pipeline.record import Record, Resources
 from pipeline.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_DISC = 0.012  # radius relative to the crop's side
-_MIN_PIXELS = 3
-_MIN_CONFIDENCE = 0.2
+MEDIAPIPE = "mediapipe"
 
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """Which dense depth networks look at the crops; none by default, since the free one does not resolve hand and face."""
+    """Which dense networks look at the crops, none by default since the free one does not resolve hand and face; and sampling."""
 
     depth_anything: str | None = None
     """Checkpoint folder or hub id of a Depth Anything (V1 or V2, relative or metric)."""
-    side: int = 518
-    """Shorter side of Depth Anything's input, a multiple of 14; 392 costs half."""
-    fastdepth: bool = False
-    """Run FastDepth too (model fastdepth of the model store)."""
+    side: int | None = None
+    """Side of Depth Anything's input, a multiple of 14; None is the checkpoint's own. 392 costs half of 518."""
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    """How Depth Anything runs on a CPU: openvino in bfloat16 where it is installed (auto), or torch in float32."""
     device: str = "cpu"
     """Where Depth Anything runs, e.g. cuda; then each depth worker takes a GPU of the cluster."""
+    fastdepth: bool = False
+    """Run FastDepth too (model fastdepth of the model store)."""
+    radius: float = 0.012
+    """Radius of the disc around a keypoint whose median is taken, relative to the crop's side."""
+    min_share: float = 0.15
+    """Share of the disc that must lie inside the keypoint's own part."""
+    min_confidence: float = 0.2
+    """Keypoints less sure than this get no depth."""
+
+
+@dataclass(frozen=True)
+class PartMasks:
+    """Where each part is seen in the crop. face: (S, S) bool, without what the hand hides.  hand: (S, S) bool."""
+
+    face: NDArray[np.bool_]
+    hand: NDArray[np.bool_]
 
 
 class DepthStage:
-    """Fills keypoint_depth and depth_maps from the crop."""
+    """Fills record.depth_maps with dense maps over the crop and record.keypoint_depth with values at the 89 points.
+
+    Comes after the crop. `load` makes the annotators in the process that runs them.
+    """
 
     name = "depth"
 
-    def __init__(self, config: DepthConfig = DepthConfig()) -> None:
+    def __init__(
+        self, config: DepthConfig = DepthConfig(), load: Callable[[], Sequence[DepthAnnotator]] | None = None
+    ) -> None:
         self.config = config
         self.resources = Resources(num_cpus=1, num_gpus=0 if config.device == "cpu" else 1)
+        self._load = load or partial(load_annotators, config)
+        self._annotators: Sequence[DepthAnnotator] = ()
 
     def setup(self) -> None:
         """Load the networks."""
-        self._annotators: list[DepthAnnotator] = []
-        if self.config.depth_anything:
-            from pipeline.annotators.depth_anything import DepthAnything
-
-            config = self.config
-            self._annotators.append(DepthAnything(self.config.depth_anything, config.side, config.device))
-        if self.config.fastdepth:
-            from pipeline.annotators.fastdepth import FastDepth
-
-            self._annotators.append(FastDepth())
-        self._records = tuple(record for annotator in self._annotators for record in annotator.records())
+        self._annotators = self._load()
+        self._records = [record for annotator in self._annotators for record in annotator.records()]
 
     def start_unit(self) -> None:
         """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
-        """Run each network on the whole batch, then read the keypoints."""
-        for record in batch:
-            assert record.face is not None and record.affine is not None
-            if (relative := mediapipe_depth(record.face, record.person_hands[0], record.affine)) is not None:
-                record.keypoint_depth["mediapipe"] = relative
-            record.annotators.extend(self._records)
+        """Dense maps for the whole batch, then the keypoints of each record."""
+        crops = [record.crop for record in batch if record.crop is not None]
+        assert len(crops) == len(batch), "the crop stage comes first"
         for annotator in self._annotators:
-            maps = annotator.annotate([record.crop for record in batch if record.crop is not None])
-            for record, depth in zip(batch, maps, strict=True):
-                assert record.face is not None and record.affine is not None
+            for record, depth in zip(batch, annotator.annotate(crops), strict=True):
                 record.depth_maps[annotator.name] = depth
-                values = keypoint_depth(depth, record.face, record.person_hands, record.affine)
-                record.keypoint_depth[annotator.name] = KeypointDepth(values, annotator.kind)
+        for record in batch:
+            self._sample(record)
+            record.annotators.extend(self._records)
+
+    def _sample(self, record: Record) -> None:
+        assert record.face is not None and record.crop is not None and record.affine is not None
+        hand = record.person_hands[0]
+        to_crop = np.linalg.inv(record.affine)
+        face_68, hand_21 = _to_crop(record.face.keypoints, to_crop), _to_crop(hand.keypoints, to_crop)
+        masks = part_masks(record, to_crop)
+        for annotator in self._annotators:
+            depth = record.depth_maps[annotator.name]
+            values = keypoint_depth(depth, face_68, hand_21, masks, self.config)
+            record.keypoint_depth[annotator.name] = KeypointDepth(values, annotator.kind)
+        own = relative_depth(record.face, hand, float(to_crop[0, 0]))
+        if own is not None:
+            record.keypoint_depth[MEDIAPIPE] = KeypointDepth(own, "affine-per-part")
 
 
-def mediapipe_depth(face: Face, hand: Hand, affine: NDArray[np.float64]) -> KeypointDepth | None:
-    """MediaPipe's relative z in crop pixels, nearer is smaller: face and hand each in a frame of their own.
+def load_annotators(config: DepthConfig) -> list[DepthAnnotator]:
+    """The configured networks, the better one first. Raises what their constructors raise."""
+    annotators: list[DepthAnnotator] = []
+    if config.depth_anything:
+        from pipeline.annotators.depth_anything import DepthAnything, DepthAnythingConfig
 
-    affine: (3, 3) crop pixel -> photo pixel. None where the detector gave neither; a part without z is invalid.
+        chosen = DepthAnythingConfig(
+            config.depth_anything, backend=config.backend, side=config.side, device=config.device
+        )
+        annotators.append(DepthAnything(chosen))
+    if config.fastdepth:
+        from pipeline.annotators.fastdepth import FastDepth
+
+        annotators.append(FastDepth())
+    return annotators
+
+
+def keypoint_depth(
+    depth: NDArray[np.float32],
+    face_68: NDArray[np.float32],
+    hand_21: NDArray[np.float32],
+    masks: PartMasks,
+    config: DepthConfig = DepthConfig(),
+) -> NDArray[np.float32]:
+    """A (S, S) map at (68, 3) face and (21, 3) hand keypoints -> (89, 2) float32 value and validity 0 or 1.
+
+    The value is the median over the part of a small disc that lies inside the keypoint's own part, so that no sample
+    comes from across the silhouette. A point has no value outside the crop, below the confidence limit, where too little
+    of the disc is inside the part, and, on the face, where the hand hides it.
     """
-    if face.mesh is None and hand.z is None:
-        return None
     values = np.zeros((DEPTH_POINTS, 2), np.float32)
-    scale = 1 / affine[0, 0]
+    side = depth.shape[0]
+    radius = max(1.5, config.radius * side)
+    reach = int(radius)
+    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    disc = np.stack([dy, dx], -1)[dy**2 + dx**2 <= radius**2]  # (N, 2) row and column offsets
+    for index, (x, y, confidence) in enumerate(np.concatenate([face_68, hand_21])):
+        if not (confidence >= config.min_confidence and 0 <= x <= side - 1 and 0 <= y <= side - 1):
+            continue
+        row, column = round(float(y)), round(float(x))
+        on_face = index < FACE_KEYPOINTS
+        if on_face and masks.hand[row, column]:
+            continue
+        rows, columns = (disc + (row, column)).T
+        inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+        rows, columns = rows[inside], columns[inside]
+        samples = depth[rows, columns][(masks.face if on_face else masks.hand)[rows, columns]]
+        samples = samples[np.isfinite(samples)]
+        if len(samples) >= max(1, config.min_share * len(disc)):
+            values[index] = np.median(samples), 1
+    return values
+
+
+def part_masks(record: Record, to_crop: NDArray[np.float64]) -> PartMasks:
+    """Face and hand 0 in the crop: the drawn hand, and the face's outline without any of the person's hands.
+
+    Where the skin segmenter ran, the hand keeps only body skin and what the segmenter calls face, since it confuses the
+    two where they touch, and the face loses background, clothes and body skin.  to_crop: (3, 3) photo -> crop pixels.
+    """
+    import cv2
+
+    assert record.face is not None and record.crop is not None
+    shape = record.crop.shape[:2]
+    scale = face_scale(record.face) * float(to_crop[0, 0])  # crop pixels per metre at the face's distance
+    drawn = [hand_mask(_moved(hand, to_crop), scale, shape, np.zeros(2)) > 0 for hand in record.person_hands]
+    outline = np.zeros(shape, np.uint8)
+    polygon = _to_crop(face_outline(record.face), to_crop)
+    cv2.fillPoly(outline, [np.round(polygon).astype(np.int32)], 1)
+    face, hand = (outline > 0) & ~np.logical_or.reduce(drawn), drawn[0]
+    if record.skin is not None:
+        skin = cv2.warpPerspective(record.skin, to_crop, shape[::-1], flags=cv2.INTER_NEAREST)
+        on_skin = hand & ((skin == BODY_SKIN) | (skin == FACE_SKIN))
+        hand = on_skin if on_skin.sum() >= 0.5 * hand.sum() else hand  # gloves, or a segmenter that missed the hand
+        on_face = face & ~np.isin(skin, (0, BODY_SKIN, 4))
+        face = on_face if on_face.sum() >= 0.5 * face.sum() else face
+    return PartMasks(face, hand)
+
+
+def relative_depth(face: Face, hand: Hand, scale: float) -> NDArray[np.float32] | None:
+    """MediaPipe's z at the 89 points in crop pixels, smaller is nearer -> (89, 2), or None where neither part has one.
+
+    Face and hand have their own zero (head centre, wrist). The networks complete hidden points from what they know of faces
+    and hands, so hidden points are valid here.  scale: crop pixels per photo pixel.
+    """
+    values = np.zeros((DEPTH_POINTS, 2), np.float32)
     if face.mesh is not None:
         values[:FACE_KEYPOINTS] = np.column_stack(
             [face.mesh[list(FACE_68_FROM_478), 2] * scale, np.ones(FACE_KEYPOINTS)]
         )
     if hand.z is not None:
         values[FACE_KEYPOINTS:] = np.column_stack([hand.z * scale, np.ones(len(hand.z))])
-    return KeypointDepth(values, "affine-per-part")
-
-
-def keypoint_depth(
-    depth: NDArray[np.float32], face: Face, hands: Sequence[Hand], affine: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Depth map (S, S) over the crop -> (89, 2) value and validity at the 68 face points and the 21 of hand 0.
-
-    Points outside the crop, unsure points, and face points under any hand are invalid (0, 0).
-    """
-    scale = face_scale(face) / affine[0, 0]  # crop pixels per metre
-    to_crop = np.linalg.inv(affine).astype(np.float64)
-    face_points, hand_points = _to_crop(face.keypoints, to_crop), _to_crop(hands[0].keypoints, to_crop)
-    hidden = np.zeros(depth.shape, np.uint8)
-    for hand in hands:
-        hidden |= _drawn(hand, to_crop, scale, depth.shape)
-    outline = _filled(_to_crop(face_outline(face), to_crop), depth.shape)
-    on_face = (outline > 0) & (hidden == 0)
-    on_hand = _drawn(hands[0], to_crop, scale, depth.shape) > 0
-    return np.concatenate([_sampled(depth, face_points, on_face), _sampled(depth, hand_points, on_hand)])
+    return values if values[:, 1].any() else None
 
 
 def encode_depth_png(depth: NDArray[np.float32]) -> bytes:
-    """(H, W) float32 -> 16-bit PNG; value = offset + scale * pixel, both in the PNG's text fields `scale` and `offset`."""
-    from PIL import Image, PngImagePlugin
+    """A (S, S) finite map as 16-bit grey PNG: value = offset + scale * code, both in the file's text chunks.
 
-    low, high = float(np.nanmin(depth)), float(np.nanmax(depth))
+    Raises ValueError for a map that is not finite or not two-dimensional.
+    """
+    import io
+
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    if depth.ndim != 2 or not np.isfinite(depth).all():
+        raise ValueError(
+            f"a depth map must be a finite (H, W) array, this is {depth.shape} with non-finite or more axes"
+        )
+    low, high = float(depth.min()), float(depth.max())
     scale = (high - low) / 65535 or 1.0
-    pixels = np.clip(np.nan_to_num((depth - low) / scale), 0, 65535).round().astype(np.uint16)
-    text = PngImagePlugin.PngInfo()
-    text.add_text("scale", repr(scale))
-    text.add_text("offset", repr(low))
+    codes = np.round((depth.astype(np.float64) - low) / scale).astype(np.uint16)
+    info = PngInfo()
+    info.add_text("depth_offset", repr(low))
+    info.add_text("depth_scale", repr(scale))
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", pnginfo=text)
+    Image.fromarray(codes).save(file, "PNG", pnginfo=info)
     return file.getvalue()
 
 
-def decode_depth_png(data: bytes) -> NDArray[np.float32]:
-    """The inverse of `encode_depth_png`, to half a step. Raises ValueError if the text fields are missing."""
+def decode_depth_png(blob: bytes) -> NDArray[np.float32]:
+    """The inverse of `encode_depth_png`, exact to half a code. Raises ValueError without the text chunks."""
+    import io
+
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(data), formats=["PNG"])
-    try:
-        scale, offset = float(picture.info["scale"]), float(picture.info["offset"])
-    except KeyError as error:
-        raise ValueError(f"the depth PNG has no text field {error}") from error
-    return (np.asarray(picture, np.float64) * scale + offset).astype(np.float32)
+    with Image.open(io.BytesIO(blob)) as image:
+        text = dict(getattr(image, "text", {}))
+        codes = np.asarray(image, np.float64)
+    if "depth_offset" not in text or "depth_scale" not in text:
+        raise ValueError("the PNG has no text chunks depth_offset and depth_scale: not a depth map of ours")
+    return (float(text["depth_offset"]) + float(text["depth_scale"]) * codes).astype(np.float32)
 
 
 def _to_crop(points: NDArray[np.float32], to_crop: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(N, 2+) photo pixels -> the same with x, y in crop pixels."""
-    moved = np.array(points, np.float32)
+    moved = points.astype(np.float64).copy()
     moved[:, :2] = points[:, :2] @ to_crop[:2, :2].T + to_crop[:2, 2]
-    return moved
+    return moved.astype(np.float32)
 
 
-def _drawn(hand: Hand, to_crop: NDArray[np.float64], scale: float, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    from dataclasses import replace
-
-    moved = replace(hand, keypoints=_to_crop(hand.keypoints, to_crop))
-    return hand_mask(moved, scale, (shape[0], shape[1]), np.zeros(2))
-
-
-def _filled(polygon: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    import cv2
-
-    mask = np.zeros(shape, np.uint8)
-    cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
-    return mask
-
-
-def _sampled(depth: NDArray[np.float32], points: NDArray[np.float32], part: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(N, 3) points -> (N, 2): the median of the map over a disc around each, within the part."""
-    radius = max(2, round(_DISC * max(depth.shape)))
-    offsets = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1).T
-    offsets = offsets[(offsets**2).sum(1) <= radius**2]
-    values = np.zeros((len(points), 2), np.float32)
-    for index, (x, y, confidence) in enumerate(points):
-        rows, columns = (offsets + (round(float(y)), round(float(x)))).T
-        inside = (rows >= 0) & (rows < depth.shape[0]) & (columns >= 0) & (columns < depth.shape[1])
-        centre_seen = 0 <= round(float(y)) < depth.shape[0] and 0 <= round(float(x)) < depth.shape[1]
-        rows, columns = rows[inside], columns[inside]
-        found = depth[rows, columns][part[rows, columns]]
-        found = found[np.isfinite(found)]
-        if centre_seen and confidence >= _MIN_CONFIDENCE and len(found) >= _MIN_PIXELS:
-            values[index] = np.median(found), 1
-    return values
+def _moved(hand: Hand, to_crop: NDArray[np.float64]) -> Hand:
+    return replace(hand, keypoints=_to_crop(hand.keypoints, to_crop))

@@ -1,126 +1,186 @@
+"""Depth Anything on a tiny checkpoint of random weights, FastDepth on its real ones."""
+
 import json
-import os
+import socket
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pipeline.annotators.depth_anything import DepthAnything, network_shape, preprocess
-from pipeline.model_store import file_sha256
-from tests.pipeline.images import photo
+from pipeline.annotators.depth_anything import (
+    CheckpointError,
+    DepthAnything,
+    DepthAnythingConfig,
+    Preprocessing,
+    read_preprocessing,
+    upsample,
+)
+from pipeline.annotators.fastdepth import FastDepth
+from pipeline.model_store import ModelStore, file_sha256, models
+
+PROCESSOR = {"size": {"height": 70, "width": 70}, "ensure_multiple_of": 14, "keep_aspect_ratio": True, "resample": 3}
 
 
-def save_tiny(folder, kind: str = "relative") -> None:
-    """A Depth Anything with random weights and 0.1 M parameters, saved as transformers saves it."""
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+def tiny_model(**changes):
+    from transformers import DepthAnythingConfig as HubConfig
+    from transformers import DepthAnythingForDepthEstimation, Dinov2Config
 
-    torch.manual_seed(0)
+    layers = {"out_features": ["stage1", "stage2", "stage3", "stage4"], "reshape_hidden_states": False}
     backbone = Dinov2Config(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=56,
-        patch_size=14,
-        out_indices=[1, 2, 3, 4],
-        reshape_hidden_states=False,
-        apply_layernorm=True,
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, image_size=70, patch_size=14, **layers
     )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        reassemble_hidden_size=32,
-        neck_hidden_sizes=[8, 16, 24, 32],
-        fusion_hidden_size=16,
-        head_hidden_size=8,
-        patch_size=14,
-        depth_estimation_type=kind,
-        max_depth=20,
-    )
-    DepthAnythingForDepthEstimation(config).eval().save_pretrained(folder)
+    neck = {"neck_hidden_sizes": [8, 8, 16, 16], "fusion_hidden_size": 8, "reassemble_hidden_size": 32}
+    torch.manual_seed(0)
+    return DepthAnythingForDepthEstimation(
+        HubConfig(backbone_config=backbone, head_hidden_size=8, **neck, **changes)
+    ).eval()
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("depth")
-    save_tiny(folder)
+    from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
+
+    folder = tmp_path_factory.mktemp("depth-anything")
+    tiny_model().save_pretrained(folder)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    DPTImageProcessorPil(**PROCESSOR, image_mean=mean, image_std=std).save_pretrained(folder)
     return folder
 
 
-IMAGES = [photo(200, 150, 1), photo(150, 200, 2), photo(200, 150, 3), photo(160, 160, 4)]
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a local checkpoint must not open a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def test_a_saved_checkpoint_gives_the_models_own_answer(checkpoint):
-    from transformers import DepthAnythingForDepthEstimation
+def pictures() -> list[np.ndarray]:
+    noise = np.random.default_rng(1)
+    coarse = [
+        noise.integers(0, 256, (h // 8, w // 8, 3), dtype=np.uint8)
+        for h, w in [(96, 96), (64, 160), (96, 96), (200, 88)]
+    ]
+    return [np.kron(image, np.ones((8, 8, 1), np.uint8)) for image in coarse]
 
-    annotator = DepthAnything(str(checkpoint), side=70, runtime="torch")
-    maps = annotator.annotate(IMAGES)
-    assert [m.shape for m in maps] == [i.shape[:2] for i in IMAGES] and all(m.dtype == np.float32 for m in maps)
-    model = DepthAnythingForDepthEstimation.from_pretrained(checkpoint).eval()
-    pixels = torch.from_numpy(preprocess(IMAGES[3], (70, 70)))[None]
-    with torch.inference_mode():
-        expected = model(pixels).predicted_depth[0].numpy()
-    import cv2
 
-    assert maps[3] == pytest.approx(cv2.resize(expected, (160, 160), interpolation=cv2.INTER_CUBIC), abs=1e-5)
+def test_equal_to_the_transformers_processor_and_model(checkpoint, offline):
+    from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
+
+    processor = DPTImageProcessorPil.from_pretrained(checkpoint)
+    annotator = DepthAnything(DepthAnythingConfig(str(checkpoint), backend="torch", batch_size=2))
+    assert annotator.kind == "affine-inverse"
+    model = tiny_model()
+    images = pictures()
+    maps = annotator.annotate(images)
+    for image, depth in zip(images, maps, strict=True):
+        inputs = processor(images=image, return_tensors="pt")
+        ours = annotator.preprocess(image)
+        assert ours.shape == tuple(inputs["pixel_values"].shape[1:])
+        np.testing.assert_allclose(ours, inputs["pixel_values"][0].numpy(), atol=1e-5)
+        with torch.inference_mode():
+            outputs = model(**inputs)
+        size = image.shape[:2]
+        theirs = processor.post_process_depth_estimation(outputs, target_sizes=[size])[0]["predicted_depth"]
+        assert depth.shape == size and depth.dtype == np.float32
+        np.testing.assert_allclose(depth, theirs.numpy(), atol=1e-5)
+        assert depth.std() > 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (512, 512), (100, 1000), (333, 77), (5, 2000)])
+def test_network_size_is_the_processors(height, width):
+    from transformers.image_utils import SizeDict
+    from transformers.models.dpt.image_processing_pil_dpt import get_resize_output_image_size
+
+    want = get_resize_output_image_size(np.zeros((3, height, width)), (518, 518), True, 14)
+    assert isinstance(want, SizeDict)
+    assert Preprocessing().network_size(height, width) == (max(14, want.height), max(14, want.width))
+
+
+def test_metric_checkpoints_say_so_and_records_name_the_weights(tmp_path):
+    tiny_model(depth_estimation_type="metric", max_depth=20).save_pretrained(tmp_path)
+    annotator = DepthAnything(DepthAnythingConfig(str(tmp_path), backend="torch"))
+    assert annotator.kind == "metric" and annotator.preprocess == Preprocessing()
+    (record,) = annotator.records()
+    assert record.weights_sha256 == file_sha256(tmp_path / "model.safetensors") and record.task == "depth"
+    depth = annotator.annotate([np.zeros((56, 56, 3), np.uint8)])[0]
+    assert depth.min() >= 0 and depth.max() <= 20.1
+
+
+def test_checkpoints_that_cannot_be_used_are_refused(tmp_path, checkpoint):
+    def refused(match: str, folder=tmp_path) -> None:
+        with pytest.raises(CheckpointError, match=match):
+            DepthAnything(DepthAnythingConfig(str(folder), backend="torch"))
+
+    refused("neither a folder nor a hub id", tmp_path / "absent" / "deep")
+    refused("no readable config.json")
+    (tmp_path / "config.json").write_text('{"model_type": "dpt"}')
+    refused("expected 'depth_anything'")
+    (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
+    refused("model.safetensors")
+    (tmp_path / "model.safetensors").write_bytes(b"truncated")
+    refused("cannot be read")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(checkpoint / "model.safetensors")
+    weights.pop("head.conv1.weight")
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    refused("lacks 1 weights")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 70}}))
+    with pytest.raises(CheckpointError, match="preprocessor_config"):
+        read_preprocessing(tmp_path)
 
 
 def test_batching_by_shape_changes_nothing(checkpoint):
-    annotator = DepthAnything(str(checkpoint), side=70, runtime="torch")
-    alone = [annotator.annotate([image])[0] for image in IMAGES]
-    for one, together in zip(alone, annotator.annotate(IMAGES), strict=True):
-        assert one == pytest.approx(together, abs=1e-5)
-
-
-def test_preprocessing_is_that_of_the_transformers_processor():
-    from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
-
-    processor = DPTImageProcessorPil(
-        size={"height": 518, "width": 518},
-        keep_aspect_ratio=True,
-        ensure_multiple_of=14,
-        resample=3,
-        image_mean=[0.485, 0.456, 0.406],
-        image_std=[0.229, 0.224, 0.225],
-    )
-    for image in (photo(512, 512), photo(640, 480), photo(300, 500)):
-        expected = processor(image, return_tensors="np").pixel_values[0]
-        shape = network_shape(*image.shape[:2], 518)
-        assert expected.shape == (3, *shape)
-        assert np.abs(preprocess(image, shape) - expected).max() < 0.02
-
-
-@given(st.integers(50, 4000), st.integers(50, 4000), st.sampled_from([392, 518]))
-def test_network_shapes_are_multiples_of_the_patch_and_keep_the_aspect(height, width, side):
-    h, w = network_shape(height, width, side)
-    assert h % 14 == 0 and w % 14 == 0 and min(h, w) == side
-    assert abs(h / w - height / width) < 0.06 * max(1, height / width)
-
-
-def test_metric_checkpoints_are_metric_and_the_hash_is_the_files(checkpoint, tmp_path):
-    save_tiny(tmp_path, "metric")
-    annotator = DepthAnything(str(tmp_path), side=70)
-    assert annotator.kind == "metric" and DepthAnything(str(checkpoint)).kind == "affine-inverse"
-    (record,) = annotator.records()
-    assert record.weights_sha256 == file_sha256(tmp_path / "model.safetensors") and record.task == "depth"
-
-
-def test_wrong_checkpoints_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no/such/folder"):
-        DepthAnything("./no/such/folder")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="bert"):
-        DepthAnything(str(tmp_path))
+    annotator = DepthAnything(DepthAnythingConfig(str(checkpoint), backend="torch", side=56))
+    together = annotator.annotate(pictures())
+    for image, depth in zip(pictures(), together, strict=True):
+        np.testing.assert_allclose(annotator.annotate([image])[0], depth, atol=1e-5)
     with pytest.raises(ValueError, match="multiple of 14"):
-        DepthAnything(str(tmp_path), side=500)
+        DepthAnything(DepthAnythingConfig(str(checkpoint), side=60))
 
 
-def test_a_local_folder_needs_no_network(checkpoint, monkeypatch):
-    import socket
+def test_upsampling_has_its_pixel_centres_at_half_integers():
+    plane = np.add.outer(np.arange(20.0), np.arange(30.0)).astype(np.float32)
+    large = upsample(plane, (80, 120))
+    want = np.add.outer((np.arange(80) + 0.5) / 4 - 0.5, (np.arange(120) + 0.5) / 4 - 0.5)
+    np.testing.assert_allclose(
+        large[8:-8, 8:-8], want[8:-8, 8:-8], atol=0.1
+    )  # torch's bicubic kernel bends a plane a little
 
-    def closed(*_: object) -> None:
-        raise AssertionError("the network was asked")
 
-    monkeypatch.setattr(socket.socket, "connect", closed)
-    assert "HF_HUB_OFFLINE" not in os.environ
-    assert DepthAnything(str(checkpoint), side=70, runtime="torch").annotate(IMAGES[:1])[0].shape == (150, 200)
+def test_openvino_agrees_with_torch(checkpoint):
+    if torch.backends.mkldnn.is_available() and _has_openvino():
+        eager = DepthAnything(DepthAnythingConfig(str(checkpoint), backend="torch"))
+        auto = DepthAnything(DepthAnythingConfig(str(checkpoint)))
+        assert auto.backend == "openvino" and "bf16" in auto.records()[0].version
+        for a, b in zip(eager.annotate(pictures()), auto.annotate(pictures()), strict=True):
+            assert np.abs(a - b).max() <= 0.05 * np.abs(a).max()
+    else:
+        assert DepthAnything(DepthAnythingConfig(str(checkpoint))).backend == "torch"
+        with pytest.raises(CheckpointError, match=r"handface\[openvino\]"):
+            DepthAnything(DepthAnythingConfig(str(checkpoint), backend="openvino"))
+
+
+def _has_openvino() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("openvino") is not None
+
+
+def test_fastdepth_sees_the_wall_behind_the_astronaut():
+    skimage_data = pytest.importorskip("skimage.data")
+    network = FastDepth(ModelStore().path("fastdepth"))
+    image = skimage_data.astronaut()
+    small, large = network.annotate([image[:300], image])
+    assert small.shape == (300, 512) and large.shape == (512, 512) and large.dtype == np.float32
+    assert large[:60, 420:].mean() > 1.3 * large[300:450, 150:300].mean() > 0
+    (record,) = network.records()
+    assert record.name == "fastdepth" and record.weights_sha256 == models()["fastdepth"].sha256
+    assert network.kind == "affine"
+
+
+def test_a_file_that_is_not_fastdepth_is_refused(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"\x08\x07corrupt")
+    with pytest.raises(ValueError, match=r"x\.onnx is no readable"):
+        FastDepth(tmp_path / "x.onnx")
