@@ -21,6 +21,7 @@ _FACE_SLACK, _HAND_SLACK = (
     0.010,
     0.014,
 )  # metres a keypoint may lie behind the surface that the picture shows at its pixel
+_OWN_DEPTH = 0.03  # metres between a point and the surface whose depth is given for it
 ARM_MESHES = ("hand", "forearm", "sleeve")
 
 
@@ -29,7 +30,7 @@ class SceneKeypoints:
     """The 89 points, face then hand, of the bodies as their parameters pose them, before the skin yields.
 
     camera: (89, 3) metres, camera axes.  pixels: (89, 2) their projection.  visible: (89,) bool.  surface: (89,) metres, depth of
-    what the picture shows at the point, of use where visible and finite.
+    what the picture shows at the point, inf for the background.
     """
 
     camera: Array
@@ -83,7 +84,8 @@ def scene_labels(scene: Scene, view: View, points: SceneKeypoints) -> Labels:
     hand_orient, hand_transl = _hand_rigid(scene, view)
     person = scene.person
     pose = scene.hand.pose * ([1.0, -1.0, -1.0] if scene.left else 1.0)
-    known = points.visible & np.isfinite(points.surface)
+    # at an outline the pixel may show what lies far behind the point
+    known = points.visible & (np.abs(points.surface - points.camera[:, 2]) < _OWN_DEPTH)
     depth = np.stack([np.where(known, points.surface, 0), known], 1).astype(np.float32)
     return Labels(
         face_keypoints_2d=pixels[:68],
