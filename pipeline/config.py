@@ -17,6 +17,7 @@ from pipeline.stages.decode import DecodeConfig
 from pipeline.stages.dedupe import DedupeConfig
 from pipeline.stages.depth import DepthConfig
 from pipeline.stages.detect import DetectConfig
+from pipeline.stages.keypoints import KeypointsConfig
 from pipeline.stages.nsfw import NsfwConfig
 from pipeline.stages.pack import PackConfig
 from pipeline.stages.quality import QualityConfig
@@ -58,6 +59,7 @@ class AnnotateConfig:
     nsfw: NsfwConfig = field(default_factory=NsfwConfig)
     detect: DetectConfig = field(default_factory=DetectConfig)
     contact: ContactConfig = field(default_factory=ContactConfig)
+    keypoints: KeypointsConfig = field(default_factory=KeypointsConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     pack: PackConfig = field(default_factory=PackConfig)

@@ -1,6 +1,6 @@
 """The pipeline's hall: a run is planned, its unfinished units flow through the stages on Ray Data, each ends in a part.
 
-    inputs -> units -> [read decode dedupe quality nsfw detect contact crop depth pack] -> parts
+    inputs -> units -> [read decode dedupe quality nsfw detect contact keypoints crop depth pack] -> parts
 
 Neighbouring stages with equal resources share an actor, others become further actor pools. A unit travels as one row and
 whatever happens to workers, it ends in the same part: parts are pure functions of inputs and config (pipeline/parts.py).
@@ -47,6 +47,7 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
     from pipeline.stages.dedupe import DedupeStage
     from pipeline.stages.depth import DepthStage
     from pipeline.stages.detect import DetectStage
+    from pipeline.stages.keypoints import KeypointsStage
     from pipeline.stages.nsfw import NsfwStage
     from pipeline.stages.pack import PackStage
     from pipeline.stages.quality import QualityStage
@@ -60,6 +61,7 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
         NsfwStage(config.nsfw),
         DetectStage(config.detect),
         ContactStage(config.contact),
+        KeypointsStage(config.keypoints),
         CropStage(config.crop),
         DepthStage(config.depth),
         PackStage(config.pack, fetched_at=day),
