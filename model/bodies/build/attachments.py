@@ -47,12 +47,16 @@ def build_bust(human: HumanData, head: BodyArrays) -> AttachmentArrays:
         ("lower_teeth", "helper-lower-teeth", 2),
         ("tongue", "helper-tongue", 2),
     ):
-        front = (human.group == group) & ((centre[:, 2] > front_teeth) | (name == "tongue"))  # molars look like tusks beside an open mouth
+        front = (human.group == group) & (
+            (centre[:, 2] > front_teeth) | (name == "tongue")
+        )  # molars look like tusks beside an open mouth
         pieces.append(_in_mouth(human, cut(human, front), body, head, joint, name))
     return _merge(pieces)
 
 
-def _aligned(human: HumanData, region: Region, body: Region, arrays: BodyArrays, used: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _aligned(
+    human: HumanData, region: Region, body: Region, arrays: BodyArrays, used: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """The average person's region, moved rigidly into the body's rest frame by the body's `used` vertices, (W, 3)."""
     both = [Macros(Probe(human, part, ())).average() for part in (body, region)]
     target = np.concatenate([arrays.template, np.zeros_like(both[1])]).astype(np.float64)
@@ -78,7 +82,9 @@ def _on_ring(
     return _arrays(region, template, 0, np.asarray(ring)[nearest], weights, "skin")
 
 
-def _in_mouth(human: HumanData, region: Region, body: Region, arrays: BodyArrays, joint: int, name: str) -> AttachmentArrays:
+def _in_mouth(
+    human: HumanData, region: Region, body: Region, arrays: BodyArrays, joint: int, name: str
+) -> AttachmentArrays:
     """Something rigid in the mouth, moved with the still part of the cavity around it."""
     points = _aligned(human, region, body, arrays, arrays.weights[:, 1] > 0.5)
     inside = arrays.weights[:, joint] * arrays.masks["cavity"] * (1 - arrays.masks["eyes"])
@@ -91,7 +97,12 @@ def _in_mouth(human: HumanData, region: Region, body: Region, arrays: BodyArrays
 
 
 def _arrays(
-    region: Region, template: NDArray[np.float64], joint: int, follow: NDArray[np.integer], weights: NDArray[np.float64], name: str
+    region: Region,
+    template: NDArray[np.float64],
+    joint: int,
+    follow: NDArray[np.integer],
+    weights: NDArray[np.float64],
+    name: str,
 ) -> AttachmentArrays:
     return AttachmentArrays(
         template=template.astype(np.float32),

@@ -66,7 +66,9 @@ def _shape_space(probe: Probe, count: int) -> tuple[NDArray[np.float64], NDArray
     """Mean points (V + 21, 3), basis (V + 21, 3, S) and variances (S,) of random hands, aligned on the wrist."""
     rng = np.random.default_rng(_SEED)
     macros = Macros(probe)
-    targets = [t for t in probe.human.targets("hands/r-hand") + probe.human.targets("hands/measure-wrist") if not _pose_like(t)]
+    targets = [
+        t for t in probe.human.targets("hands/r-hand") + probe.human.targets("hands/measure-wrist") if not _pose_like(t)
+    ]
     axes = local_axes(targets)
     local = AxisFields(probe, axes)
     sigma = np.array([next(s for word, s in _SIGMA.items() if word in axis.positive) for axis in axes])

@@ -19,7 +19,17 @@ NUM_BETAS = 100
 _FLIP = np.array([-1.0, 1.0, 1.0])
 _CUBES = ("joint-neck", "joint-head", "joint-mouth", "joint-l-eye", "joint-r-eye")
 _JAW_BONES = ["jaw", "special04", "oris02", "oris01", "oris06.L", "oris07.L", "oris06.R", "oris07.R"]
-_ROOT_BONES = ["neck01", "neck02", "neck03", "spine01", "spine02", "clavicle.L", "clavicle.R", "shoulder01.L", "shoulder01.R"]
+_ROOT_BONES = [
+    "neck01",
+    "neck02",
+    "neck03",
+    "spine01",
+    "spine02",
+    "clavicle.L",
+    "clavicle.R",
+    "shoulder01.L",
+    "shoulder01.R",
+]
 _LOCAL = ("head/", "forehead/", "eyebrows/", "eyes/", "nose/", "mouth/", "ears/", "chin/", "cheek/")
 _LOCAL_NECK = ("neck/neck-double", "neck/neck-scale-h", "neck/neck-scale-d", "asym/asym-")
 _LEFT_OUT = ("head-trans", "head-age", "head-angle")  # pose, and what the macro targets already do
@@ -109,15 +119,18 @@ def _shape_space(
     """
     rng = np.random.default_rng(_SEED)
     macros = Macros(probe)
-    targets = [t for prefix in _LOCAL + _LOCAL_NECK for t in probe.human.targets(prefix) if not any(word in t for word in _LEFT_OUT)]
+    targets = [
+        t
+        for prefix in _LOCAL + _LOCAL_NECK
+        for t in probe.human.targets(prefix)
+        if not any(word in t for word in _LEFT_OUT)
+    ]
     axes = local_axes(targets)
     local, draw = AxisFields(probe, axes), _LocalDraw(axes)
     average = macros.average()
     reference = _symmetric(average, mirror)
     used = np.concatenate([skull, np.zeros(len(_CUBES), bool)])
-    samples = np.stack(
-        [rigid_align(macros.draw(rng) + local(draw(rng)), reference, used) for _ in range(_SAMPLES)]
-    )
+    samples = np.stack([rigid_align(macros.draw(rng) + local(draw(rng)), reference, used) for _ in range(_SAMPLES)])
     mirrored = samples[:, mirror] * _FLIP
     symmetric, antisymmetric = (samples + mirrored) / 2, (samples - mirrored) / 2
     mean = symmetric.mean(0)
@@ -126,7 +139,9 @@ def _shape_space(
     order = np.argsort(-variances)[:NUM_BETAS]
     signs = np.where(order < NUM_BETAS, 1.0, -1.0)
     basis = components[order].reshape(NUM_BETAS, *mean.shape)
-    basis = (basis + signs[:, None, None] * basis[:, mirror] * _FLIP) / 2  # exact to the last bit, so that rounding keeps it
+    basis = (
+        basis + signs[:, None, None] * basis[:, mirror] * _FLIP
+    ) / 2  # exact to the last bit, so that rounding keeps it
     return mean, basis.transpose(1, 2, 0), variances[order], signs
 
 

@@ -15,7 +15,14 @@ _GENDERS, _AGES = ("female", "male"), ("young", "old")
 _MUSCLE = ("minmuscle", "averagemuscle", "maxmuscle")
 _WEIGHT = ("minweight", "averageweight", "maxweight")
 _RACES = ("african", "asian", "caucasian")
-_OPPOSITE = {"incr": "decr", "up": "down", "out": "in", "forward": "backward", "convex": "concave", "uncompress": "compress"}
+_OPPOSITE = {
+    "incr": "decr",
+    "up": "down",
+    "out": "in",
+    "forward": "backward",
+    "convex": "concave",
+    "uncompress": "compress",
+}
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,15 @@ class Macros:
 
     def __init__(self, probe: Probe) -> None:
         names = [f"macrodetails/{r}-{g}-{a}" for g in _GENDERS for a in _AGES for r in _RACES]
-        names += [f"macrodetails/universal-{g}-{a}-{m}-{w}" for g in _GENDERS for a in _AGES for m in _MUSCLE for w in _WEIGHT]
+        names += [
+            f"macrodetails/universal-{g}-{a}-{m}-{w}" for g in _GENDERS for a in _AGES for m in _MUSCLE for w in _WEIGHT
+        ]
         self.fields = np.stack([probe.target(name) for name in names])
         self.base = probe(probe.human.vertices)
 
-    def __call__(self, gender: float, age: float, muscle: float, weight: float, race: NDArray[np.float64]) -> NDArray[np.float64]:
+    def __call__(
+        self, gender: float, age: float, muscle: float, weight: float, race: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Points of one adult, (V + J, 3). Values in [0, 1]; age 0 young to 1 old; race: (3,) sums to 1."""
         person = np.outer([1 - gender, gender], [1 - age, age]).ravel()
         build = np.outer(_three(muscle), _three(weight)).ravel()
@@ -102,7 +113,9 @@ class AxisFields:
         return np.tensordot(both, self.fields, 2)
 
 
-def rigid_align(points: NDArray[np.float64], target: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+def rigid_align(
+    points: NDArray[np.float64], target: NDArray[np.float64], used: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """Turn and move `points` (P, 3) so that the `used` ones (P,) lie on `target` (P, 3) in the least-squares sense (Kabsch)."""
     source_mean, target_mean = points[used].mean(0), target[used].mean(0)
     u, _, vt = np.linalg.svd((points[used] - source_mean).T @ (target[used] - target_mean))

