@@ -170,12 +170,13 @@ _DEPTH_PREFIX = "keypoint_depth."
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: the encoded crop, its labels, its provenance, and perhaps a 16-bit depth map over the crop."""
+    """One sample: the encoded crop, its labels, its provenance; perhaps a 16-bit depth map and a mask of the person over the crop."""
 
     image: bytes  # JPEG
     labels: Labels
     meta: SampleMeta
     depth_png: bytes | None = None
+    mask_png: bytes | None = None  # 8-bit grey: 255 on the person, 0 on the background
 
     @property
     def key(self) -> str:
@@ -200,6 +201,8 @@ def encode(sample: Sample) -> dict[str, bytes]:
     }
     if sample.depth_png is not None:
         members["depth.png"] = sample.depth_png
+    if sample.mask_png is not None:
+        members["mask.png"] = sample.mask_png
     return members
 
 
@@ -213,6 +216,7 @@ def decode(members: Mapping[str, bytes]) -> Sample:
         labels=decode_labels(members["safetensors"]),
         meta=decode_meta(members["json"]),
         depth_png=members.get("depth.png"),
+        mask_png=members.get("mask.png"),
     )
 
 

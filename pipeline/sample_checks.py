@@ -26,7 +26,7 @@ from pipeline.sample import (
     sample_key,
 )
 
-EXTENSIONS = ("jpg", "json", "safetensors", "depth.png")
+EXTENSIONS = ("jpg", "json", "safetensors", "depth.png", "mask.png")
 _FAR = 100.0  # metres; anything beyond is millimetres or a broken fit
 _MOST_TURN = 4 * np.pi  # radians; anything beyond is degrees
 _NEEDS_MODEL = {
@@ -80,6 +80,8 @@ def check_sample(key: str, members: Mapping[str, bytes]) -> Iterator[Problem]:
                 yield Problem("out_of_range", "safetensors", message)
     if "depth.png" in members and (wrong := _depth_problem(members["depth.png"], side)) is not None:
         yield Problem("bad_depth", "depth.png", wrong)
+    if "mask.png" in members and (wrong := _mask_problem(members["mask.png"], side)) is not None:
+        yield Problem("bad_mask", "mask.png", wrong)
 
 
 def _image_side(blob: bytes) -> tuple[int | None, str | None]:
@@ -114,6 +116,22 @@ def _depth_problem(blob: bytes, side: int | None) -> str | None:
             texts = [getattr(image, "text", {}).get(name, "nothing") for name in ("offset", "scale")]
             if not all(re.fullmatch(r"-?\d+(\.\d+)?(e[-+]?\d+)?", text) for text in texts):
                 return f"text chunks offset and scale must be numbers, found {texts}"
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"does not decode as a PNG ({error})"
+    return None
+
+
+def _mask_problem(blob: bytes, side: int | None) -> str | None:
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(blob), formats=("PNG",)) as image:
+            if side is not None and image.size != (side, side):
+                return f"{image.size[0]}x{image.size[1]}, but the crop is {side}x{side}"
+            if image.mode != "L":
+                return f"mode {image.mode}, expected 8-bit grey"
+            if not np.isin(np.asarray(image), (0, 255)).all():
+                return "has values other than 0 and 255"
     except (OSError, SyntaxError, ValueError) as error:
         return f"does not decode as a PNG ({error})"
     return None

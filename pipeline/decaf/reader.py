@@ -99,8 +99,8 @@ class SubjectReader:
                     grey[..., 0] > 127,
                     _box(arrays.head_bbs[frame], size),
                     _box(arrays.right_hand_bbs[frame], size),
-                    _keys(arrays.head_keys[frame]),
-                    _keys(arrays.right_hand_keys[frame]),
+                    clean_keys(arrays.head_keys[frame]),
+                    clean_keys(arrays.right_hand_keys[frame]),
                 )
 
     def _cameras(self, wanted: tuple[str, ...]) -> dict[str, Camera]:
@@ -241,7 +241,7 @@ def _box(row: NDArray[Any], size: tuple[int, int]) -> tuple[int, int, int, int] 
     return (x0, y0, x1, y1) if 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1] else None
 
 
-def _keys(rows: NDArray[Any]) -> NDArray[np.float32]:
+def clean_keys(rows: NDArray[Any]) -> NDArray[np.float32]:
     """Keys with confidence 0 and zeros where a point was not found: not finite, negative, or no confidence."""
     keys = np.array(rows, np.float32)
     lost = ~np.isfinite(keys).all(1) | (keys[:, :2] < 0).any(1) | (keys[:, 2] <= 0)

@@ -1,0 +1,66 @@
+"""Turn Decaf, or a dataset in its layout, into labelled shards.
+
+Run the same command again after whatever stopped it. On a Ray cluster (the dataset on a file system that all nodes see):
+`ray job submit --working-dir . -- python -m jobs.decaf_to_shards --decaf /data/DecafDataset --output s3://bucket/decaf`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass, fields, replace
+
+from pipeline.decaf.convert import DecafConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(DecafConfig):
+    """Which frames, and where they go."""
+
+    output: str
+    """Folder for the parts: a path or an fsspec URI (s3://, gs://). Given an earlier run's folder, its rest is done."""
+    workers: int = 0
+    """Worker processes; 0 is one per CPU (of the cluster that RAY_ADDRESS names). Any number gives the same bytes."""
+    local: bool = False
+    """Work in this process, one unit after the other, without Ray."""
+
+
+def run(config: Config) -> int:
+    """Check the dataset, convert, show what came out. Returns 0, or 1 if some units failed."""
+    from pathlib import Path
+
+    from jobs.progress import Progress, print_funnel
+    from pipeline.decaf.convert import ConvertStage, list_frames, open_bodies
+    from pipeline.graph import execute, prepare
+
+    decaf = DecafConfig(**{f.name: getattr(config, f.name) for f in fields(DecafConfig)})
+    decaf = replace(decaf, decaf=str(Path(decaf.decaf).resolve()))
+    open_bodies(decaf)  # what is missing is said now, not once per worker
+    ready = prepare(
+        [decaf.decaf],
+        decaf,
+        config.output,
+        list_inputs=lambda: list_frames(decaf),
+        stages=lambda settings, _: [ConvertStage(settings)],
+    )
+    failed = []
+    total = ready.finished.inputs + sum(ref.inputs for ref in ready.pending)
+    with Progress("converting", total, ready.finished.inputs) as progress:
+        for result in execute(ready, workers=config.workers, local=config.local):
+            if result.manifest is None:
+                failed.append(result)
+            else:
+                ready.finished.add(result.manifest)
+            progress.advance(result.inputs)
+    print_funnel(ready.finished)
+    for result in failed:
+        log.error("unit %s (%d frames) failed: %s", result.unit, result.inputs, result.error)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    from jobs.cli import main_for
+
+    sys.exit(main_for("decaf-to-shards"))

@@ -1,0 +1,205 @@
+"""Decaf as work units: frames of a camera are the inputs, and one stage makes each a sample."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from collections.abc import Sequence as Batch
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.decaf.layout import DecafError, Split, View
+from pipeline.decaf.reader import SubjectReader, find_sequences
+from pipeline.record import Reason, Record, Resources, SourceItem
+from pipeline.sample import SCHEMA_VERSION, Sample, SampleMeta, Source, sample_key
+
+if TYPE_CHECKING:
+    from pipeline.decaf.labels import Bodies
+
+SCHEME = "decaf"
+VERSION = 1  # raise it when the same files give other samples
+_ORDER_FRAMES = 8  # looked at to tell in which order a camera's hand keys are stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecafConfig:
+    """Everything that, with the dataset's files, decides the bytes of the samples."""
+
+    decaf: str
+    """The dataset's folder: it holds train/, test/ and assets/."""
+    split: Split = "train"
+    """Which half."""
+    subjects: tuple[str, ...] = ()
+    """Subjects to convert, such as S2 S4; all that exist if not given."""
+    cameras: tuple[str, ...] = ()
+    """Cameras to convert, such as 108; all that exist if not given."""
+    hand_model: str | None = None
+    """Hand body (free-hand or an imported .npz); assets/mano_v1_2/models/MANO_RIGHT.pkl if not given."""
+    head_model: str | None = None
+    """Head body (free-head or an imported .npz); assets/generic_model.pkl and landmark_embedding.npy if not given."""
+    jpeg_quality: int = 92
+    """Of the stored picture, 4:4:4 sampling."""
+    licence: str = "Decaf: non-commercial, no redistribution"
+    """Written into every sample."""
+    unit_size: int = 512
+    """Frames per work unit, hence per part. Videos are decoded forward, so small units decode much twice."""
+
+    def __post_init__(self) -> None:
+        if self.unit_size < 1:
+            raise ValueError(f"unit_size is {self.unit_size}; a unit needs at least one frame")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without the place of the dataset."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        del plain["decaf"]
+        return plain
+
+    def fingerprint(self) -> str:
+        """sha256 over every field but the dataset's place, and the versions of schema and conversion."""
+        text = json.dumps([SCHEMA_VERSION, VERSION, self.as_dict()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_frames(config: DecafConfig) -> Iterator[SourceItem]:
+    """The inputs: frame by frame, camera by camera, subject by subject. Checks each subject first; raises DecafError."""
+    for sequence in find_sequences(Path(config.decaf), config.split, config.subjects):
+        reader = SubjectReader(sequence, config.cameras)
+        for camera in reader.cameras:
+            for frame in range(reader.frames):
+                yield SourceItem(f"{SCHEME}:{config.split}/{sequence.subject}/{camera}", f"{frame:05d}")
+
+
+def open_bodies(config: DecafConfig) -> Bodies:
+    """The bodies of the config or of the dataset's assets. Raises BodyFileError naming the file that is missing or wrong."""
+    import torch
+
+    from model.bodies.body import ParametricBody
+    from model.bodies.convention import DECAF
+    from model.bodies.load import load_arrays
+    from model.bodies.readers import read_flame, read_mano
+    from pipeline.decaf.labels import Bodies
+
+    assets = Path(config.decaf) / "assets"
+    if config.hand_model:
+        hand = load_arrays(config.hand_model)
+    else:
+        hand = read_mano(assets / "mano_v1_2" / "models" / "MANO_RIGHT.pkl")
+    if config.head_model:
+        head = load_arrays(config.head_model)
+    else:
+        head = read_flame(assets / "generic_model.pkl", assets / "landmark_embedding.npy")
+    names = [
+        "mano" if not config.hand_model else Path(config.hand_model).stem,
+        "flame-decaf" if not config.head_model else f"{Path(config.head_model).stem}-decaf",
+    ]
+    bodies = [ParametricBody(arrays, DECAF[arrays.kind], torch.float64) for arrays in (hand, head)]
+    return Bodies(bodies[0], bodies[1], *names)
+
+
+class ConvertStage:
+    """Makes the sample of each record, whose item names split, subject, camera and frame."""
+
+    name = "decaf"
+    resources = Resources(num_cpus=1)
+
+    def __init__(self, config: DecafConfig) -> None:
+        self.config = config
+        self._seen: set[str] = set()
+
+    def setup(self) -> None:
+        """Read the bodies."""
+        self._bodies = open_bodies(self.config)
+        self._open: tuple[str, _CameraStream] | None = None
+
+    def start_unit(self) -> None:
+        """A picture may come twice in different units, never in one."""
+        self._seen.clear()
+
+    def __call__(self, batch: Batch[Record]) -> None:
+        """Fill record.sample, or reject pictures that equal an earlier one's."""
+        for record in batch:
+            sample = self._stream(record.item.uri, int(record.item.member or 0)).sample(record.item, self.config)
+            if sample.key in self._seen:
+                record.reject(Reason.DUPLICATE, "the same picture as an earlier frame's")
+                continue
+            self._seen.add(sample.key)
+            record.sample = sample
+
+    def _stream(self, uri: str, frame: int) -> _CameraStream:
+        """The stream of a camera that stands at a frame; the one that is open if it does, so that nothing is decoded twice."""
+        if self._open is None or self._open[0] != uri or self._open[1].frame != frame:
+            self._open = uri, _CameraStream(self.config, uri, frame, self._bodies)
+        return self._open[1]
+
+
+class _CameraStream:
+    """Samples of one camera of one subject, in order from `frame` on."""
+
+    def __init__(self, config: DecafConfig, uri: str, frame: int, bodies: Bodies) -> None:
+        split, subject, self.camera = uri.removeprefix(f"{SCHEME}:").split("/")
+        (sequence,) = find_sequences(Path(config.decaf), split, (subject,))
+        self.reader = SubjectReader(sequence, (self.camera,))
+        self.frame, self.bodies, self.subject = frame, bodies, subject
+        self._views = self.reader.views(self.camera, frame)
+        with sequence.of_camera("videos", self.camera).open("rb") as video:
+            self._sha256 = hashlib.file_digest(video, "sha256").hexdigest()
+        self._mano_order = self._stored_in_mano_order()
+
+    def sample(self, item: SourceItem, config: DecafConfig) -> Sample:
+        """The next frame's. Raises DecafError if the body models and the dataset have different surfaces."""
+        import simplejpeg
+
+        from pipeline.decaf.labels import MANO_TO_MEDIAPIPE, crop_of, cut_out, frame_labels
+
+        view, pose, camera = next(self._views), self.reader.pose(self.frame), self.reader.cameras[self.camera]
+        for body, bits in ((self.bodies.head, pose.head_contact), (self.bodies.hand, pose.hand_contact)):
+            if body.num_vertices != len(bits):
+                kind = body.arrays.kind
+                raise DecafError(
+                    f"contacts of {self.subject} have {len(bits)} {kind} vertices, the {kind} model {body.num_vertices}"
+                )
+        if self._mano_order:
+            view = replace(view, hand_keys=view.hand_keys[MANO_TO_MEDIAPIPE])
+        crop = crop_of(view)
+        pixels, mask = cut_out(view, crop)
+        jpeg = simplejpeg.encode_jpeg(pixels, config.jpeg_quality, colorspace="RGB", colorsubsampling="444")
+        labels = frame_labels(self.bodies, pose, view, camera, crop)
+        meta = SampleMeta(sample_key(jpeg), self._source(item, view, config.licence), crop, None, ())
+        self.frame += 1
+        return Sample(jpeg, labels, meta, mask_png=_png(mask))
+
+    def _source(self, item: SourceItem, view: View, licence: str) -> Source:
+        from pipeline.phash import hash_hex, perceptual_hash
+
+        columns = {"subject": self.subject, "camera": self.camera, "segment": str(self.reader.segment(self.frame))}
+        phash = hash_hex(perceptual_hash(view.image))
+        return Source(
+            item.uri, self._sha256, phash, member=item.member, licence=licence, author="Decaf", columns=columns
+        )
+
+    def _stored_in_mano_order(self) -> bool:
+        """Which order of hand joints fits the projected ones better, over a few frames of the whole video."""
+        from pipeline.decaf.labels import order_error, pose_in_camera
+        from pipeline.decaf.reader import clean_keys
+
+        camera, total = self.reader.cameras[self.camera], np.zeros(2)
+        keys = self.reader.arrays[self.camera].right_hand_keys
+        for frame in np.linspace(0, self.reader.frames - 1, _ORDER_FRAMES).astype(int):
+            found = clean_keys(keys[frame])
+            if found[:, 2].all():
+                seen = pose_in_camera(self.bodies, self.reader.pose(frame), camera).hand_keypoints @ camera.intrinsic.T
+                total += order_error(found, seen[:, :2] / seen[:, 2:])
+        return bool(total[1] < total[0])
+
+
+def _png(mask: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    return buffer.getvalue()
