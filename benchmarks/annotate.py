@@ -1,6 +1,6 @@
 """Throughput of `handface annotate` on Ray against a plain serial loop over the same models, pipeline overhead, memory.
 
-    python benchmarks/annotate.py [--input DIR] [--write docs/results/DATE-annotate.md]
+    python -m benchmarks.annotate [--input DIR] [--write docs/results/DATE-annotate.md]
 
 All in one run on the same pictures, so that ratios mean something: (1) a serial loop that calls the networks and nothing else
 of the pipeline; (2) `--local`, the whole pipeline in one process; (3) Ray with `--workers` workers, while the resident memory
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch: one thread per model instance, as in the workers
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers are nice by default, the serial loop is not
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from rich.progress import track
 
 from pipeline.config import AnnotateConfig
 from pipeline.graph import execute, prepare
+from pipeline.parts import read_parts
 from pipeline.record import SourceItem
 from pipeline.sources import open_source
 from pipeline.stages.dedupe import DedupeConfig
@@ -69,9 +71,10 @@ class Memory:
     samples: list[tuple[int, int, int]] = field(default_factory=list)  # inputs done, driver, workers
 
     def at(self, share: float) -> tuple[int, int, int]:
-        """The first sample after this share of all inputs."""
+        """Inputs done by this share, and the largest sizes during the tenth before it: at the very end workers are leaving."""
         total = self.samples[-1][0]
-        return next(sample for sample in self.samples if sample[0] >= share * total)
+        near = [sample for sample in self.samples if (share - 0.1) * total < sample[0] <= share * total]
+        return near[-1][0], max(driver for _, driver, _ in near), max(workers for _, _, workers in near)
 
 
 def main(config: Config) -> None:
@@ -191,7 +194,6 @@ def engine_run(output: Path, paths: list[Path], annotate: AnnotateConfig, worker
     start = time.perf_counter()
     run = prepare([str(listing)], annotate, str(output), list_inputs=items)
     done, kept = 0, 0
-    ends: list[tuple[float, int]] = []
     memory = Memory()
     with Sampler() as sampler:
         results = execute(run, workers=workers, local=workers == 0)
@@ -200,11 +202,16 @@ def engine_run(output: Path, paths: list[Path], annotate: AnnotateConfig, worker
                 raise RuntimeError(f"unit {result.unit}: {result.error}\n{result.trace}")
             done += result.inputs
             kept += result.manifest.kept
-            ends.append((time.perf_counter(), done))
             memory.samples.append((done, *sampler.latest))
-    first, last = ends[max(workers, 1) - 1], ends[-1]
-    steady = (last[1] - first[1]) / max(last[0] - first[0], 1e-9)
-    return EngineRun(last[0] - start, steady, kept, memory)
+    return EngineRun(time.perf_counter() - start, steady_rate(output, max(workers, 1)), kept, memory)
+
+
+def steady_rate(output: Path, workers: int) -> float:
+    """Inputs/s from the moment `workers` parts lay on the disk (results reach the driver a little later) to the last."""
+    parts = sorted((Path(part.uri("json")).stat().st_mtime, part.manifest.inputs) for part in read_parts(str(output)))
+    if len(parts) < 5 * workers:
+        raise ValueError(f"{len(parts)} units are too few to measure {workers} workers; lower --unit-size")
+    return sum(inputs for _, inputs in parts[workers:]) / (parts[-1][0] - parts[workers - 1][0])
 
 
 class Sampler(threading.Thread):
