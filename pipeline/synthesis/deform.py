@@ -152,7 +152,7 @@ def measure(head: Array, hand: Array, *, mirrored_hand: bool = False) -> Touch:
     """
     body, other = free_head(), free_hand()
     surface = Surface(head, body.closed_faces)
-    found = surface.closest(hand)
+    found = surface.closest(hand, candidates=12)
     hand_contact = found.distance < CONTACT
     head_contact = np.zeros(len(head), bool)
     if hand_contact.any():

@@ -52,14 +52,14 @@ def _sparse_finger(finger: str) -> NDArray[np.int64]:
 
 
 def allowance(press: float) -> Array:
-    """How far each head vertex may be pressed in, (V,) metres: hardly over bone, up to 15 mm at press 1 on the softest skin."""
+    """How far each head vertex may be pressed in, (V,) metres: hardly over bone, up to 20 mm at press 1 on the softest skin."""
     stiffness = free_head().arrays.stiffness
     assert stiffness is not None
     softness = np.clip(1 - stiffness.astype(np.float64), 0, 1)
     softness *= 1 - 0.8 * np.clip(free_head().arrays.masks["ears"], 0, 1)  # cartilage
     yields = np.zeros(len(softness))
     yields[face_flesh().skin.rows] = 1
-    return 0.0004 + press * 0.015 * yields * softness**1.5
+    return 0.0004 + press * 0.020 * yields * softness**1.5
 
 
 class Approach:
