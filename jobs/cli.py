@@ -44,10 +44,10 @@ VERBS = (
         "annotate --input photos/ --output out/parts",
     ),
     Verb(
-        "synthesize",
+        "decaf-to-shards",
         "Make data",
-        "render hands touching faces with exact labels",
-        "synthesize --count 1000 --output out/synthetic",
+        "turn Decaf, or a dataset in its layout, into the same shards",
+        "decaf-to-shards --decaf DecafDataset --output out/decaf",
     ),
     Verb(
         "synthesize",
