@@ -1,5 +1,6 @@
 """Decaf's layout: a generated dataset is written, read, converted; and each thing that can be wrong with one is named."""
 
+import io
 import pickle
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from jobs.decaf_to_shards import Config, run
 from model.bodies.load import load_body
@@ -14,6 +16,7 @@ from pipeline.decaf.labels import MANO_TO_MEDIAPIPE
 from pipeline.decaf.layout import HAND_PARAMS, HEAD_PARAMS, Camera, DecafError, Pose3D, Sequence, View
 from pipeline.decaf.reader import SubjectReader, find_sequences
 from pipeline.decaf.writer import SequenceWriter, write_assets
+from pipeline.sample import encode
 from pipeline.sample_checks import check_sample
 from pipeline.shards import iter_samples, read_shard
 
@@ -261,3 +264,26 @@ def test_failed_detections_are_confidence_zero_and_a_missing_camera_is_skipped(b
     assert not second.head_keys[5].any() and second.head_keys[6, 2] == 1
     with pytest.raises(DecafError, match="no subject S9"):
         find_sequences(sequence.root, "test", ("S9",))
+
+
+def test_a_cut_list_that_is_none_is_named(broken):
+    _, sequence = broken
+    sequence.cuts.write_bytes(pickle.dumps([7]))
+    with pytest.raises(DecafError, match="S1.pkl: not a list of pairs"):
+        SubjectReader(sequence)
+
+
+def test_masks_are_checked_for_size_mode_and_values(make_sample):
+    sample = make_sample(0)
+    side = sample.meta.crop.size
+    grey, small, colour = Image.new("L", (side, side), 7), Image.new("L", (8, 8)), Image.new("RGB", (side, side))
+    for image, said in ((grey, "other than 0 and 255"), (small, "but the crop is"), (colour, "mode RGB")):
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        (problem,) = check_sample(sample.key, encode(sample) | {"mask.png": buffer.getvalue()})
+        assert problem.code == "bad_mask" and said in problem.message
+
+
+def test_converting_twice_gives_equal_parts(decaf, tmp_path):
+    first, second = (convert(decaf[0], tmp_path / name, split="test", cameras=("108",)) for name in "ab")
+    assert [a.read_bytes() for a in first] == [b.read_bytes() for b in second]
