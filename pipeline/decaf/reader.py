@@ -226,9 +226,10 @@ def _camera(path: Path, cameras: Mapping[str, Any], name: str) -> Camera:
 
 
 def _cuts(path: Path, frames: int) -> list[tuple[int, int]]:
+    cuts = _load(path)
     try:
-        pairs = [(int(before), int(after)) for before, after in _load(path)]
-    except TypeError as error:
+        pairs = [(int(before), int(after)) for before, after in cuts]
+    except (TypeError, ValueError) as error:
         raise DecafError(f"{path}: not a list of pairs of frames ({error})") from None
     for before, after in pairs:
         if not 0 <= before < after < frames:

@@ -269,7 +269,7 @@ def test_failed_detections_are_confidence_zero_and_a_missing_camera_is_skipped(b
 def test_a_cut_list_that_is_none_is_named(broken):
     _, sequence = broken
     sequence.cuts.write_bytes(pickle.dumps([7]))
-    with pytest.raises(DecafError, match="S1.pkl: not a list of pairs"):
+    with pytest.raises(DecafError, match=r"S1\.pkl: not a list of pairs"):
         SubjectReader(sequence)
 
 
