@@ -93,7 +93,7 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
     """Run one verb with its own arguments; also the body of `python -m jobs.<verb>`. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        module = importlib.import_module(f"jobs.{name}")
+        module = importlib.import_module(f"jobs.{name.replace('-', '_')}")
         config = _parse(module, BY_NAME[name], arguments)
         _start_logging()
         return int(module.run(config))
