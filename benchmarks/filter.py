@@ -1,6 +1,6 @@
 """The hand-face filter against hand labels, beside a plain MediaPipe pass with a 2D-overlap rule, in one run.
 
-    python benchmarks/filter.py --photos DIR [--write docs/results/DATE-filter.md]
+    python -m benchmarks.filter --photos DIR [--write docs/results/DATE-filter.md]
 
 DIR holds photos and an `index.csv` with columns file, hand_touches_face (yes, near, occluding, unclear, no) and tags
 (`partial_face` where the face is cut). The photos are not part of this repository.
@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
+import re
 import time
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import tyro
 from rich.progress import track
 
+PLAIN = "plain MediaPipe + overlap"
 CLASSES = ("touching, whole face", "touching, partial face", "near or occluding", "unclear", "negative")
 
 
@@ -27,8 +31,6 @@ class Config:
     """Folder with index.csv and the photos."""
     write: Path | None = None
     """Markdown file for the table."""
-    segmenter: bool = True
-    """Use the skin segmenter (model selfie-multiclass in the model store)."""
 
 
 def class_of(row: dict[str, str]) -> str:
@@ -72,46 +74,72 @@ def main(config: Config) -> None:
     from pipeline.stages.read import ReadStage
 
     rows = list(csv.DictReader((config.photos / "index.csv").open()))
-    reading = [ReadStage(), DecodeStage()]
-    looking = [DetectStage(DetectConfig(segmenter="on" if config.segmenter else "off")), ContactStage(), CropStage()]
-    for stage in reading + looking:
+    reading = [ReadStage(), DecodeStage(), DedupeStage()]
+    ways = {
+        "handface without segmenter": [DetectStage(DetectConfig(segmenter="off")), ContactStage(), CropStage()],
+        "handface": [DetectStage(DetectConfig(segmenter="on")), ContactStage(), CropStage()],
+    }
+    for stage in [*reading, *(stage for stages in ways.values() for stage in stages)]:
         stage.setup()
     plain = PlainMediaPipe()
-    total, kept, plain_kept = Counter[str](), Counter[str](), Counter[str]()
+    total: Counter[str] = Counter()
+    kept = {name: Counter[str]() for name in (PLAIN, *ways)}
+    seconds = dict.fromkeys(kept, 0.0)
     notes: list[str] = []
-    images: list[Record] = []
-    seconds = {"plain": 0.0, "ours": 0.0}
+    duplicates: list[str] = []
     for row in track(rows, "filter"):
-        name = class_of(row)
-        record = Record(SourceItem(str(config.photos / row["file"])))
-        list(run_stages(reading, [record]))
-        images.append(Record(record.item, image=record.image, sha256=record.sha256))
-        start = time.perf_counter()
-        plain_kept[name] += plain.keeps(record.image)
-        seconds["plain"] += time.perf_counter() - start
-        start = time.perf_counter()
-        list(run_stages(looking, [record]))
-        seconds["ours"] += time.perf_counter() - start
+        name, short = class_of(row), "_".join(row["file"].split("_")[:2])
         total[name] += 1
-        kept[name] += record.alive
-        if (record.alive != (name == CLASSES[0]) and name != CLASSES[4]) or (record.alive and name == CLASSES[4]):
-            why = "kept" if record.alive else f"{record.reason}: {record.detail}"
-            notes.append(f"| {name} | `{row['file'].split('_', 2)[0]}_{row['file'].split('_')[1]}` | {why} |")
-    dedupe = DedupeStage()
-    dedupe.setup()
-    dedupe.start_unit()
-    dedupe(images)
-    duplicates = [f"{Path(r.item.uri).name[:7]} ({r.detail})" for r in images if not r.alive]
-    lines = ["| class | photos | plain MediaPipe + overlap | handface |", "|---|---|---|---|"]
-    lines += [f"| {name} | {total[name]} | {plain_kept[name]} | {kept[name]} |" for name in CLASSES]
-    lines += ["", f"Duplicates found: {', '.join(duplicates) or 'none'}."]
-    lines += [f"Seconds for {len(rows)} photos: plain {seconds['plain']:.1f}, handface {seconds['ours']:.1f}."]
-    lines += ["", "| class | photo | decision |", "|---|---|---|", *notes]
-    print("\n".join(lines))
+        first = Record(SourceItem(str(config.photos / row["file"])))
+        list(run_stages(reading[:2], [first]))
+        image, size = first.image, first.original_size
+        reading[2]([first])
+        if not first.alive:
+            duplicates.append(f"`{short}` ({re.sub(r'from .*|as .*', '', first.detail).strip()})")
+        start = time.perf_counter()
+        kept[PLAIN][name] += plain.keeps(image)
+        seconds[PLAIN] += time.perf_counter() - start
+        for way, stages in ways.items():
+            record = Record(first.item, image=image, original_size=size)
+            start = time.perf_counter()
+            list(run_stages(stages, [record]))
+            seconds[way] += time.perf_counter() - start
+            kept[way][name] += record.alive
+            wanted = name == CLASSES[0]
+            if way == "handface" and (name == CLASSES[1] or record.alive != wanted):
+                why = "kept" if record.alive else f"{record.reason}: {record.detail}"
+                notes.append(f"| {name} | `{short}` | {why} |")
+    text = _text(total, kept, seconds, duplicates, notes)
+    print(text)
     if config.write:
-        command = f"python benchmarks/filter.py --photos DIR{'' if config.segmenter else ' --no-segmenter'}"
-        text = f"# The hand-face filter against hand labels\n\nCommand: `{command}`\n\n" + "\n".join(lines) + "\n"
         config.write.write_text(text)
+
+
+def _text(
+    total: Counter[str],
+    kept: dict[str, Counter[str]],
+    seconds: dict[str, float],
+    duplicates: list[str],
+    notes: list[str],
+) -> str:
+    head = ["# The hand-face filter against hand labels", ""]
+    head += [
+        f"{date.today()}, {os.cpu_count()} CPU cores, `python -m benchmarks.filter --photos DIR`, all columns in one run.",
+        "",
+    ]
+    head += ["Photos kept, by what a person says about them:", ""]
+    head += [f"| class | photos | {' | '.join(kept)} |", "|" + "---|" * (2 + len(kept))]
+    for name in CLASSES:
+        head.append(f"| {name} | {total[name]} | " + " | ".join(str(kept[way][name]) for way in kept) + " |")
+    head.append("| seconds | | " + " | ".join(f"{seconds[way]:.1f}" for way in kept) + " |")
+    head += ["", f"Copies found by the dedupe stage: {', '.join(duplicates) or 'none'}."]
+    head += [
+        "",
+        "A cut face is kept if 70 % of its 68 landmarks lie inside the photo and the hand's scale fits it.",
+        "",
+    ]
+    head += ["What was kept outside the first class, and every photo of a cut face:", ""]
+    return "\n".join([*head, "| class | photo | decision |", "|---|---|---|", *notes]) + "\n"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pipeline.model_store import ModelError, ModelStore, file_sha256, models
 
 @dataclass(frozen=True)
 class Config:
-    """List, fetch or verify weights. Without names, `pull` and `verify` take all."""
+    """List, fetch or verify weights. Without names, `pull` takes all, and `verify` all that are here."""
 
     action: Annotated[Literal["list", "pull", "verify"], tyro.conf.Positional] = "list"
     """What to do."""
@@ -28,7 +28,7 @@ def run(config: Config) -> int:
             raise ModelError(f"there is no model {name!r}; there are {', '.join(models())}")
     if config.action == "list":
         return _list(chosen)
-    return _pull(chosen) if config.action == "pull" else _verify(chosen)
+    return _pull(chosen) if config.action == "pull" else _verify(chosen, config.names)
 
 
 def _list(chosen: tuple[str, ...]) -> int:
@@ -69,7 +69,7 @@ def _pull(chosen: tuple[str, ...]) -> int:
     return 1 if failed else 0
 
 
-def _verify(chosen: tuple[str, ...]) -> int:
+def _verify(chosen: tuple[str, ...], named: tuple[str, ...]) -> int:
     from rich.console import Console
 
     console, failed = Console(), 0
@@ -80,6 +80,7 @@ def _verify(chosen: tuple[str, ...]) -> int:
             failed += 1
             console.print(f"{name}: {error}", style="red", soft_wrap=True, markup=False)
             continue
+        failed += path is None and name in named
         text = f"{name}: not here" if path is None else f"{name}: {path} {file_sha256(path)[:12]} ok"
         console.print(text, soft_wrap=True, markup=False)
     return 1 if failed else 0

@@ -213,8 +213,8 @@ def encode_depth_png(depth: NDArray[np.float32]) -> bytes:
     scale = (high - low) / 65535 or 1.0
     codes = np.round((depth.astype(np.float64) - low) / scale).astype(np.uint16)
     info = PngInfo()
-    info.add_text("depth_offset", repr(low))
-    info.add_text("depth_scale", repr(scale))
+    info.add_text("offset", repr(low))
+    info.add_text("scale", repr(scale))
     file = io.BytesIO()
     Image.fromarray(codes).save(file, "PNG", pnginfo=info)
     return file.getvalue()
@@ -229,9 +229,9 @@ def decode_depth_png(blob: bytes) -> NDArray[np.float32]:
     with Image.open(io.BytesIO(blob)) as image:
         text = dict(getattr(image, "text", {}))
         codes = np.asarray(image, np.float64)
-    if "depth_offset" not in text or "depth_scale" not in text:
-        raise ValueError("the PNG has no text chunks depth_offset and depth_scale: not a depth map of ours")
-    return (float(text["depth_offset"]) + float(text["depth_scale"]) * codes).astype(np.float32)
+    if "offset" not in text or "scale" not in text:
+        raise ValueError("the PNG has no text chunks offset and scale: not a depth map of ours")
+    return (float(text["offset"]) + float(text["scale"]) * codes).astype(np.float32)
 
 
 def _to_crop(points: NDArray[np.float32], to_crop: NDArray[np.float64]) -> NDArray[np.float32]:
