@@ -102,15 +102,16 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("verb", cli.VERBS, ids=lambda verb: verb.name)
 def test_every_verb_has_its_module_and_its_example_starts_with_its_name(verb: cli.Verb) -> None:
-    spec = importlib.util.find_spec(f"jobs.{verb.name}")
+    module = verb.name.replace("-", "_")
+    spec = importlib.util.find_spec(f"jobs.{module}")
     assert spec is not None and spec.origin is not None
-    assert f'main_for("{verb.name}")' in Path(spec.origin).read_text(), f"python -m jobs.{verb.name} would do nothing"
+    assert f'main_for("{verb.name}")' in Path(spec.origin).read_text(), f"python -m jobs.{module} would do nothing"
     assert verb.example.split()[0] == verb.name
 
 
 def test_every_module_that_runs_is_a_verb() -> None:
     folder = Path(cli.__file__).parent
-    runs = {path.stem for path in folder.glob("*.py") if "\ndef run(" in path.read_text()}
+    runs = {path.stem.replace("_", "-") for path in folder.glob("*.py") if "\ndef run(" in path.read_text()}
     assert runs == set(cli.BY_NAME), "add the module to VERBS in jobs/cli.py and to the README's table"
 
 

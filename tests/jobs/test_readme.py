@@ -20,7 +20,7 @@ def test_every_verb_is_in_the_table_with_its_example(verb: cli.Verb) -> None:
 
 
 def test_no_verb_is_named_that_does_not_exist() -> None:
-    named = set(re.findall(r"(?:^|[`$] ?)handface ([a-z]+)", README, re.M))
+    named = set(re.findall(r"(?:^|[`$] ?)handface ([a-z-]+)", README, re.M))
     assert named <= set(cli.BY_NAME)
 
 
