@@ -50,6 +50,8 @@ class ContactConfig:
     """Taken off per unit of ratio beyond `in_front_ratio`."""
     in_front_most: float = 0.2
     """The penalty stops here: the ratio of a half-hidden hand can be far off, and a deep reach outweighs it."""
+    plainly_in_front_ratio: float = 2.0
+    """Beyond this no error explains the ratio, and the penalty grows again."""
     in_front_fade: float = 0.15
     """Over this much ratio beyond `in_front_ratio` the skin bonus fades out."""
     behind_ratio: float = 0.6
@@ -83,6 +85,7 @@ class ContactEvidence:
             share = config.unknown_skin if self.skin_touch is None else (self.skin_touch - none) / (all_ - none)
             evidence += config.skin_bonus * min(1.0, max(0.0, share)) * max(0.0, 1 - excess / config.in_front_fade)
         evidence -= min(config.in_front_penalty * excess, config.in_front_most)
+        evidence -= config.in_front_penalty * max(0.0, self.scale_ratio - config.plainly_in_front_ratio)
         return float(1 / (1 + np.exp(np.clip(-evidence / config.softness, -50, 50))))
 
 

@@ -48,7 +48,7 @@ def test_a_hand_beside_the_face_is_far():
 
 
 def test_a_hand_much_too_large_to_be_at_the_face_is_in_front_of_it():
-    record = judged(hand_at(300, 375, 2500))
+    record = judged(hand_at(300, 345, 2600))
     assert record.reason is Reason.HAND_OCCLUDES and "too large" in record.detail
 
 
