@@ -32,11 +32,11 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "RAY
 @pytest.fixture(scope="module")
 def dashboard() -> Iterator[str]:
     """Address of the dashboard of a head started here; only that process is ended, its children leave with it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port, agent = free_port(), free_port()
     temp = tempfile.mkdtemp(prefix="hf", dir="/tmp")  # short: socket paths have a limit of 107 characters
     command = [str(RAY), "start", "--head", "--block", "--port", "0", "--num-cpus", "2", "--temp-dir", temp]
+    # The agent that starts jobs has a fixed port by default, which the cluster of the other tests may hold.
+    command += ["--dashboard-agent-listen-port", str(agent)]
     command += ["--dashboard-port", str(port), "--object-store-memory", str(200 << 20), "--disable-usage-stats"]
     with (Path(temp) / "head.log").open("wb") as log:
         head = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
@@ -48,6 +48,13 @@ def dashboard() -> Iterator[str]:
             head.send_signal(signal.SIGTERM)
             head.wait(60)
     shutil.rmtree(temp, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def wait_until_up(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
