@@ -146,14 +146,18 @@ class Topology:
     head: PartTopology
 
     @classmethod
-    def from_bodies(cls, hand: str = "free-hand", head: str = "free-head", convention: str = "decaf") -> Topology:
-        """Topology of two bodies by name or path. Raises BodyFileError or TopologyError."""
+    def from_bodies(cls, hand: str = "free-hand", head: str = "free-head", convention: str | None = None) -> Topology:
+        """Topology of two bodies by name or path. convention: None is `free` for the free bodies and `decaf` for others.
+
+        Raises BodyFileError or TopologyError.
+        """
         from model.bodies import load_body
 
-        return cls(
-            PartTopology.from_body(load_body(hand, convention), hand, convention),
-            PartTopology.from_body(load_body(head, convention), head, convention),
-        )
+        def part(body: str) -> PartTopology:
+            chosen = convention or ("free" if body.startswith("free-") else "decaf")
+            return PartTopology.from_body(load_body(body, chosen), body, chosen)
+
+        return cls(part(hand), part(head))
 
     @property
     def sizes(self) -> Sizes:

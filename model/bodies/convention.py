@@ -41,11 +41,13 @@ DECAF: Mapping[str, Convention] = {
     "hand": Convention(tip_length=0.7),
     "head": Convention(pivot="vertex_centroid", pose_joints=(0, 2)),
 }
+FREE: Mapping[str, Convention] = {"hand": Convention(keypoints="mediapipe"), "head": SMPLX}
+"""The free bodies as synthetic labels mean them: every joint turns, hand keypoints where MediaPipe puts them."""
 
 
 def named_convention(name: str, kind: str) -> Convention:
-    """`smplx` (also MANO's own), `freihand` or `decaf` for a body of this kind. Raises ValueError for other names."""
-    conventions = {"smplx": SMPLX, "freihand": FREIHAND, "decaf": DECAF[kind]}
+    """`smplx` (also MANO's own), `free`, `freihand` or `decaf` for a body of this kind. Raises ValueError for other names."""
+    conventions = {"smplx": SMPLX, "free": FREE[kind], "freihand": FREIHAND, "decaf": DECAF[kind]}
     if name not in conventions:
         raise ValueError(f"no convention {name!r}; one of {', '.join(conventions)}")
     return conventions[name]

@@ -1,0 +1,92 @@
+"""What `Predictor` finds in a picture: one `Person` per hand-and-face, in the picture's own pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One person as a detector sees them, pixels of the picture, centres at integers.
+
+    face: (68, 3) and hand: (21, 3) x, y, confidence.  side: the person's own hand.  confidence: in [0, 1].
+    """
+
+    face: Floats
+    hand: Floats
+    side: Literal["left", "right"]
+    confidence: float
+
+
+class Detector(Protocol):
+    """Finds people with a hand near their face; `handface/` and `jobs/` give the pipeline's annotators in this shape."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        """RGB (H, W, 3) uint8 -> people, most confident first; empty if there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class WeakCamera:
+    """u = s X + tx, v = s Y + ty: metres in camera axes -> pixels of the picture."""
+
+    scale: float
+    tx: float
+    ty: float
+
+    def project(self, points: Floats) -> Floats:
+        """(..., 3) metres -> (..., 2) pixels."""
+        return (self.scale * points[..., :2] + np.array([self.tx, self.ty])).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A hand or a head, metres in camera axes (x right, y down, z forward), the mean head vertex at the origin.
+
+    vertices: (V, 3), the head's already deformed.  faces: (F, 3) int64, outside counter-clockwise.  keypoints_3d: (K, 3).
+    contact: (V,) probability.  deformation: (V, 3) that was subtracted, zeros for a hand.
+    parameters: betas, expression, pose, global_orient, transl of `body` in `convention`; a left hand's are those of the left body.
+    """
+
+    vertices: Floats
+    faces: NDArray[np.int64]
+    keypoints_3d: Floats
+    contact: Floats
+    deformation: Floats
+    parameters: dict[str, Floats]
+    body: str
+    convention: str
+
+
+@dataclass(frozen=True)
+class Person:
+    """One hand at one face.
+
+    crop: (3, 3) affine, network input pixels -> picture pixels, before a left hand's crop is mirrored.
+    presence: probability that they touch.  detection: None if the caller gave the crop.
+    """
+
+    hand: Part
+    head: Part
+    side: Literal["left", "right"]
+    camera: WeakCamera
+    presence: float
+    confidence: float
+    crop: NDArray[np.float64]
+    detection: Detection | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """All people of one picture. trained: whether the network's weights were ever trained; if not, the meshes mean nothing."""
+
+    persons: tuple[Person, ...]
+    width: int
+    height: int
+    trained: bool
