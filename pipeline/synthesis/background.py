@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.render.texture import to_linear
+from pipeline.synthesis.domain import Domain
 from pipeline.synthesis.noise import smooth_noise
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
@@ -31,10 +32,15 @@ def background_files(folder: str) -> tuple[Path, ...]:
     return files
 
 
-def draw_background(rng: np.random.Generator, size: int, folder: str | None = None) -> NDArray[np.float32]:
-    """A backdrop (size, size, 3) in linear light."""
+def draw_background(
+    rng: np.random.Generator, size: int, domain: Domain = Domain(), folder: str | None = None
+) -> NDArray[np.float32]:
+    """A backdrop (size, size, 3) in linear light; a plain domain's is a green screen."""
     if folder is not None:
         return _photo(rng, size, background_files(folder))
+    if domain.plain:
+        screen = np.array([0.05, 0.32, 0.08], np.float32)
+        return np.broadcast_to(screen * np.float32(rng.uniform(0.85, 1.15)), (size, size, 3)).copy()
     kind = rng.choice(["gradient", "noise", "blocks"], p=[0.3, 0.35, 0.35])
     base = _wall_colour(rng)
     if kind == "gradient":

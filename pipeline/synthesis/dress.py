@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from model.render import Material, Mesh, Texture, vertex_normals
 from pipeline.synthesis.bodies import free_hand, free_head
+from pipeline.synthesis.domain import Domain
 from pipeline.synthesis.eyes import eyeballs, paint_eye
 from pipeline.synthesis.loft import CLOTHES, Loft, bust, forearm
 from pipeline.synthesis.noise import fractal_noise
@@ -38,9 +39,9 @@ class DressedScene:
     complexion: Complexion
 
 
-def dress(rng: np.random.Generator, scene: Scene, view: View, texture_size: int) -> DressedScene:
+def dress(rng: np.random.Generator, scene: Scene, view: View, domain: Domain, texture_size: int) -> DressedScene:
     """All meshes of a scene. texture_size: height of the head's texture in texels; the others follow."""
-    complexion = draw_complexion(rng)
+    complexion = draw_complexion(rng, domain.tones)
     meshes = _head(rng, scene, view, complexion, texture_size)
     meshes |= _hand(rng, scene, view, complexion, texture_size)
     meshes |= _trunk(rng, scene, view, complexion)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.record import Reason, Record, Resources, SourceItem
 from pipeline.sample import MAX_CROP, SCHEMA_VERSION, Crop, Sample, SampleMeta, Source, sample_key
+from pipeline.synthesis.domain import DOMAINS, DomainName
 from pipeline.synthesis.scene import NoSceneError, Scene, SceneConfig, draw_scene
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class PictureConfig:
     """Of the stored picture, 4:4:4 sampling."""
     depth_maps: bool = True
     """Also store the exact depth as a 16-bit PNG, 0 where there is no surface."""
+    domain: DomainName = "open"
+    """open: all skin tones, lights, backdrops and cameras; studio: few, evenly lit before a green screen, as in Decaf."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +110,11 @@ def render_scene(
     laps, pictures, size = _Laps(clock), config.pictures, config.size
     scene = draw_scene(rng, config.scenes)
     laps.lap("geometry")
-    view = draw_view(rng, scene, size)
-    dressed = dress(rng, scene, view, texture_size=512 if size <= 320 else 1024)
-    lighting = draw_light(rng, view)
-    background = draw_background(rng, size, pictures.backgrounds)
+    domain = DOMAINS[pictures.domain]
+    view = draw_view(rng, scene, size, domain)
+    dressed = dress(rng, scene, view, domain, texture_size=512 if size <= 320 else 1024)
+    lighting = draw_light(rng, view, domain)
+    background = draw_background(rng, size, domain, pictures.backgrounds)
     laps.lap("textures")
     picture = render(dressed.meshes, view.camera, lighting, background, supersample=pictures.supersample)
     noise = rng.normal(0, rng.uniform(0.002, 0.012), (size, size, 1)).astype(np.float32)

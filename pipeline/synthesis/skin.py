@@ -52,9 +52,9 @@ class Complexion:
         return mix.astype(np.float32)
 
 
-def draw_complexion(rng: np.random.Generator) -> Complexion:
-    """A random complexion, spread over all skin tones."""
-    tone = float(rng.uniform(0, 5))
+def draw_complexion(rng: np.random.Generator, tones: tuple[float, float] = (0.0, 5.0)) -> Complexion:
+    """A random complexion, spread over a range of skin tones, 0 pale to 5 deep."""
+    tone = float(rng.uniform(*tones))
     dark = HAIR[rng.choice(len(HAIR), p=[0.35, 0.3, 0.17, 0.08, 0.1] if tone < 2.5 else [0.8, 0.14, 0, 0, 0.06])]
     return Complexion(
         tone=tone,

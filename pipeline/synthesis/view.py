@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.render import DirectionalLight, Lighting, PerspectiveCamera
+from pipeline.synthesis.domain import Domain
 from pipeline.synthesis.scene import FLIP, Scene
 
 Array = NDArray[np.float64]
@@ -27,9 +28,9 @@ class View:
         return points @ self.rotation.T + self.translation
 
 
-def draw_view(rng: np.random.Generator, scene: Scene, size: int) -> View:
+def draw_view(rng: np.random.Generator, scene: Scene, size: int, domain: Domain = Domain()) -> View:
     """A camera that sees face and hand; of a few, usually the one that shows most of the face. size: pixels."""
-    tries = [_random_view(rng, scene, size) for _ in range(1 if rng.random() < _ANY_VIEW else 5)]
+    tries = [_random_view(rng, scene, size, domain) for _ in range(1 if rng.random() < _ANY_VIEW else 5)]
     points, radius = scene.blockers()
     return max(tries, key=lambda view: _shown(view, scene.head_keypoints[17:], points, radius))
 
@@ -43,11 +44,11 @@ def _shown(view: View, face: Array, points: Array, radius: Array) -> float:
     return float(1 - hidden.any(1).mean())
 
 
-def _random_view(rng: np.random.Generator, scene: Scene, size: int) -> View:
+def _random_view(rng: np.random.Generator, scene: Scene, size: int, domain: Domain) -> View:
     """A camera before the face, leaning towards the touched side, far or near, level or not."""
     outward = scene.target.normal * (FLIP if scene.left else 1.0)
     lean = float(np.arctan2(outward[0], max(outward[2], 0.2)))
-    yaw = np.clip(rng.normal(0.3 * lean, np.deg2rad(20)), -np.deg2rad(55), np.deg2rad(55))
+    yaw = np.clip(rng.normal(0.3 * lean, np.deg2rad(domain.yaw)), -np.deg2rad(55), np.deg2rad(55))
     lift = 0.25 * float(np.arcsin(np.clip(outward[1], -1, 1)))
     pitch = np.clip(rng.normal(np.deg2rad(2) + lift, np.deg2rad(8)), -np.deg2rad(28), np.deg2rad(24))
     roll = np.clip(rng.normal(0, np.deg2rad(6)), -0.3, 0.3)
@@ -59,7 +60,7 @@ def _random_view(rng: np.random.Generator, scene: Scene, size: int) -> View:
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ rotation
     seen = np.concatenate([scene.head, scene.mirrored(scene.hand.vertices)]) @ rotation.T
     low, high = seen.min(0), seen.max(0)
-    distance = float(rng.uniform(0.45, 1.2))
+    distance = float(rng.uniform(*domain.distance))
     shift = rng.normal(0, 0.04, 2) * (high - low)[:2]
     translation = np.array([*(-(low + high)[:2] / 2 + shift), distance - low[2]])
     moved = seen + translation
@@ -68,8 +69,14 @@ def _random_view(rng: np.random.Generator, scene: Scene, size: int) -> View:
     return View(rotation, translation, PerspectiveCamera.from_focal(float(focal), size, size))
 
 
-def draw_light(rng: np.random.Generator, view: View) -> Lighting:
-    """A key light from the camera's half, a weaker one opposite, sky and ground; warm, neutral or cool, dim to bright."""
+def draw_light(rng: np.random.Generator, view: View, domain: Domain = Domain()) -> Lighting:
+    """A key light from the camera's half, a weaker one opposite, sky and ground; warm, neutral or cool, dim to bright.
+
+    Plain: always the same two lamps from above, neutral.
+    """
+    if domain.plain:
+        lamps = tuple(DirectionalLight((side, -0.5, -0.8), (1.0, 1.0, 1.0), 0.45) for side in (-0.6, 0.6))
+        return Lighting(lamps, up=tuple(view.rotation[:, 1]), shadow_softness=2.0)
     angle = rng.uniform(0, 2 * np.pi)
     key = np.array([np.cos(angle) * 0.8, -rng.uniform(0.1, 0.9), -rng.uniform(0.45, 1.0)])
     warmth = rng.normal(0, 0.06)

@@ -10,6 +10,7 @@ import torch
 
 from model.bodies.convention import Convention
 from model.bodies.load import load_body
+from model.render import NOTHING
 from pipeline.sample import LEFT, Labels, Sample, encode
 from pipeline.sample_checks import check_sample
 from pipeline.synthesis.background import BackgroundError
@@ -177,3 +178,14 @@ def test_depth_map_has_the_surfaces_depth_and_zero_elsewhere(scenes: list, sampl
     np.testing.assert_allclose(
         decode_depth_png(samples[0].depth_png), np.where(np.isfinite(depth), depth, 0), atol=2e-5
     )
+
+
+def test_studio_pictures_have_a_green_screen_and_the_same_geometry() -> None:
+    open_world, studio = (
+        render_scene(3, SynthesisConfig(size=64, pictures=PictureConfig(domain=domain)))  # type: ignore[arg-type]
+        for domain in ("open", "studio")
+    )
+    assert np.array_equal(open_world.scene.head, studio.scene.head)
+    backdrop = studio.image[studio.picture.mesh == NOTHING].astype(int)
+    assert (backdrop[:, 1] > backdrop[:, 0] + 40).all() and (backdrop[:, 1] > backdrop[:, 2] + 40).all()
+    assert 0.5 <= studio.dressed.complexion.tone <= 2.0
