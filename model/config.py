@@ -113,6 +113,7 @@ class DiceConfig:
     mesh: tuple[BlockConfig, ...] = (BlockConfig(1024, 512), BlockConfig(256, 128), BlockConfig(128, 3))
     interaction_in: int = 512
     interaction: tuple[BlockConfig, ...] = (BlockConfig(256, 128), BlockConfig(64, 4))
+    """Empty: one branch for everything, the mesh branch ends in 3 coordinates, 3 deformations and 1 contact (the paper's ablation)."""
     presence: tuple[int, ...] = (512, 64)
     input: InputConfig = InputConfig()
     camera: CameraConfig = CameraConfig()
@@ -130,12 +131,17 @@ class DiceConfig:
     preset: str = "custom"
 
     def __post_init__(self) -> None:
-        if self.mesh[-1].out != 3:
-            raise ValueError(f"the mesh branch must end in 3 coordinates, not {self.mesh[-1].out}")
-        if self.interaction[-1].out != 4:
+        mesh_out = 3 if self.interaction else 7
+        if self.mesh[-1].out != mesh_out:
+            raise ValueError(f"the mesh branch must end in {mesh_out} channels, not {self.mesh[-1].out}")
+        if self.interaction and self.interaction[-1].out != 4:
             raise ValueError(f"the interaction branch must end in 3 + 1 channels, not {self.interaction[-1].out}")
         if self.upsampling.kind == "mesh" and self.upsampling.rank < 1:
             raise ValueError(f"upsampling rank is {self.upsampling.rank}; at least 1")
+
+    def with_one_branch(self) -> DiceConfig:
+        """The same network with coordinates, deformation and contact from one transformer."""
+        return replace(self, mesh=(*self.mesh[:-1], replace(self.mesh[-1], out=7)), interaction=())
 
     def to_json(self) -> str:
         """As JSON text."""

@@ -40,9 +40,11 @@ class Dice(nn.Module):
         features, cells = self.backbone.features, count_cells(self.backbone, config.input.size)
         self.mix = nn.Linear(cells, tokens)
         self.mesh_net = Blocks(3 + features, tokens, config.mesh, config.dropout, config.norm_eps)
-        self.interaction_net = InteractionNet(
-            3 + features, config.interaction_in, tokens, config.interaction, config.dropout, config.norm_eps
-        )
+        self.interaction_net = None
+        if config.interaction:
+            self.interaction_net = InteractionNet(
+                3 + features, config.interaction_in, tokens, config.interaction, config.dropout, config.norm_eps
+            )
         hand, head = (None, None) if topology is None else (topology.hand, topology.head)
         self.hand_up = Upsampling(sizes.hand.vertices, config.upsampling, hand)
         self.head_up = Upsampling(sizes.head.vertices, config.upsampling, head)
@@ -85,8 +87,7 @@ class Dice(nn.Module):
         cells = features.flatten(2).transpose(1, 2)  # (B, N, C)
         masked = None if mask is None else mask[..., None]
         tokens = Tokens(self.template, cells, self.mix.weight, self.mix.bias, masked, self.config.mask_value)
-        coordinates = self.mesh_net(tokens)  # (B, T, 3)
-        interaction = self.interaction_net(tokens)  # (B, T, 4)
+        coordinates, interaction = self._branches(tokens)  # (B, T, 3), (B, T, 4)
         presence = self.presence(cells)  # (B,)
         camera = self.camera(coordinates)  # (B, 3)
 
@@ -115,6 +116,13 @@ class Dice(nn.Module):
             camera_origin=self._origin(head_vertices[0]),
             presence_logit=presence,
         )
+
+    def _branches(self, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coordinates (B, T, 3); deformation and contact logit (B, T, 4)."""
+        if self.interaction_net is None:
+            coordinates, interaction = self.mesh_net(tokens).split((3, 4), 2)
+            return coordinates, interaction
+        return self.mesh_net(tokens), self.interaction_net(tokens)
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """RGB (B, 3, S, S), uint8 or 0..1 -> what the backbone sees: channel order, mean and std of `config.input`."""

@@ -59,6 +59,18 @@ def test_shapes_follow_from_the_topology():
     assert all(torch.equal(again.flatten()[key], value) for key, value in output.flatten().items())
 
 
+def test_one_branch_gives_the_same_kinds_of_output():
+    config = narrow_config().with_one_branch()
+    model = Dice(config, narrow_topology())
+    assert model.interaction_net is None and DiceConfig.from_json(config.to_json()) == config
+    output, two = model.eval()(pictures(2)), build().eval()(pictures(2))
+    assert {k: v.shape for k, v in output.flatten().items()} == {k: v.shape for k, v in two.flatten().items()}
+    output.head.contact_logits[0].sum().backward()
+    assert model.mesh_net[-1].head.weight.grad is not None  # contact now comes from the mesh branch
+    with pytest.raises(ValueError, match="must end in 7 channels"):
+        replace(narrow_config(), interaction=())
+
+
 def test_presets_on_the_free_bodies():
     topology = Topology.from_bodies()
     assert topology.sizes.groups[:2] == (21, 68)
@@ -257,7 +269,7 @@ def test_configuration_json_round_trip():
     [
         (lambda: build()(torch.rand(2, 3, 32, 64)), r"images have shape \(2, 3, 32, 64\), expected \(B, 3, 64, 64\)"),
         (lambda: build()(pictures(1)), "at least 2 images"),
-        (lambda: build(mesh=(BlockConfig(8, 4, 1, 2, 8),)), "must end in 3 coordinates"),
+        (lambda: build(mesh=(BlockConfig(8, 4, 1, 2, 8),)), "must end in 3 channels"),
         (lambda: build(interaction=(BlockConfig(8, 3, 1, 2, 8),)), "must end in 3 . 1 channels"),
         (lambda: BlockConfig(10, 3, heads=4), "not divisible by 4 heads"),
         (lambda: build(input=replace(narrow_config().input, size=70)), "70 is not a multiple of 32"),
