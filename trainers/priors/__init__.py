@@ -1,0 +1,17 @@
+"""Adversarial priors: are these hand and face parameters those of a person? Start reading at adversarial.py."""
+
+from trainers.priors.adversarial import AdversarialPriors, PriorInput, PriorResult, PriorsConfig
+from trainers.priors.parameters import ParameterSet, PriorDataError
+from trainers.priors.sampler import PriorSource, RealConfig, RealParameters
+
+__all__ = [
+    "AdversarialPriors",
+    "ParameterSet",
+    "PriorDataError",
+    "PriorInput",
+    "PriorResult",
+    "PriorSource",
+    "PriorsConfig",
+    "RealConfig",
+    "RealParameters",
+]
