@@ -28,7 +28,7 @@ class Config:
 
 def run(config: Config) -> int:
     """Validate and print. Returns 0 if every sample keeps the contract, else 1."""
-    from pipeline.validate import find_shards
+    from pipeline.shards import find_shards
 
     if not config.shards:
         raise ValueError("name at least one shard, folder or glob")

@@ -59,6 +59,25 @@ def iter_samples(uri: str) -> Iterator[Sample]:
             raise ShardError(f"{uri}: sample {key}: {error}") from error
 
 
+def find_shards(arguments: Iterable[str]) -> list[str]:
+    """Files as given; folders and globs become the tars in them, sorted. Raises FileNotFoundError for what names nothing."""
+    import fsspec
+
+    found: list[str] = []
+    for argument in arguments:
+        filesystem, path = fsspec.core.url_to_fs(argument)
+        if filesystem.isfile(path):
+            found.append(argument)
+            continue
+        pattern = f"{path.rstrip('/')}/**/*.tar" if filesystem.isdir(path) else path
+        matches = sorted(filesystem.glob(pattern))
+        if not matches:
+            raise FileNotFoundError(f"{argument}: no shard there (expected a .tar file, a folder of them, or a glob)")
+        remote = "://" in argument
+        found += [filesystem.unstrip_protocol(match) if remote else match for match in matches]
+    return found
+
+
 def _samples(uri: str, stream: IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
     key, members, seen = "", dict[str, bytes](), set[str]()
     for name, data in _members(uri, stream):

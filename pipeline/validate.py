@@ -62,25 +62,6 @@ def validate(
         yield checker.result
 
 
-def find_shards(arguments: Iterable[str]) -> list[str]:
-    """Files as given; folders and globs become the tars in them, sorted. Raises FileNotFoundError for what names nothing."""
-    import fsspec
-
-    found: list[str] = []
-    for argument in arguments:
-        filesystem, path = fsspec.core.url_to_fs(argument)
-        if filesystem.isfile(path):
-            found.append(argument)
-            continue
-        pattern = f"{path.rstrip('/')}/**/*.tar" if filesystem.isdir(path) else path
-        matches = sorted(filesystem.glob(pattern))
-        if not matches:
-            raise FileNotFoundError(f"{argument}: no shard there (expected a .tar file, a folder of them, or a glob)")
-        remote = "://" in argument
-        found += [filesystem.unstrip_protocol(match) if remote else match for match in matches]
-    return found
-
-
 class _FileChecker:
     """Collects the findings of one tar; groups neighbouring members into samples as webdataset does."""
 

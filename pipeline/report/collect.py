@@ -19,8 +19,7 @@ from pipeline.report.draw import (
     points_permille,
 )
 from pipeline.sample import LEFT, Sample, SampleError, decode
-from pipeline.shards import ShardError, read_shard
-from pipeline.validate import find_shards
+from pipeline.shards import ShardError, find_shards, read_shard
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from PIL import Image
 
 from pipeline.sample import KeypointDepth, Sample, encode, sample_key
 from pipeline.sample_checks import check_sample
-from pipeline.validate import FileResult, find_shards, validate
+from pipeline.shards import find_shards
+from pipeline.validate import FileResult, validate
 
 
 def check(path: Path, **options: Any) -> FileResult:
