@@ -61,6 +61,19 @@ VERBS = (
         "find copies across parts and runs, and write them down",
         "dedupe out/parts --output duplicates.parquet",
     ),
+    Verb(
+        "export",
+        "Publish",
+        "a dataset to publish: shuffled shards, splits, index, card, licences, checksums",
+        "export out/parts --output out/dataset",
+    ),
+    Verb(
+        "takedown",
+        "Publish",
+        "take pictures out of an exported dataset, for good",
+        "takedown out/dataset --url https://example.org/photo.jpg",
+    ),
+    Verb("stats", "Look at data", "funnel, hosts and licences of parts or of an export", "stats out/parts"),
     Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),
     Verb(
         "report",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -61,6 +63,20 @@ class Progress:
             return f"{rate:.0f} inputs/s"
         left = (self._total - self._done - self._here) / max(rate, 1e-9)
         return f"{rate:.1f} inputs/s, {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
+
+
+@contextmanager
+def byte_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes with rate and time left; yields a function to be told the bytes done and the bytes in all."""
+    from rich import progress
+    from rich.console import Console
+
+    columns: list[progress.ProgressColumn | str] = [what, progress.BarColumn(), progress.DownloadColumn()]
+    columns += [progress.TransferSpeedColumn(), progress.TimeRemainingColumn()]
+    console = Console(stderr=True)
+    with progress.Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, advance=done, total=total)
 
 
 def print_funnel(funnel: Funnel) -> None:

@@ -181,6 +181,7 @@ def row_schema() -> pa.Schema:
 
 def _row(record: Record) -> dict[str, Any]:
     item, scores, size = record.item, record.scores, record.original_size
+    source = record.sample.meta.source if record.alive and record.sample else None  # knows what the stages found out
     return {
         "id": item.id,
         "uri": item.uri,
@@ -196,9 +197,9 @@ def _row(record: Record) -> dict[str, Any]:
         "height": size[1] if size else None,
         **{name: getattr(scores, name) if scores else None for name in _SCORES},
         "keypoint_agreement": sorted(scores.keypoint_agreement.items()) if scores else None,
-        "licence": item.column("licence") or item.column("license"),
-        "author": item.column("author"),
-        "page": item.column("page"),
+        "licence": (source and source.licence) or item.column("licence") or item.column("license"),
+        "author": (source and source.author) or item.column("author"),
+        "page": (source and source.page) or item.column("page"),
         "columns": sorted(item.columns),
         "evidence": sorted(record.evidence.items()),
     }

@@ -1,0 +1,56 @@
+"""Finished parts in, a dataset to publish out: shuffled shards, splits, index, card, licence ledger, Croissant, checksums.
+
+Nothing is decoded: samples are copied as they lie. The same parts and flags give the same bytes; the manifest is written last.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import tyro
+
+from pipeline.export.config import ExportConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ExportConfig):
+    """Which parts, where to, and how the release is cut."""
+
+    parts: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders or URIs that hold parts."""
+    output: str
+    """Folder or fsspec URI (s3://, gs://, hf://) of the release."""
+    coco: str | None = None
+    """Also write pictures and COCO keypoints for annotation tools (FiftyOne's COCODetectionDataset) to this folder."""
+
+
+def run(config: Config) -> int:
+    """Export, say what came out. Returns 0."""
+    from jobs.progress import byte_progress
+    from pipeline.export.release import release
+    from pipeline.storage import absolute
+
+    settings = ExportConfig(**{f.name: getattr(config, f.name) for f in fields(ExportConfig)})
+    with byte_progress("exporting") as advance:
+        made = release([absolute(uri) for uri in config.parts], absolute(config.output), settings, advance)
+    if config.coco:
+        from pipeline.export.coco import write_coco
+
+        write_coco(absolute(config.output), config.coco)
+    shards = [info for info in made.files.values() if info.samples]
+    for split, count in made.samples.items():
+        print(f"{split:<12} {count:>9,} samples")
+    for reason, count in made.dropped.items():
+        print(f"{'- ' + reason:<12} {count:>9,}")
+    print(
+        f"{len(shards)} shards, {sum(info.bytes for info in shards) / 1e6:,.1f} MB, revision {made.revision}: {config.output}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    from jobs.cli import main_for
+
+    sys.exit(main_for("export"))

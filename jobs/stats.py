@@ -1,0 +1,85 @@
+"""Figures of finished parts or of a release: the funnel, and how many samples each host and each licence gave."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to count."""
+
+    folder: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders or URIs with parts, or one release of `handface export`."""
+    top: int = 20
+    """Rows of each table."""
+
+
+def run(config: Config) -> int:
+    """Print the tables. Returns 0."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    from pipeline.export.release import INDEX, read_release
+    from pipeline.storage import Folder, absolute
+
+    folders = [absolute(uri) for uri in config.folder]
+    made = read_release(Folder(folders[0])) if len(folders) == 1 else None
+    if made is not None:
+        print(f"{made.name}, revision {made.revision}")
+        _print_counts("split", list(made.samples.items()), sum(made.samples.values()), config.top)
+        _print_reasons(made.funnel | ({"export": made.dropped} if made.dropped else {}), made.inputs)
+        _print_sources(pq.read_table(io.BytesIO(Folder(folders[0]).read(INDEX))), config.top)
+        return 0
+    from pipeline.export.catalogue import read_catalogue
+
+    catalogue = read_catalogue(folders)
+    _print_reasons(catalogue.funnel, catalogue.inputs)
+    _print_sources(catalogue.rows, config.top)
+    return 0
+
+
+def _print_reasons(funnel: dict[str, dict[str, int]], inputs: int) -> None:
+    rows = [(f"{stage}: {reason}", count) for stage, reasons in funnel.items() for reason, count in reasons.items()]
+    print(f"{inputs:,} inputs, {sum(count for _, count in rows):,} turned away")
+    _print_counts("turned away", sorted(rows, key=lambda row: -row[1]), inputs, len(rows))
+
+
+def _print_sources(rows: pa.Table, top: int) -> None:
+    from collections import Counter
+
+    from pipeline.export.card import licences
+
+    hosts = Counter(value or "(files)" for value in rows["host"].to_pylist())
+    _print_counts("host", sorted(hosts.items(), key=lambda p: (-p[1], p[0])), len(rows), top)
+    _print_counts("licence", licences(rows), len(rows), top)
+
+
+def _print_counts(what: str, counts: list[tuple[str, int]], total: int, top: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not counts:
+        return
+    table = Table(what, title_justify="left")
+    table.add_column("count", justify="right")
+    table.add_column("share", justify="right")
+    for name, count in counts[:top]:
+        table.add_row(name, f"{count:,}", f"{count / max(total, 1):.1%}")
+    if len(counts) > top:
+        table.add_row(f"({len(counts) - top:,} more)", f"{sum(c for _, c in counts[top:]):,}", "")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    from jobs.cli import main_for
+
+    sys.exit(main_for("stats"))

@@ -1,0 +1,1 @@
+"""Finished parts in, a dataset that can be published out. Start reading at release.py."""

@@ -1,0 +1,110 @@
+"""All kept samples of finished parts as one table: what is known of each, and where its bytes lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pipeline.export.extents import sample_extents
+from pipeline.parts import Part, read_parts
+from pipeline.storage import Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from pipeline.export.extents import Read
+
+
+class ExportError(ValueError):
+    """The release cannot be made; the message names the part or file and says what to do."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Kept samples of all parts.
+
+    rows: the parts' columns plus `host`, `part` (index into `tars`), `offset` and `size` of the sample in its tar.
+    tars: folder and name of each part's tar.  inputs: rows before rejection.  funnel: {stage: {reason: count}}.
+    """
+
+    rows: pa.Table
+    tars: tuple[tuple[Folder, str], ...]
+    inputs: int
+    funnel: dict[str, dict[str, int]]
+
+
+def read_catalogue(folders: Sequence[str]) -> Catalogue:
+    """Read every finished part of some folders. A key that is in two parts is listed twice.
+
+    Raises ExportError if there are no parts, or a part's table and tar disagree.
+    """
+    import pyarrow as pa
+
+    tables: list[pa.Table] = []
+    tars: list[tuple[Folder, str]] = []
+    inputs, funnel = 0, dict[str, dict[str, int]]()
+    for folder in folders:
+        count = len(tars)
+        for part in read_parts(folder):
+            tables.append(_part_rows(part, len(tars)))
+            tars.append((part.folder, part.uri("tar").rpartition("/")[2]))
+            inputs += part.manifest.inputs
+            for stage, reasons in part.manifest.rejected.items():
+                held = funnel.setdefault(stage, {})
+                for reason, number in reasons.items():
+                    held[reason] = held.get(reason, 0) + number
+        if len(tars) == count:
+            raise ExportError(f"{folder}: no finished parts there; give a folder that `handface annotate` wrote")
+    return Catalogue(pa.concat_tables(tables), tuple(tars), inputs, funnel)
+
+
+def _part_rows(part: Part, index: int) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = part.rows()
+    rows = rows.filter(pc.field("kept")).drop_columns(["kept", "reason", "detail", "stage"])
+    name = part.uri("tar")
+    tar = name.rpartition("/")[2]
+    with reader(part.folder, tar) as read:
+        extents = list(sample_extents(name, part.manifest.files[tar].bytes, read))
+    if [extent.key for extent in extents] != rows["key"].to_pylist():
+        raise ExportError(f"{name}: holds other samples than its table; remove the part's .json and run its job again")
+    columns = {
+        "host": pa.array([host_of(uri) for uri in rows["uri"].to_pylist()], pa.string()),
+        "part": pa.array([index] * len(extents), pa.int32()),
+        "offset": pa.array([extent.start for extent in extents], pa.int64()),
+        "size": pa.array([extent.size for extent in extents], pa.int64()),
+    }
+    for column, values in columns.items():
+        rows = rows.append_column(column, values)
+    return rows
+
+
+def host_of(uri: str) -> str | None:
+    """The host of a web address in lower case without `www.`; None for files."""
+    if not uri.startswith(("http://", "https://")):
+        return None
+    host = (urlsplit(uri).hostname or "").lower()
+    return host.removeprefix("www.") or None
+
+
+@contextmanager
+def reader(folder: Folder, name: str) -> Iterator[Read]:
+    """A function that reads ranges of one file: system calls on local files, range requests elsewhere (one fetch while it is small)."""
+    if folder.local:
+        descriptor = os.open(Path(folder.path(name)), os.O_RDONLY)
+        try:
+            yield lambda offset, length: os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)
+    else:
+        data = folder.read(name)
+        yield lambda offset, length: data[offset : offset + length]

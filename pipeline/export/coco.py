@@ -1,0 +1,98 @@
+"""COCO keypoints beside the shards, in the folder layout that annotation tools read: `<split>/data/*.jpg`, `<split>/labels.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.export.catalogue import ExportError
+from pipeline.export.release import read_release
+from pipeline.sample import FACE_KEYPOINTS, HAND_KEYPOINTS, Sample
+from pipeline.shards import iter_samples
+from pipeline.storage import Folder
+
+_SEEN, _GUESSED, _UNKNOWN = 2, 1, 0  # COCO's visibility flags
+CATEGORIES = (
+    {"id": 1, "name": "face", "supercategory": "person", "keypoints": [f"face_{k}" for k in range(FACE_KEYPOINTS)]},
+    {
+        "id": 2,
+        "name": "left_hand",
+        "supercategory": "person",
+        "keypoints": [f"hand_{k}" for k in range(HAND_KEYPOINTS)],
+    },
+    {
+        "id": 3,
+        "name": "right_hand",
+        "supercategory": "person",
+        "keypoints": [f"hand_{k}" for k in range(HAND_KEYPOINTS)],
+    },
+)
+
+
+def write_coco(release: str, output: str) -> None:
+    """Write every sample of a release as COCO annotations, one per face and hand. Raises ExportError if there is no release."""
+    folder = Folder(release)
+    made = read_release(folder)
+    if made is None:
+        raise ExportError(f"{release}: holds no release")
+    for split in made.samples:
+        shards = [name for name, info in made.files.items() if info.samples and info.split == split]
+        if not shards:
+            continue
+        pictures = Path(output) / split / "data"
+        pictures.mkdir(parents=True, exist_ok=True)
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for shard in shards:
+            for sample in iter_samples(f"{release.rstrip('/')}/{shard}"):
+                (pictures / f"{sample.key}.jpg").write_bytes(sample.image)
+                images.append(_image(sample, len(images) + 1))
+                annotations += _annotations(sample, len(images), len(annotations) + 1)
+        document = {"categories": CATEGORIES, "images": images, "annotations": annotations}
+        (Path(output) / split / "labels.json").write_text(json.dumps(document))
+
+
+def _image(sample: Sample, number: int) -> dict[str, Any]:
+    size = sample.meta.crop.size
+    return {
+        "id": number,
+        "file_name": f"{sample.key}.jpg",
+        "width": size,
+        "height": size,
+        "coco_url": sample.meta.source.uri,
+    }
+
+
+def _annotations(sample: Sample, image: int, first: int) -> list[dict[str, Any]]:
+    labels = sample.labels
+    parts: list[tuple[int, NDArray[np.float32]]] = []
+    if labels.face_keypoints_2d is not None:
+        parts.append((1, labels.face_keypoints_2d))
+    if labels.hand_keypoints_2d is not None and labels.hand_side is not None:
+        parts += [
+            (2 + int(side), points) for side, points in zip(labels.hand_side, labels.hand_keypoints_2d, strict=True)
+        ]
+    return [_annotation(points, category, image, first + k) for k, (category, points) in enumerate(parts)]
+
+
+def _annotation(points: NDArray[np.float32], category: int, image: int, number: int) -> dict[str, Any]:
+    """COCO counts pixels from their corners: half a pixel more than centres at integers."""
+    known = points[:, 2] > 0
+    flags = np.where(points[:, 2] >= 0.5, _SEEN, np.where(known, _GUESSED, _UNKNOWN))
+    corners = np.where(known[:, None], points[:, :2] + 0.5, 0)
+    low, high = (corners[known].min(0), corners[known].max(0)) if known.any() else (np.zeros(2), np.zeros(2))
+    box = [*low.tolist(), *(high - low).tolist()]
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "keypoints": np.column_stack([corners.round(2), flags]).ravel().tolist(),
+        "num_keypoints": int(known.sum()),
+        "bbox": box,
+        "area": box[2] * box[3],
+        "iscrowd": 0,
+    }

@@ -1,0 +1,198 @@
+"""The hall of export: parts -> selection -> splits and order -> shards -> index, card, checksums, and the manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.export.card import dataset_card, licence_ledger
+from pipeline.export.catalogue import ExportError, read_catalogue
+from pipeline.export.config import ExportConfig
+from pipeline.export.croissant import croissant
+from pipeline.export.select import Dropped, select
+from pipeline.export.split import assign_splits, shuffled
+from pipeline.export.write import Copier, Shard, plan_shards
+from pipeline.sample import SCHEMA_VERSION
+from pipeline.storage import Folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+MANIFEST, INDEX, DROPPED, CHECKSUMS = "manifest.json", "index.parquet", "dropped.parquet", "SHA256SUMS"
+CARD, LEDGER, CROISSANT, TOMBSTONES = "README.md", "licences.csv", "croissant.json", "tombstones.parquet"
+
+
+@dataclass(frozen=True)
+class ReleaseFile:
+    """One file of a release. samples: 0 for what is no shard."""
+
+    bytes: int
+    sha256: str
+    samples: int = 0
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Release:
+    """The content of `manifest.json`.
+
+    revision: 1, and one more with every takedown.  samples: per split.  dropped: per reason.  funnel: {stage: {reason: count}}
+    of the parts; inputs: what they started from.  fingerprint: of the configuration and of the parts' samples.
+    """
+
+    name: str
+    revision: int
+    samples: dict[str, int]
+    inputs: int
+    funnel: dict[str, dict[str, int]]
+    dropped: dict[str, int]
+    config: dict[str, Any]
+    fingerprint: str
+    files: dict[str, ReleaseFile]
+    schema_version: str = SCHEMA_VERSION
+
+    def dumps(self) -> bytes:
+        """As JSON; equal releases give equal bytes."""
+        return (json.dumps(asdict(self), sort_keys=True, indent=1) + "\n").encode()
+
+    @classmethod
+    def loads(cls, blob: bytes) -> Release:
+        """The inverse of `dumps`. Raises ValueError if it is no manifest."""
+        try:
+            raw = json.loads(blob)
+            raw["files"] = {name: ReleaseFile(**info) for name, info in raw["files"].items()}
+            return cls(**raw)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a release's manifest ({error})") from error
+
+
+def release(
+    parts: Sequence[str], output: str, config: ExportConfig, advance: Callable[[int, int], None] = lambda *_: None
+) -> Release:
+    """Export finished parts; running it again gives the same bytes. advance: told bytes written and bytes in all.
+
+    Raises ExportError, QueryError, StorageError. A release that is there already with other content is refused, not overwritten.
+    """
+    folder = Folder(output)
+    catalogue = read_catalogue(parts)
+    selection = select(catalogue, config)
+    order = shuffled(selection.rows["key"].to_pylist(), config.seed)
+    rows = selection.rows.take(order)
+    splits = assign_splits(rows, config.splits, config.seed, config.identity_column)
+    shards = plan_shards(rows, splits, config.shard_samples, config.shard_bytes)
+    made = Release(
+        name=config.name,
+        revision=1,
+        samples={split: splits.count(split) for split in config.splits},
+        inputs=catalogue.inputs,
+        funnel=catalogue.funnel,
+        dropped=_count(selection.dropped),
+        config=config.as_dict(),
+        fingerprint=_fingerprint(rows, config),
+        files={},
+    )
+    if (there := read_release(folder)) is not None:
+        if there.fingerprint != made.fingerprint:
+            raise ExportError(
+                f"{output}: holds another release ({there.name}, revision {there.revision}); choose another folder"
+            )
+        log.info("%s: this release is there already, revision %d", output, there.revision)
+        return there
+    written: list[Shard] = []
+    total = sum(piece.size for shard in shards for piece in shard.pieces)
+    with Copier(catalogue.tars) as copier:
+        for shard in shards:
+            folder.clean(shard.name)
+            written.append(copier.write(folder, shard, lambda count: advance(count, total)))
+    index = _index_table(rows, written)
+    folder.write(DROPPED, _parquet(_dropped_table(selection.dropped)))
+    files = {s.name: ReleaseFile(s.bytes, s.sha256, len(s.pieces), s.split) for s in written}
+    return publish(folder, replace(made, files=files), index)
+
+
+def publish(folder: Folder, made: Release, index: pa.Table) -> Release:
+    """Write what follows from the shards: index, ledger, card, Croissant, checksums, and the manifest last."""
+    folder.write(INDEX, _parquet(index))
+    folder.write(LEDGER, licence_ledger(index))
+    folder.write(CARD, dataset_card(made, index))
+    files = {name: info for name, info in made.files.items() if info.samples}
+    files |= {name: _info(folder, name) for name in (INDEX, DROPPED, LEDGER, CARD, TOMBSTONES) if folder.exists(name)}
+    folder.write(CROISSANT, croissant(replace(made, files=files), index))
+    files[CROISSANT] = _info(folder, CROISSANT)
+    folder.write(CHECKSUMS, "".join(f"{info.sha256}  {name}\n" for name, info in sorted(files.items())).encode())
+    finished = replace(made, files=files)
+    folder.write(MANIFEST, finished.dumps())
+    return finished
+
+
+def read_release(folder: Folder) -> Release | None:
+    """The release in a folder, or None. Raises ExportError if its manifest is damaged."""
+    if not folder.exists(MANIFEST):
+        return None
+    try:
+        return Release.loads(folder.read(MANIFEST))
+    except ValueError as error:
+        raise ExportError(f"{folder.uri}/{MANIFEST}: {error}") from error
+
+
+def _index_table(rows: pa.Table, shards: Sequence[Shard]) -> pa.Table:
+    """One row per published sample, in shard order: where it is, where it comes from, how it scored."""
+    import pyarrow as pa
+
+    position = {key: index for index, key in enumerate(rows["key"].to_pylist())}
+    places: list[tuple[str, str, int, int]] = []
+    take: list[int] = []
+    for shard in shards:
+        offset = 0
+        for piece in shard.pieces:
+            take.append(position[piece.key])
+            places.append((shard.split, shard.name, offset, piece.size))
+            offset += piece.size
+    table = rows.take(take).drop_columns(["part", "offset", "size", "id"])
+    for name, kind, column in zip(
+        ("split", "shard", "offset", "size"),
+        (pa.string(), pa.string(), pa.int64(), pa.int64()),
+        zip(*places, strict=True),
+        strict=True,
+    ):
+        table = table.append_column(name, pa.array(column, kind))
+    return table
+
+
+def _fingerprint(rows: pa.Table, config: ExportConfig) -> str:
+    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, config.as_dict()], sort_keys=True).encode())
+    for key in rows["key"].to_pylist():
+        digest.update(key.encode())
+    return digest.hexdigest()
+
+
+def _count(dropped: Sequence[Dropped]) -> dict[str, int]:
+    reasons = [one.reason for one in dropped]
+    return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+
+
+def _dropped_table(dropped: Sequence[Dropped]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table(
+        {name: pa.array([getattr(one, name) for one in dropped], pa.string()) for name in ("key", "reason", "because")}
+    )
+
+
+def _parquet(table: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", write_page_index=False)
+    return buffer.getvalue()
+
+
+def _info(folder: Folder, name: str) -> ReleaseFile:
+    data = folder.read(name)
+    return ReleaseFile(len(data), hashlib.sha256(data).hexdigest())

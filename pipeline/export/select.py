@@ -1,0 +1,145 @@
+"""Which samples are published: everything that must or should not be is dropped here, with a reason per sample."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.dedupe import Hashed, find_duplicates
+from pipeline.export.catalogue import Catalogue, ExportError
+from pipeline.export.config import ExportConfig
+from pipeline.export.query import parse_query
+from pipeline.storage import Folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_EXCLUDED_BY = {"key": "key", "dropped": "key", "sha256": "sha256", "phash": "phash", "uri": "uri"}
+_FAMILY_RADIUS = 6  # bits, where copies are kept
+_EXCLUDE_RADIUS = 4  # bits: a re-encoded or resized copy of what was taken down
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A sample that is not published. because: the sample, file or test set that decided."""
+
+    key: str
+    reason: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is published. rows: in key order, with `family`, the key of the copies' family each belongs to."""
+
+    rows: pa.Table
+    dropped: tuple[Dropped, ...]
+
+
+def select(catalogue: Catalogue, config: ExportConfig) -> Selection:
+    """Apply the subset, the exclusion lists, the contamination gate and the search for copies, in this order.
+
+    Raises QueryError for a bad subset, ExportError for a list that cannot be used and if nothing is left.
+    """
+    import pyarrow as pa
+
+    rows = catalogue.rows.sort_by([("key", "ascending"), ("uri", "ascending")])
+    dropped: list[Dropped] = []
+    keys = rows["key"].to_pylist()
+    repeated = np.array([False, *(a == b for a, b in pairwise(keys))], bool)[: len(keys)]
+    rows = _drop(rows, repeated, "repeated", "the same crop in another part", dropped)
+    if config.subset:
+        chosen = set(rows.filter(parse_query(config.subset, rows.schema))["key"].to_pylist())
+        outside = np.array([key not in chosen for key in rows["key"].to_pylist()], bool)
+        rows = _drop(rows, outside, "subset", config.subset, dropped)
+    for uri in config.exclude:
+        rows = _drop(rows, excluded_rows(rows, uri), "excluded", uri, dropped)
+    for name, uri in config.test_sets.items():
+        near = near_any(_hashes(rows), test_hashes(uri), max(config.dedupe_distance, 0))
+        rows = _drop(rows, near, "in_test_set", name, dropped)
+    rows, copies = _families(rows, config.dedupe_distance)
+    if not len(rows):
+        raise ExportError("nothing is left to export; loosen --subset, --exclude or --test-sets")
+    assert isinstance(rows, pa.Table)
+    return Selection(rows, (*dropped, *copies))
+
+
+def _drop(rows: pa.Table, out: NDArray[np.bool_], reason: str, because: str, dropped: list[Dropped]) -> pa.Table:
+    keys = rows["key"].to_pylist()
+    dropped += [Dropped(keys[index], reason, because) for index in np.flatnonzero(out)]
+    return rows.filter(~out)
+
+
+def excluded_rows(rows: pa.Table, uri: str) -> NDArray[np.bool_]:
+    """Which rows a list excludes, by whichever of the columns key, dropped, sha256, phash and uri it has; phash within 4 bits."""
+    table = _read_table(uri)
+    columns = [name for name in table.column_names if name in _EXCLUDED_BY]
+    if not columns:
+        raise ExportError(f"{uri}: has none of the columns {', '.join(_EXCLUDED_BY)}")
+    out = np.zeros(len(rows), bool)
+    for name in columns:
+        values = {value for value in table[name].to_pylist() if value}
+        if name == "phash":
+            out |= near_any(_hashes(rows), np.array([int(v, 16) for v in values], np.uint64), _EXCLUDE_RADIUS)
+        else:
+            out |= np.array([value in values for value in rows[_EXCLUDED_BY[name]].to_pylist()], bool)
+    return out
+
+
+def test_hashes(uri: str) -> NDArray[np.uint64]:
+    """Perceptual hashes of a test set: a parquet file with a column `phash`, or a folder of parts."""
+    if uri.endswith(".parquet"):
+        table = _read_table(uri)
+        if "phash" not in table.column_names:
+            raise ExportError(f"{uri}: has no column phash")
+        return np.array([int(value, 16) for value in table["phash"].to_pylist() if value], np.uint64)
+    from pipeline.export.catalogue import read_catalogue
+
+    return _hashes(read_catalogue([uri]).rows)
+
+
+def near_any(hashes: NDArray[np.uint64], others: NDArray[np.uint64], radius: int) -> NDArray[np.bool_]:
+    """Which hashes lie within `radius` bits of one of the others; 0, a flat picture's, lies near nothing. (N,), (M,) -> (N,)."""
+    out = np.zeros(len(hashes), bool)
+    for other in np.unique(others[others != 0]):
+        out |= np.bitwise_count(hashes ^ other) <= radius
+    return out & (hashes != 0)
+
+
+def _families(rows: pa.Table, radius: int) -> tuple[pa.Table, Iterable[Dropped]]:
+    """Drop copies if asked to; `family` also joins what is kept, so that copies never part between splits."""
+    import pyarrow as pa
+
+    columns = [rows[name].to_pylist() for name in ("key", "phash", "sha256")]
+    # rendered scenes have no original: their own key stands for its checksum, and a hash of 0 is near nothing
+    samples = [Hashed(key, phash or "0", sha256 or key) for key, phash, sha256 in zip(*columns, strict=True)]
+    found = find_duplicates(samples, radius if radius >= 0 else _FAMILY_RADIUS)
+    family = {one.dropped: one.kept for one in found}
+    if radius >= 0:
+        rows = rows.filter(np.array([s.key not in family for s in samples], bool))
+        copies = [Dropped(one.dropped, "copy", one.kept) for one in found]
+    else:
+        copies = []
+    names = [family.get(key, key) for key in rows["key"].to_pylist()]
+    return rows.append_column("family", pa.array(names, pa.string())), copies
+
+
+def _hashes(rows: pa.Table) -> NDArray[np.uint64]:
+    return np.array([int(value or "0", 16) for value in rows["phash"].to_pylist()], np.uint64)
+
+
+def _read_table(uri: str) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder, _, name = uri.rpartition("/")
+    try:
+        return pq.read_table(io.BytesIO(Folder(folder or ".").read(name)))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ExportError(f"{uri}: not a readable parquet file ({error})") from error

@@ -1,0 +1,161 @@
+"""Takes samples out of a release: tombstone first, then the shards without them, then index, card and manifest."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.export.catalogue import ExportError, reader
+from pipeline.export.extents import sample_extents
+from pipeline.export.release import INDEX, TOMBSTONES, ReleaseFile, publish, read_release
+from pipeline.export.select import near_any
+from pipeline.export.write import Copier, Piece, Shard
+from pipeline.storage import Folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_COLUMNS = ("key", "uri", "sha256", "phash", "reason", "date")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to take down; a sample that any of them names goes. phash: copies within `distance` bits go too."""
+
+    keys: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
+    phash: tuple[str, ...] = ()
+    distance: int = 6
+    reason: str = "requested"
+
+    def __post_init__(self) -> None:
+        if not (self.keys or self.urls or self.sha256 or self.phash):
+            raise ValueError("nothing to take down: give --url, --sha256, --phash, --key or --image")
+        for value in self.phash:
+            if len(value) != 16 or not all(c in "0123456789abcdef" for c in value.lower()):
+                raise ValueError(f"--phash {value!r}: expected 16 hex digits")
+
+
+@dataclass(frozen=True)
+class Takedown:
+    """What was done. keys: samples removed.  shards: files rewritten, or removed because nothing was left in them."""
+
+    keys: tuple[str, ...]
+    shards: tuple[str, ...]
+    revision: int
+
+
+def take_down(output: str, request: Request, date: str) -> Takedown:
+    """Remove what a request names from a release. date: ISO day for the tombstone.
+
+    The tombstone is written first and also holds what the request says when nothing matches, so that later crawls, exports and
+    loaders that are given `tombstones.parquet` leave it out. Killed half-way, the same command finishes the work.
+    Raises ExportError if there is no release.
+    """
+    import pyarrow.parquet as pq
+
+    folder = Folder(output)
+    there = read_release(folder)
+    if there is None:
+        raise ExportError(f"{output}: holds no release ({output}/manifest.json is missing)")
+    index = pq.read_table(io.BytesIO(folder.read(INDEX)))
+    out = _named(index, request) | _buried(index, folder)
+    _bury(folder, index.filter(out), request, date)
+    if not out.any():
+        return Takedown((), (), there.revision)
+    gone = set(index.filter(out)["key"].to_pylist())
+    hit = sorted(set(index.filter(out)["shard"].to_pylist()))
+    files = {name: info for name, info in there.files.items() if info.samples}
+    for name in hit:
+        shard = _rewrite(folder, name, files.pop(name).split, gone)
+        if shard.pieces:
+            files[name] = ReleaseFile(shard.bytes, shard.sha256, len(shard.pieces), shard.split)
+    left = _with_offsets(index.filter(~out))
+    counts = Counter(left["split"].to_pylist())
+    made = replace(
+        there,
+        revision=there.revision + 1,
+        samples={split: counts[split] for split in there.samples},
+        dropped=there.dropped | {"taken_down": there.dropped.get("taken_down", 0) + len(gone)},
+        files=dict(sorted(files.items())),
+    )
+    return Takedown(tuple(sorted(gone)), tuple(hit), publish(folder, made, left).revision)
+
+
+def _named(index: pa.Table, request: Request) -> NDArray[np.bool_]:
+    out = np.zeros(len(index), bool)
+    for column, values in (("key", request.keys), ("uri", request.urls), ("sha256", request.sha256)):
+        out |= np.array([value in values for value in index[column].to_pylist()], bool)
+    hashes = np.array([int(value or "0", 16) for value in index["phash"].to_pylist()], np.uint64)
+    return out | near_any(hashes, np.array([int(value, 16) for value in request.phash], np.uint64), request.distance)
+
+
+def _buried(index: pa.Table, folder: Folder) -> NDArray[np.bool_]:
+    """Rows whose tombstone an interrupted takedown left behind."""
+    keys = {row["key"] for row in _tombstones(folder) if row["key"]}
+    return np.array([key in keys for key in index["key"].to_pylist()], bool)
+
+
+def _bury(folder: Folder, rows: pa.Table, request: Request, date: str) -> None:
+    """Add tombstones for the rows and for the request itself; what is there already stays once."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    note = {"reason": request.reason, "date": date}
+    new = [{name: row[name] for name in ("key", "uri", "sha256", "phash")} | note for row in rows.to_pylist()]
+    for column, values in (
+        ("key", request.keys),
+        ("uri", request.urls),
+        ("sha256", request.sha256),
+        ("phash", request.phash),
+    ):
+        new += [{column: value} | note for value in values if all(value != row.get(column) for row in new)]
+    stones = _tombstones(folder)
+    known = {tuple(stone[name] for name in _COLUMNS[:4]) for stone in stones}
+    stones += [row for row in new if tuple(row.get(name) for name in _COLUMNS[:4]) not in known]
+    buffer = io.BytesIO()
+    schema = pa.schema([(name, pa.string()) for name in _COLUMNS])
+    pq.write_table(pa.Table.from_pylist(stones, schema), buffer, compression="zstd", write_page_index=False)
+    folder.write(TOMBSTONES, buffer.getvalue())
+
+
+def _tombstones(folder: Folder) -> list[dict[str, str | None]]:
+    import pyarrow.parquet as pq
+
+    if not folder.exists(TOMBSTONES):
+        return []
+    found: list[dict[str, str | None]] = pq.read_table(io.BytesIO(folder.read(TOMBSTONES))).to_pylist()
+    return found
+
+
+def _rewrite(folder: Folder, name: str, split: str, gone: set[str]) -> Shard:
+    """The shard without some keys, in place; removed if nothing is left. What lies where is read from the shard itself, since an
+    interrupted run may have rewritten it already."""
+    size = folder.sizes(prefix=name).get(name, 0)
+    with reader(folder, name) as read:
+        extents = list(sample_extents(f"{folder.uri}/{name}", size, read))
+    left = tuple(Piece(e.key, 0, e.start, e.size) for e in extents if e.key not in gone)
+    shard = Shard(name, split, left)
+    if not left:
+        folder.remove(name)
+        return shard
+    with Copier(((folder, name),)) as copier:
+        return copier.write(folder, shard, lambda _: None)
+
+
+def _with_offsets(index: pa.Table) -> pa.Table:
+    """The rows that are left, at their new places: within a shard one behind the other."""
+    import pyarrow as pa
+
+    offsets: list[int] = []
+    end: dict[str, int] = {}
+    for shard, size in zip(index["shard"].to_pylist(), index["size"].to_pylist(), strict=True):
+        offsets.append(end.get(shard, 0))
+        end[shard] = offsets[-1] + size
+    return index.set_column(index.column_names.index("offset"), "offset", pa.array(offsets, pa.int64()))
