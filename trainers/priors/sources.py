@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.sample import LEFT, Labels, SampleError, decode_labels
-from pipeline.shards import read_shard
+from pipeline.shards import find_shards, read_shard
 from trainers.priors.freihand import MANO_FILE, read_freihand
 from trainers.priors.parameters import ParameterSet, PriorDataError
 from trainers.priors.renderme import read_renderme
@@ -36,14 +36,11 @@ def read_parameters(path: str, hand_body: str = "", mean_pose: bool = True) -> P
 
 def read_shards(path: str) -> ParameterSet:
     """Parameters of all samples with 3D labels. Left hands are mirrored; faces are taken as they are."""
-    import fsspec
-
-    filesystem, inner = fsspec.core.url_to_fs(path)
-    pattern = f"{inner.rstrip('/')}/**/*.tar" if filesystem.isdir(inner) else inner
-    found = sorted(filesystem.glob(pattern)) if not filesystem.isfile(inner) else [inner]
-    if not found:
-        raise FileNotFoundError(f"{path}: no shards, parameter file, FreiHAND folder or .smc there")
-    return collect_labels(path, (labels for file in found for labels in _labels(filesystem.unstrip_protocol(file))))
+    try:
+        found = find_shards([path])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no shards, parameter file, FreiHAND folder or .smc there") from error
+    return collect_labels(path, (labels for file in found for labels in _labels(file)))
 
 
 def collect_labels(source: str, samples: Iterable[Labels]) -> ParameterSet:

@@ -1,0 +1,65 @@
+"""Could the hand be there? Penetration, touch, and the paper's rule for what its distance function calls leaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from trainers.metrics.distance import inside_depth
+from trainers.metrics.meshes import Meshes
+
+DEEP = 0.005  # metres inside that make a frame collide
+TOUCH = 0.005  # metres from the surface, on either side, that count as touching
+LEAK = 0.05  # metres inside from which on the paper's script takes a value for an error and sets it to 0
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The head's triangles. faces: (F, 3).  caps: (C, 3) that close it; () of them if the body has no holes or none are known."""
+
+    faces: torch.Tensor
+    caps: torch.Tensor
+
+
+def plausibility(prediction: Meshes, truth: Meshes, surface: Surface, known: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Per sample, (B,) each, twice: as the paper's script has it (open mesh, leaks set to 0, so that a leaked vertex counts as
+    touching) and, with the suffix `_closed`, on the closed head with nothing set to 0. known: (B,) bool; 0 elsewhere.
+
+    collision: sum of inside depths over the number of hand vertices, metres.  free: 1 if no hand vertex is 5 mm or more inside.
+    true_touches: 1 if any vertex of the true hand is within 5 mm of the true surface.  both_touch: 1 if the prediction's is, too.
+    leaks: number of predicted vertices that the paper's rule sets to 0.  surfaces: 1 where measured.
+    """
+    names = ("collision", "free", "true_touches", "both_touch")
+    columns = {
+        name: torch.zeros(len(prediction), dtype=torch.float32, device=known.device)
+        for name in ("surfaces", "leaks", *names, *(f"{name}_closed" for name in names))
+    }
+    for index in known.nonzero()[:, 0].tolist():
+        mine, true = _frame(prediction, index, surface), _frame(truth, index, surface)
+        columns["surfaces"][index] = 1
+        columns["leaks"][index] = (mine[0] >= LEAK).sum()
+        for suffix, depth, reference in (("", _clamped(mine[0]), _clamped(true[0])), ("_closed", mine[1], true[1])):
+            row, expected = judge(depth), judge(reference)["touches"]
+            columns[f"collision{suffix}"][index] = row["collision"]
+            columns[f"free{suffix}"][index] = row["free"]
+            columns[f"true_touches{suffix}"][index] = expected
+            columns[f"both_touch{suffix}"][index] = expected * row["touches"]
+    return columns
+
+
+def judge(depth: torch.Tensor) -> dict[str, torch.Tensor]:
+    """{"collision", "free", "touches"} of one frame. depth: (V,) signed distances of the hand's vertices, positive inside."""
+    return {
+        "collision": depth.clamp(min=0).mean(),
+        "free": (depth < DEEP).all().float(),
+        "touches": (depth.abs() <= TOUCH).any().float(),
+    }
+
+
+def _clamped(depth: torch.Tensor) -> torch.Tensor:
+    return torch.where(depth >= LEAK, 0.0, depth)
+
+
+def _frame(meshes: Meshes, index: int, surface: Surface) -> tuple[torch.Tensor, torch.Tensor]:
+    return inside_depth(meshes.hand[index], meshes.deformed[index], surface.faces, surface.caps)
