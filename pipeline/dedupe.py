@@ -84,13 +84,15 @@ def _close_pairs(
     hashes: NDArray[np.uint64], group: NDArray[np.int64], radius: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     values, first, inverse = np.unique(hashes[group], return_index=True, return_inverse=True)
-    yield group, group[first[inverse]]
+    repeated = group != group[first[inverse]]
+    yield group[repeated], group[first[inverse]][repeated]
     heads = group[first]
     block = max(1, _PAIRS // max(1, len(heads)))
     for start in range(0, len(heads), block):
         bits = np.bitwise_count(values[start : start + block, None] ^ values[None, :])
         left, right = np.nonzero(bits <= radius)
-        yield heads[left + start], heads[right]
+        left += start
+        yield heads[left[left < right]], heads[right[left < right]]
 
 
 def _same(values: NDArray[np.str_]) -> Iterator[tuple[int, int]]:

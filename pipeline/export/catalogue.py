@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -92,7 +93,12 @@ def host_of(uri: str) -> str | None:
     """The host of a web address in lower case without `www.`; None for files."""
     if not uri.startswith(("http://", "https://")):
         return None
-    host = (urlsplit(uri).hostname or "").lower()
+    return _host_of_authority(uri.split("/", 3)[2])
+
+
+@lru_cache(1 << 16)
+def _host_of_authority(authority: str) -> str | None:
+    host = (urlsplit(f"//{authority}").hostname or "").lower()
     return host.removeprefix("www.") or None
 
 

@@ -1,0 +1,105 @@
+"""Export against a plain copy of the same bytes on the same disk, in one run.
+
+python -m benchmarks.export --write docs/results/DATE-export.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from pipeline.export.config import ExportConfig
+from pipeline.export.release import release
+from pipeline.parts import build_part, write_part
+from pipeline.record import Record, SourceItem
+from pipeline.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
+from pipeline.storage import Folder
+
+GOAL = 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    samples: int = 50_000
+    """Samples to export."""
+    image_bytes: int = 16_000
+    """Size of each picture."""
+    unit: int = 500
+    """Samples per part."""
+    rounds: int = 3
+    """Turns of copy and export; the medians count."""
+    folder: Path | None = None
+    """Where to work; needs four times the data's size. Default: a temporary folder."""
+    write: Path | None = None
+    """Markdown file for the table."""
+
+
+def make_parts(config: Config, folder: Path) -> None:
+    """Parts of samples with random pictures and the labels that every sample has."""
+    rng = np.random.default_rng(0)
+    for start in range(0, config.samples, config.unit):
+        records = []
+        for number in range(start, min(start + config.unit, config.samples)):
+            image = b"\xff\xd8" + rng.bytes(config.image_bytes)
+            uri, sha256 = f"https://host{number % 997}.org/{number}.jpg", f"{number:064x}"
+            phash = f"{int(rng.integers(1, 2**63)):016x}"
+            scores = Scores(0.9, 1.0, 0.2, 0.8, 0.7, None, 100.0)
+            crop = Crop(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), 256, 640, 480)
+            meta = SampleMeta(sample_key(image), Source(uri, sha256, phash, licence="CC0-1.0"), crop, scores, ())
+            points = np.zeros((68, 3), np.float32), np.zeros((1, 21, 3), np.float32)
+            sample = Sample(image, Labels(*points, np.array([1], np.uint8)), meta)
+            records.append(Record(SourceItem(uri), sha256=sha256, phash=phash, scores=scores, sample=sample))
+        write_part(Folder(str(folder)), build_part(f"{start:016x}", records, ("read",), "benchmark"))
+
+
+def copy(source: Path, target: Path) -> None:
+    """What `cp` does, and on disk afterwards as the export is."""
+    target.mkdir()
+    for path in sorted(source.glob("*.tar")):
+        with path.open("rb") as reading, (target / path.name).open("wb") as writing:
+            while os.sendfile(writing.fileno(), reading.fileno(), None, 16 << 20):
+                pass
+            os.fsync(writing.fileno())
+
+
+def main(config: Config) -> None:
+    with tempfile.TemporaryDirectory(dir=config.folder) as name:
+        root = Path(name)
+        make_parts(config, root / "parts")
+        size = sum(path.stat().st_size for path in (root / "parts").glob("*.tar"))
+        seconds: dict[str, list[float]] = {"copy": [], "export": []}
+        for turn in range(config.rounds):
+            for what in seconds:
+                os.sync()
+                start = time.perf_counter()
+                if what == "copy":
+                    copy(root / "parts", root / f"copy{turn}")
+                else:
+                    release([str(root / "parts")], str(root / f"export{turn}"), ExportConfig())
+                seconds[what].append(time.perf_counter() - start)
+                for path in (root / f"{what}{turn}").iterdir():
+                    path.unlink()
+    middle = {what: statistics.median(times) for what, times in seconds.items()}
+    text = io.StringIO()
+    print(
+        f"{config.samples:,} samples, {size / 1e6:,.0f} MB, load {os.getloadavg()[0]:.1f}; goal {GOAL:.0%}\n", file=text
+    )
+    print("| | seconds | MB/s | of the copy's rate |\n|---|---:|---:|---:|", file=text)
+    for what, value in middle.items():
+        print(f"| {what} | {value:.2f} | {size / 1e6 / value:,.0f} | {middle['copy'] / value:.0%} |", file=text)
+    print(text.getvalue())
+    if config.write:
+        title = "# Export against a plain copy\n\nCommand: `python -m benchmarks.export`\n\n"
+        config.write.write_text(title + text.getvalue())
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
