@@ -138,9 +138,9 @@ def base_pictures(given: Path | None) -> list[np.ndarray]:
 
 def serial_loop(paths: list[Path], annotate: AnnotateConfig) -> Serial:
     """One picture after the other through the same networks, in this process, nothing else: what a script would do."""
+    from model.view import crop_box, square
     from pipeline.contact import contact_evidence
     from pipeline.model_store import ModelStore
-    from pipeline.stages.crop import crop_box, square
 
     tune_process()
     weights = ModelStore().path(SEGMENTER) if annotate.detect.segmenter == "on" else None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.view import Box, View, grown, overlap, square, whole
 from pipeline.annotators.base import Detections, Face, Hand, Side
-from pipeline.annotators.view import Box, View, grown, overlap, square, whole
 from pipeline.sample import AnnotatorRecord
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.annotators.view import Box, square
+from model.view import crop_box, square
 from pipeline.record import Reason, Record, Resources
 from pipeline.sample import MAX_CROP
 
@@ -63,24 +63,6 @@ class CropStage:
             record.crop, record.affine = view.pixels, np.vstack([view.affine, [0.0, 0.0, 1.0]])
             record.scores = replace(record.scores, sharpness=round(sharpness, 2))
             record.image = None
-
-
-def crop_box(face: Box, hand: Box, margin: float, width: int, height: int) -> Box:
-    """The square around what the photo shows of both boxes, moved into the photo where it fits.
-
-    Where the margin would reach past the photo's shorter side it is given up, down to a tenth; only what is still larger
-    leaves empty borders.
-    """
-    bounds = np.array([width, height], float)
-    low = np.clip(np.minimum(face[:2], hand[:2]), 0, bounds)
-    high = np.clip(np.maximum(face[2:], hand[2:]), 0, bounds)
-    extent = float((high - low).max())
-    side = max(min(extent * margin, float(bounds.min())), extent * min(margin, 1.1))
-    centre = (low + high) / 2
-    fits = side <= bounds
-    centre = np.where(fits, np.clip(centre, side / 2 - 0.5, bounds - side / 2 - 0.5), centre)
-    x0, y0 = (centre - side / 2).tolist()
-    return x0, y0, x0 + side, y0 + side
 
 
 def crop_sharpness(pixels: NDArray[np.uint8]) -> float:

@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.view import crop_box
 from pipeline.record import Reason, Record, SourceItem
 from pipeline.sample import LEFT, Scores, decode, encode, sample_key
-from pipeline.stages.crop import CropConfig, CropStage, crop_box
+from pipeline.stages.crop import CropConfig, CropStage
 from pipeline.stages.pack import PackStage
 from tests.pipeline.people import face_at, hand_at
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.annotators.view import grown, overlap, square, whole
+from model.view import grown, overlap, square, whole
 
 
 def dot_image(x: int, y: int, width: int = 200, height: int = 160) -> np.ndarray:

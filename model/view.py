@@ -1,4 +1,4 @@
-"""A view of an image: a box of it, perhaps rotated or mirrored, at the size a network likes, and the way back."""
+"""A view of an image: a box of it, perhaps rotated or mirrored, at the size a network likes, and the way back; the crop of a person."""
 
 from __future__ import annotations
 
@@ -92,3 +92,21 @@ def overlap(a: Box, b: Box) -> float:
         return 0.0
     inter = width * height
     return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
+
+
+def crop_box(face: Box, hand: Box, margin: float, width: int, height: int) -> Box:
+    """The square around what the photo shows of both boxes, moved into the photo where it fits.
+
+    Where the margin would reach past the photo's shorter side it is given up, down to a tenth; only what is still larger
+    leaves empty borders.
+    """
+    bounds = np.array([width, height], float)
+    low = np.clip(np.minimum(face[:2], hand[:2]), 0, bounds)
+    high = np.clip(np.maximum(face[2:], hand[2:]), 0, bounds)
+    extent = float((high - low).max())
+    side = max(min(extent * margin, float(bounds.min())), extent * min(margin, 1.1))
+    centre = (low + high) / 2
+    fits = side <= bounds
+    centre = np.where(fits, np.clip(centre, side / 2 - 0.5, bounds - side / 2 - 0.5), centre)
+    x0, y0 = (centre - side / 2).tolist()
+    return x0, y0, x0 + side, y0 + side
