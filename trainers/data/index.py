@@ -1,0 +1,149 @@
+"""Where every member of a tar lies, so that any sample can be read without the ones before it; cached between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.shards import ShardError, unsafe_member
+
+MEMBERS = ("jpg", "safetensors", "mask.png")  # what training reads, in this order in `ShardIndex.members`
+_VERSION = "1"
+_ABSENT = -1
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """The samples of one tar. keys: (n,).  members: (n, 3, 2) int64 offset and length of each of MEMBERS, -1 where absent."""
+
+    uri: str
+    keys: tuple[str, ...]
+    members: NDArray[np.int64]
+
+
+def index_shards(uris: Sequence[str], folder: str | None = None) -> list[ShardIndex]:
+    """The indexes of shards, from `folder` where they are cached there and the shard is unchanged, else by reading their headers.
+
+    Raises FileNotFoundError naming a shard that is not there, ShardError for one that is damaged or holds what it must not.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    cache = Path(folder) if folder else _default_folder()
+    console = Console(stderr=True)
+    shown = track(uris, "index shards", console=console, transient=True, disable=not console.is_terminal)
+    return [index_shard(uri, cache) for uri in shown]
+
+
+def index_shard(uri: str, folder: Path) -> ShardIndex:
+    """As `index_shards`, for one shard."""
+    stamp = _stamp(uri)
+    file = folder / f"{hashlib.sha256(_absolute(uri).encode()).hexdigest()[:32]}.safetensors"
+    found = _load(file, stamp)
+    if found is None:
+        found = scan_shard(uri)
+        _save(file, stamp, found)
+    return ShardIndex(uri, *found)
+
+
+def scan_shard(uri: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Keys and members of a tar, by its headers. Raises ShardError as `pipeline.shards.read_shard`."""
+    import fsspec
+
+    with fsspec.open(uri, "rb") as stream:
+        return _group(uri, _headers(uri, stream))
+
+
+def _headers(uri: str, stream: IO[bytes]) -> Iterable[tuple[str, int, int]]:
+    try:
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            for info in tar:
+                if problem := unsafe_member(info):
+                    raise ShardError(f"{uri}: member {info.name!r} refused: {problem}")
+                yield info.name, info.offset_data, info.size
+    except (tarfile.TarError, EOFError, OverflowError) as error:
+        raise ShardError(f"{uri}: damaged or cut off ({error})") from error
+
+
+def _group(uri: str, headers: Iterable[tuple[str, int, int]]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Neighbouring members with one key are one sample, as in `read_shard`."""
+    keys: list[str] = []
+    rows: list[NDArray[np.int64]] = []
+    seen: set[str] = set()
+    extensions: set[str] = set()
+    for name, offset, size in headers:
+        folder, slash, base = name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        key = folder + slash + stem
+        if not keys or key != keys[-1]:
+            if key in seen:
+                raise ShardError(f"{uri}: key {key} is there twice, in two places")
+            seen.add(key)
+            keys.append(key)
+            rows.append(np.full((len(MEMBERS), 2), _ABSENT, np.int64))
+            extensions = set()
+        if extension in extensions:
+            raise ShardError(f"{uri}: member {name} is there twice")
+        extensions.add(extension)
+        if extension in MEMBERS:
+            rows[-1][MEMBERS.index(extension)] = offset, size
+    return tuple(keys), np.stack(rows) if rows else np.zeros((0, len(MEMBERS), 2), np.int64)
+
+
+# --- the cache: one safetensors file per shard ---
+
+
+def _load(file: Path, stamp: dict[str, str]) -> tuple[tuple[str, ...], NDArray[np.int64]] | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as stored:
+            if stored.metadata() != stamp:
+                return None
+            text = stored.get_tensor("keys").tobytes().decode()
+            return tuple(text.split("\n")) if text else (), stored.get_tensor("members")
+    except (OSError, SafetensorError, UnicodeDecodeError):
+        return None  # not there, or not whole: read the tar again
+
+
+def _save(file: Path, stamp: dict[str, str], index: tuple[tuple[str, ...], NDArray[np.int64]]) -> None:
+    from safetensors.numpy import save
+
+    keys, members = index
+    blob = save({"keys": np.frombuffer("\n".join(keys).encode(), np.uint8), "members": members}, metadata=stamp)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}")  # ranks may write the same index at once
+    partial.write_bytes(blob)
+    partial.replace(file)
+
+
+def _stamp(uri: str) -> dict[str, str]:
+    """What changes when the shard does. Raises FileNotFoundError naming it."""
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    try:
+        info = filesystem.info(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{uri}: no such shard") from error
+    times = [info[name] for name in ("mtime", "ETag", "etag", "LastModified", "created") if info.get(name) is not None]
+    return {"version": _VERSION, "size": str(info.get("size")), "changed": str(times[0] if times else "")}
+
+
+def _absolute(uri: str) -> str:
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    return str(filesystem.unstrip_protocol(path))
+
+
+def _default_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handface" / "shards"
