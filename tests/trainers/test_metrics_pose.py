@@ -49,7 +49,8 @@ def test_the_truth_has_no_error_but_the_papers_centring() -> None:
     errors = pose_errors(meshes, meshes)
     for name in ("pve", "pve_head", "pve_hand", "mpjpe"):
         torch.testing.assert_close(errors[name], offset)
-    assert errors["pa_mpjpe"].abs().max() < 1e-9
+    for name in ("pa_mpjpe", "pve_same", "mpjpe_same"):
+        assert errors[name].abs().max() < 1e-9
 
 
 def test_errors_do_not_see_where_the_pair_stands_but_see_the_hands_place_at_the_face() -> None:

@@ -32,24 +32,27 @@ def align_similarity(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor
 
 
 def pose_errors(prediction: Meshes, truth: Meshes) -> dict[str, torch.Tensor]:
-    """Per sample, metres: {"pve", "pve_head", "pve_hand", "mpjpe", "pa_mpjpe"}, each (B,).
+    """Per sample, metres, (B,) each: {"pve", "pve_head", "pve_hand", "mpjpe", "pa_mpjpe", "pve_same", "mpjpe_same"}.
 
     The prediction is centred on the mean of its UNDEFORMED head, the truth on that of its DEFORMED head, as the paper's code
-    does; both the hand's and the head's points move by the head's offset, so that errors of the hand's place at the face count.
+    does; the names that end in `_same` centre both on the undeformed head, so that a perfect prediction has no error. Hand and
+    head move by the head's offset alike, so that errors of the hand's place at the face count.
     pve: over all deformed head and hand vertices together, hence mostly the head's.  mpjpe: over 68 + 21 keypoints.
     pa_mpjpe: the same after one similarity alignment of all 89.
     """
-    here, there = prediction.head.mean(1, keepdim=True), truth.deformed.mean(1, keepdim=True)
-    head = distances(prediction.deformed - here, truth.deformed - there)
-    hand = distances(prediction.hand - here, truth.hand - there)
-    keypoints, target = prediction.keypoints - here, truth.keypoints - there
-    return {
-        "pve": torch.cat([head, hand], 1).mean(1),
-        "pve_head": head.mean(1),
-        "pve_hand": hand.mean(1),
-        "mpjpe": distances(keypoints, target).mean(1),
-        "pa_mpjpe": distances(align_similarity(keypoints, target), target).mean(1),
-    }
+    here = prediction.head.mean(1, keepdim=True)
+    keypoints = prediction.keypoints - here
+    found = {}
+    for suffix, there in (("", truth.deformed), ("_same", truth.head)):
+        origin = there.mean(1, keepdim=True)
+        head = distances(prediction.deformed - here, truth.deformed - origin)
+        hand = distances(prediction.hand - here, truth.hand - origin)
+        found[f"pve{suffix}"] = torch.cat([head, hand], 1).mean(1)
+        found[f"mpjpe{suffix}"] = distances(keypoints, truth.keypoints - origin).mean(1)
+        if not suffix:
+            found |= {"pve_head": head.mean(1), "pve_hand": hand.mean(1)}
+    found["pa_mpjpe"] = distances(align_similarity(keypoints, truth.keypoints), truth.keypoints).mean(1)
+    return found
 
 
 def deformation_errors(prediction: Meshes, truth: Meshes) -> dict[str, torch.Tensor]:

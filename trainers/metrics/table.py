@@ -111,7 +111,9 @@ def _errors(prefix: str, title: str, group: str) -> list[Metric]:
 METRICS: tuple[Metric, ...] = (
     *_errors("", "", "paper"),
     *_plausibility("", "paper"),
-    *_plausibility("_closed", "closed head, leaks counted"),
+    Metric("pve_same", "PVE* same origin", "mm", "lower", "corrected", _ratio("pve_same", "frames", 1e3)),
+    Metric("mpjpe_same", "MPJPE same origin", "mm", "lower", "corrected", _ratio("mpjpe_same", "frames", 1e3)),
+    *_plausibility("_closed", "corrected"),
     Metric("pve_head", "PVE* head", "mm", "lower", "parts", _ratio("pve_head", "frames", 1e3)),
     Metric("pve_hand", "PVE* hand", "mm", "lower", "parts", _ratio("pve_hand", "frames", 1e3)),
     *_errors("direct_", " direct", "parts"),
