@@ -16,19 +16,25 @@ class Detection:
     """One person as a detector sees them, pixels of the picture, centres at integers.
 
     face: (68, 3) and hand: (21, 3) x, y, confidence.  side: the person's own hand.  confidence: in [0, 1].
+    face_box: x0, y0, x1, y1 from hairline to chin, which decides the crop; None: that of the 68 points.
     """
 
     face: Floats
     hand: Floats
     side: Literal["left", "right"]
     confidence: float
+    face_box: tuple[float, float, float, float] | None = None
+
+
+class NobodyFoundError(Exception):
+    """What a `Detector` may raise instead of returning an empty list: why there is nobody, for people."""
 
 
 class Detector(Protocol):
     """Finds people with a hand near their face; `handface/` and `jobs/` give the pipeline's annotators in this shape."""
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
-        """RGB (H, W, 3) uint8 -> people, most confident first; empty if there is none."""
+        """RGB (H, W, 3) uint8 -> people, most confident first; empty or NobodyFoundError if there is none."""
         ...
 
 
@@ -52,6 +58,8 @@ class Part:
     vertices: (V, 3), the head's already deformed.  faces: (F, 3) int64, outside counter-clockwise.  keypoints_3d: (K, 3).
     contact: (V,) probability.  deformation: (V, 3) that was subtracted, zeros for a hand.
     parameters: betas, expression, pose, global_orient, transl of `body` in `convention`; a left hand's are those of the left body.
+        Posed with them the body lies where `vertices` lie. A head that belongs to a left hand was seen in the mirror; where its
+        body has no mirror signs, betas and expression are left out, and `faces` are turned over.
     """
 
     vertices: Floats
@@ -69,7 +77,8 @@ class Person:
     """One hand at one face.
 
     crop: (3, 3) affine, network input pixels -> picture pixels, before a left hand's crop is mirrored.
-    presence: probability that they touch.  detection: None if the caller gave the crop.
+    presence: probability that they touch.  detection: None if the caller gave the crop, or a video's frame hid the person.
+    track: the person's number in a video.
     """
 
     hand: Part
@@ -80,13 +89,18 @@ class Person:
     confidence: float
     crop: NDArray[np.float64]
     detection: Detection | None = None
+    track: int | None = None
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """All people of one picture. trained: whether the network's weights were ever trained; if not, the meshes mean nothing."""
+    """All people of one picture.
+
+    trained: whether the network's weights were ever trained; if not, the meshes mean nothing.  reason: why there is nobody.
+    """
 
     persons: tuple[Person, ...]
     width: int
     height: int
     trained: bool
+    reason: str = ""
