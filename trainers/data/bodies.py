@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,7 @@ class Part:
         if expression is None or any(value is None for value in values):
             return None
         betas, pose, orient, transl = values
-        if not all(np.isfinite(value).all() for value in (betas, expression, pose, orient, transl)):
+        if not all(math.isfinite(value.sum()) for value in (betas, expression, pose, orient, transl)):
             raise SampleError(f"{self.kind} parameters hold numbers that are not finite")
         decaf = self.kind == "head" and (labels.head_model or "").endswith(DECAF_SUFFIX)
         if pose.size != (_DECAF_POSE if decaf else self.pose):
