@@ -15,16 +15,20 @@ from model.topology import Topology, TopologyError
 from model.weights.unpickle import WeightsError
 
 TENSORS, CONFIG = "model.safetensors", "config.json"
+_TRAINED = "trained"  # key of the file's metadata
 _SHOWN = 8
 _SAME_TEMPLATE = 1e-4  # metres
 
 
-def save_dice(model: Dice, folder: Path) -> Path:
-    """Write a checkpoint folder; each file appears whole or not at all, the configuration last. Returns the folder."""
-    return save_tensors(model.state_dict(), model.config, folder)
+def save_dice(model: Dice, folder: Path, trained: bool = False) -> Path:
+    """Write a checkpoint folder; each file appears whole or not at all, the configuration last. Returns the folder.
+
+    trained: whether predictions with these weights mean anything; kept in the file, and shown wherever they are used.
+    """
+    return save_tensors(model.state_dict(), model.config, folder, trained)
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], config: DiceConfig, folder: Path) -> Path:
+def save_tensors(tensors: Mapping[str, torch.Tensor], config: DiceConfig, folder: Path, trained: bool = False) -> Path:
     """Write a checkpoint from a state dict. A template that was never set (NaN) is left out."""
     from safetensors.torch import save_file
 
@@ -35,7 +39,7 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], config: DiceConfig, folder
         if name != "template" or bool(value.isfinite().all())
     }
     temporary = folder / f".{TENSORS}.{os.getpid()}"
-    save_file(kept, temporary, metadata={"format": "pt"})
+    save_file(kept, temporary, metadata={"format": "pt", _TRAINED: "true" if trained else "false"})
     temporary.replace(folder / TENSORS)
     temporary = folder / f".{CONFIG}.{os.getpid()}"
     temporary.write_text(config.to_json() + "\n")
@@ -95,6 +99,18 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise WeightsError(f"{path}: damaged ({error}); copy it again") from error
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether whoever wrote the checkpoint says that it was trained. Raises WeightsError."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(folder) / TENSORS
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(_TRAINED) == "true"
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: damaged or missing ({error}); copy it again") from error
 
 
 def require_same_keys(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], file: str) -> None:

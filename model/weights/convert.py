@@ -69,7 +69,7 @@ def convert(
     if topology is not None:
         ours["template"] = torch.from_numpy(topology.template(config.centre_template))
     report = dataclasses.replace(report, template=topology is not None)
-    save_tensors(ours, config, folder)
+    save_tensors(ours, config, folder, trained=True)  # nobody releases weights that were not
     (folder / REPORT).write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n")
     return report
 
