@@ -73,6 +73,12 @@ VERBS = (
         "take pictures out of an exported dataset, for good",
         "takedown out/dataset --url https://example.org/photo.jpg",
     ),
+    Verb(
+        "jobs",
+        "On a cluster",
+        "submit any verb to a Ray cluster, ask, read its log, stop it",
+        "jobs submit --address http://HEAD:8265 -- annotate --input urls.parquet --output s3://bucket/parts",
+    ),
     Verb("stats", "Look at data", "funnel, hosts and licences of parts or of an export", "stats out/parts"),
     Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),
     Verb(

@@ -22,10 +22,12 @@ from tests.pipeline.toy_stages import parts_of
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).parent / "ray"
+SCENES = ["synthesize", "--local", "--count", "2", "--size", "64", "--output"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}",  # as on a cluster: `python` has the project's packages
 }
 
 
@@ -96,6 +98,45 @@ def test_submitted_job_writes_the_same_parts_as_a_local_run(dashboard: str, tmp_
     assert "0 of 3 inputs kept, in 2 parts" in done.stdout
     assert parts_of(tmp_path / "job") == parts_of(tmp_path / "local")
 
-    failing = submit(dashboard, "--input", str(tmp_path / "nothing"), "--output", str(tmp_path / "job"))
-    assert failing.returncode == 1  # how the client reports any failing entrypoint
-    assert "nothing: no such file or folder" in failing.stdout + failing.stderr
+
+def test_jobs_verb_submits_waits_tells_and_stops(
+    dashboard: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    here = ["--address", dashboard, "--working-dir", str(ROOT)]
+    assert main(["jobs", "submit", *here, "--name", "scenes", "--wait", "--", *SCENES, str(tmp_path / "scenes")]) == 0
+    assert "2 of 2 inputs kept" in capsys.readouterr().out
+    assert len(list((tmp_path / "scenes").glob("part-*.json"))) == 1
+    failing = [
+        "jobs",
+        "submit",
+        *here,
+        "--name",
+        "bad",
+        "--wait",
+        "--",
+        "annotate",
+        "--input",
+        "/none",
+        "--output",
+        "x",
+    ]
+    assert main(failing) == 1
+    assert "FAILED" in capsys.readouterr().err
+    assert main(["jobs", "status", "--address", dashboard]) == 0
+    listed = capsys.readouterr().out
+    assert "scenes  SUCCEEDED" in listed and "bad  FAILED" in listed
+    assert main(["jobs", "status", "bad", "--address", dashboard]) == 1
+    assert main(["jobs", "logs", "bad", "--address", dashboard]) == 0
+    assert "/none: no such file or folder" in capsys.readouterr().out
+    many = ["synthesize", "--local", "--count", "100000", "--output", str(tmp_path / "many")]
+    assert main(["jobs", "submit", *here, "--name", "long", "--", *many]) == 0
+    assert main(["jobs", "stop", "long", "--address", dashboard]) == 0
+    assert "long: stopping" in capsys.readouterr().out
+
+
+def test_jobs_verb_explains_what_it_cannot_do(capsys: pytest.CaptureFixture[str], dashboard: str) -> None:
+    assert main(["jobs", "status", "--address", f"http://127.0.0.1:{free_port()}"]) == 2
+    assert "no Ray dashboard answers there" in capsys.readouterr().err
+    assert main(["jobs", "submit", "--address", dashboard, "--", "anotate"]) == 2
+    assert "no verb 'anotate' to submit" in capsys.readouterr().err
