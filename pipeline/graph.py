@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cluster import cluster
 from pipeline.config import AnnotateConfig, RunConfig, open_run
 from pipeline.funnel import Funnel
+from pipeline.metrics import RunMetrics
 from pipeline.parts import read_parts
 from pipeline.record import SourceItem, Stage
 from pipeline.stats import StatsLog
@@ -138,9 +139,11 @@ def _on_ray(run: Run, groups: Sequence[StageGroup], workers: int) -> Iterator[Un
     missing = {ref.id: ref for ref in run.pending}
     with cluster(workers, at_least=sum(group.resources.num_cpus for group in groups)) as total:
         dataset = _graph(run, groups, workers or int(total["CPU"]), total)
+        metrics = RunMetrics(run.task.output.uri.rstrip("/").rpartition("/")[2], len(missing))
         for row in dataset.iter_rows():
             result: UnitResult = row["unit"]
             if missing.pop(result.unit, None):
+                metrics.add(result)
                 yield result
     for ref in missing.values():
         yield UnitResult(ref.id, ref.inputs, None, {}, "Ray lost it; its logs say more. Run the same command again")
