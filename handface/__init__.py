@@ -1,1 +1,33 @@
-"""The public face of the project: lazy, thin."""
+"""The public face of the project: `handface.load("dice-s").predict("photo.jpg")`. Nothing heavy is imported before `load`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from handface.facade import HandFace
+
+__all__ = ["load"]
+
+
+def load(
+    model: str = "dice-s",
+    *,
+    hand: str | None = None,
+    head: str | None = None,
+    device: str = "auto",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    batch: int = 8,
+) -> HandFace:
+    """A ready predictor.
+
+    model: a preset name, a checkpoint folder or its model.safetensors.  hand, head: body files (.npz), if the checkpoint does
+    not name its own.  Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a missing device.
+    """
+    from handface.facade import HandFace
+    from jobs.predictor import PredictorOptions, build_predictor
+    from pipeline.people import PeopleDetector
+
+    options = PredictorOptions(model=model, hand=hand, head=head, device=device, precision=precision, batch=batch)
+    # In this process: a child would run the caller's script again where it has no `if __name__ == "__main__":`.
+    return HandFace(build_predictor(options, PeopleDetector(isolated=False)))

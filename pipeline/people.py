@@ -37,14 +37,15 @@ class PeopleConfig:
 
 
 class PeopleDetector:
-    """Finds people with a hand near their face; MediaPipe runs in a child process, started at the first photo.
+    """Finds people with a hand near their face. MediaPipe starts at the first photo.
 
+    isolated: in a child process that may hang or die without harm; a script that does so needs `if __name__ == "__main__":`.
     The skin segmenter is used if its weights are on this machine; nothing is fetched.
     """
 
-    def __init__(self, config: PeopleConfig = PeopleConfig()) -> None:
-        self.config = config
-        self._analyser: Isolated | None = None
+    def __init__(self, config: PeopleConfig = PeopleConfig(), isolated: bool = True) -> None:
+        self.config, self.isolated = config, isolated
+        self._analyser: Isolated | Analyser | None = None
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
         """RGB (H, W, 3) uint8 -> people, the likeliest contact first.
@@ -53,20 +54,28 @@ class PeopleDetector:
         """
         if self._analyser is None:
             self._analyser = self._start()
-        found, skin = self._analyser.call("analyse", image)
+        if isinstance(self._analyser, Isolated):
+            found, skin = self._analyser.call("analyse", image)
+        else:
+            found, skin = self._analyser.analyse(image)
         return people(found, skin, image.shape[1], image.shape[0], self.config)
 
     def close(self) -> None:
-        """End the child process; the next photo starts another."""
-        if self._analyser is not None:
+        """End MediaPipe; the next photo starts it again."""
+        if isinstance(self._analyser, Isolated):
             self._analyser.close()
+        elif self._analyser is not None:
+            self._analyser.detector.close()
+        self._analyser = None
 
-    def _start(self) -> Isolated:
+    def _start(self) -> Isolated | Analyser:
         from pipeline.model_store import ModelStore
 
         segmenter = ModelStore().find(SEGMENTER)
         if segmenter is None:
             log.info("whose hand is whose is judged without the skin segmenter; `handface models pull %s`", SEGMENTER)
+        if not self.isolated:
+            return Analyser(self.config.mediapipe, segmenter, own_process=False)
         return Isolated(partial(Analyser, self.config.mediapipe, segmenter), self.config.isolation)
 
 

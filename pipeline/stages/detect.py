@@ -42,13 +42,14 @@ class DetectConfig:
 
 
 class Analyser:
-    """Lives in the child process: detector and segmenter behind one call."""
+    """Detector and segmenter behind one call. own_process: it lives in a child, whose stderr and threads are its own."""
 
-    def __init__(self, config: MediaPipeConfig, segmenter: Path | None) -> None:
+    def __init__(self, config: MediaPipeConfig, segmenter: Path | None, own_process: bool = True) -> None:
         import cv2
 
-        _silence_native_logs()
-        cv2.setNumThreads(1)
+        if own_process:
+            _silence_native_logs()
+            cv2.setNumThreads(1)
         self.detector = MediaPipeAnnotator(config)
         self.segmenter = _load_segmenter(segmenter) if segmenter else None
 
