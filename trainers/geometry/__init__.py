@@ -1,0 +1,20 @@
+"""Batched mesh geometry on the device: inside test, nearest surface point, front surface. No host synchronisation on an accelerator."""
+
+from trainers.geometry.closed import boundary_rings, closed_faces, vertex_faces
+from trainers.geometry.compact import compact, take
+from trainers.geometry.front import front_depth
+from trainers.geometry.inside import inside, winding_number
+from trainers.geometry.nearest import nearest_surface, nearest_vertex
+
+__all__ = [
+    "boundary_rings",
+    "closed_faces",
+    "compact",
+    "front_depth",
+    "inside",
+    "nearest_surface",
+    "nearest_vertex",
+    "take",
+    "vertex_faces",
+    "winding_number",
+]
