@@ -44,15 +44,19 @@ class Config(AnnotateConfig):
 def run(config: Config) -> int:
     """Plan, work, show the funnel. Returns 0, or 1 if some units failed."""
     from jobs.progress import Progress, print_funnel
+    from pipeline.exclusion import digest
     from pipeline.graph import prepare
     from pipeline.sources import open_source
     from pipeline.stages.detect import resolved
+    from pipeline.storage import absolute
 
     inputs = [_checked(uri) for uri in config.input]
     annotate = AnnotateConfig(**{f.name: getattr(config, f.name) for f in fields(AnnotateConfig)})
     if config.dry_run:
         return _dry_run(inputs, annotate, config)
-    annotate = replace(annotate, detect=resolved(annotate.detect))
+    exclude = tuple(absolute(uri) for uri in annotate.dedupe.exclude)
+    dedupe = replace(annotate.dedupe, exclude=exclude, exclude_digest=digest(exclude))
+    annotate = replace(annotate, detect=resolved(annotate.detect), dedupe=dedupe)
     with Progress("listing") as listing:
         ready = prepare(
             inputs,

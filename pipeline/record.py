@@ -29,12 +29,29 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     HTTP_ERROR = "http_error"
     NETWORK = "network"
+    # asking the web
+    BAD_URL = "bad_url"  # never asked for: another scheme, user info, odd host
+    BAD_ADDRESS = "bad_address"  # leads to a private or otherwise closed address
+    DNS = "dns"
+    TLS = "tls"
+    HTTP_403 = "http_403"  # also 401 and 451
+    HTTP_404 = "http_404"  # also 410
+    HTTP_429 = "http_429"
+    HTTP_5XX = "http_5xx"
+    REDIRECTS = "redirects"
+    MOVED = "moved"  # to another owner's host, which asks in the next round
+    ROBOTS = "robots"
+    OPTOUT = "optout"
+    BOMB = "bomb"  # a compressed transfer that grows out of proportion
+    HOST_BUDGET = "host_budget"  # the host has had its time
+    PAGE = "page"  # a page or sitemap, read for its links
     # decoding
     NOT_IMAGE = "not_image"
     CORRUPT = "corrupt"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_SMALL = "too_small"
     DUPLICATE = "duplicate"
+    EXCLUDED = "excluded"
     # looking
     NOT_A_PHOTO = "not_a_photo"
     BLURRED = "blurred"

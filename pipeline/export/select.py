@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.dedupe import Hashed, find_duplicates
+from pipeline.exclusion import RADIUS, Exclusion
 from pipeline.export.catalogue import Catalogue, ExportError
 from pipeline.export.config import ExportConfig
 from pipeline.export.query import parse_query
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_EXCLUDED_BY = {"key": "key", "dropped": "key", "sha256": "sha256", "phash": "phash", "uri": "uri"}
 _FAMILY_RADIUS = 6  # bits, where copies are kept
-_EXCLUDE_RADIUS = 4  # bits: a re-encoded or resized copy of what was taken down
 
 
 @dataclass(frozen=True)
@@ -77,18 +76,12 @@ def _drop(rows: pa.Table, out: NDArray[np.bool_], reason: str, because: str, dro
 
 
 def excluded_rows(rows: pa.Table, uri: str) -> NDArray[np.bool_]:
-    """Which rows a list excludes, by whichever of the columns key, dropped, sha256, phash and uri it has; phash within 4 bits."""
-    table = _read_table(uri)
-    columns = [name for name in table.column_names if name in _EXCLUDED_BY]
-    if not columns:
-        raise ExportError(f"{uri}: has none of the columns {', '.join(_EXCLUDED_BY)}")
-    out = np.zeros(len(rows), bool)
-    for name in columns:
-        values = {value for value in table[name].to_pylist() if value}
-        if name == "phash":
-            out |= near_any(_hashes(rows), np.array([int(v, 16) for v in values], np.uint64), _EXCLUDE_RADIUS)
-        else:
-            out |= np.array([value in values for value in rows[_EXCLUDED_BY[name]].to_pylist()], bool)
+    """Which rows a list excludes (`pipeline/exclusion.py`)."""
+    listed = Exclusion.read(uri)
+    named = [rows["key"], listed.keys], [rows["sha256"], listed.sha256], [rows["uri"], listed.uris]
+    out = near_any(_hashes(rows), listed.phash, RADIUS)
+    for column, values in named:
+        out |= np.array([value in values for value in column.to_pylist()], bool)
     return out
 
 

@@ -1,10 +1,11 @@
-"""Turns away exact and near copies inside one work unit; copies across units are found afterwards (pipeline/dedupe.py)."""
+"""Turns away what must stay out, and exact and near copies inside one work unit; copies across units are found afterwards (pipeline/dedupe.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.exclusion import Exclusion
 from pipeline.phash import distance, hash_hex, perceptual_hash
 from pipeline.record import Reason, Record, Resources
 
@@ -15,6 +16,10 @@ class DedupeConfig:
 
     max_distance: int = 6
     """Perceptual hashes that differ in at most this many of 64 bits are copies; -1 keeps them all."""
+    exclude: tuple[str, ...] = ()
+    """Parquet lists of pictures that must stay out: `tombstones.parquet` of a takedown, copies, refusals."""
+    exclude_digest: str = ""
+    """Checksum of those lists; filled in when a run starts, so that one run never uses two versions of them."""
 
 
 class DedupeStage:
@@ -27,7 +32,8 @@ class DedupeStage:
         self.config = config
 
     def setup(self) -> None:
-        """Nothing to load."""
+        """Read the lists of what must stay out."""
+        self._excluded = [Exclusion.read(uri) for uri in self.config.exclude]
         self.start_unit()
 
     def start_unit(self) -> None:
@@ -41,6 +47,10 @@ class DedupeStage:
             assert record.image is not None and record.sha256 is not None
             value = perceptual_hash(record.image)
             record.phash = hash_hex(value)
+            listed = [e.uri for e in self._excluded if e.names(record.item.uri, record.sha256, value)]
+            if listed:
+                record.reject(Reason.EXCLUDED, f"named by {listed[0]}")
+                continue
             if self.config.max_distance < 0:
                 continue
             if twin := self._bytes.get(record.sha256):

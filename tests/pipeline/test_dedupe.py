@@ -1,10 +1,15 @@
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.dedupe import Hashed, find_duplicates
+from pipeline.exclusion import Exclusion, ExclusionError, digest
 from pipeline.phash import distance, hash_hex, perceptual_hash
 from pipeline.record import Reason, Record, SourceItem
 from pipeline.stages.decode import decode_image
@@ -93,3 +98,32 @@ def test_equal_originals_are_copies_whatever_their_hash():
 def test_a_radius_too_large_for_the_bands_is_refused():
     with pytest.raises(ValueError, match="0 to 11"):
         find_duplicates([], 12)
+
+
+@pytest.mark.parametrize("column", ["uri", "sha256", "phash"])
+def test_what_a_list_names_stays_out(tmp_path: Path, column: str) -> None:
+    image = photo(320, 240)
+    named = {"uri": "a", "sha256": "sum of a", "phash": hash_hex(perceptual_hash(image))}
+    listed = tmp_path / "tombstones.parquet"
+    pq.write_table(pa.table({column: [named[column], None]}), listed)
+    stage = DedupeStage(DedupeConfig(exclude=(str(listed),)))
+    stage.setup()
+    batch = [record("a", image, "sum of a"), record("b", photo(seed=5))]
+    stage(batch)
+    assert [r.reason for r in batch] == [Reason.EXCLUDED, None]
+    assert str(listed) in batch[0].detail
+
+
+def test_bad_lists_are_named(tmp_path: Path) -> None:
+    empty, other = tmp_path / "empty.parquet", tmp_path / "other.parquet"
+    empty.touch()
+    pq.write_table(pa.table({"name": ["x"]}), other)
+    with pytest.raises(ExclusionError, match=r"empty\.parquet: not a readable parquet"):
+        Exclusion.read(str(empty))
+    with pytest.raises(ExclusionError, match=r"other\.parquet: has none of the columns key"):
+        Exclusion.read(str(other))
+    with pytest.raises(ExclusionError, match=r"none\.parquet: cannot be read"):
+        digest([str(tmp_path / "none.parquet")])
+    before = digest([str(other)])
+    pq.write_table(pa.table({"key": ["x"]}), other)
+    assert digest([str(other)]) != before and digest([]) == ""
