@@ -1,4 +1,4 @@
-"""Render scenes of a hand at a face, with exact 3D labels, into labelled shards.
+"""Render scenes of a hand at a face, with exact 3D labels, into labelled shards or a dataset in Decaf's layout.
 
 Scene i of a seed is the same whoever renders it; run the same command again after whatever stopped it. On a Ray cluster:
 `ray job submit --working-dir . -- python -m jobs.synthesize --count 100000 --output s3://bucket/synthetic`.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from pipeline.synthesis.capture import CaptureConfig
 from pipeline.synthesis.make import SynthesisConfig
 
 log = logging.getLogger(__name__)
@@ -21,11 +22,13 @@ class Config(SynthesisConfig):
     """How many scenes, where they go, and what they look like."""
 
     count: int
-    """Scenes to render: ids 0 to count - 1."""
+    """Scenes to render: ids 0 to count - 1. With --layout decaf, frames of all subjects together, each seen by all cameras."""
     output: str
     """Folder for the parts: a path or an fsspec URI (s3://, gs://). Given an earlier run's folder, its rest is done."""
-    layout: Literal["shards"] = "shards"
-    """shards: WebDataset parts as `handface annotate` writes them."""
+    layout: Literal["shards", "decaf"] = "shards"
+    """shards: WebDataset parts as `handface annotate` writes them; decaf: videos and annotations as in Decaf, of people moving."""
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
+    """Subjects, cameras and videos of --layout decaf, which leaves size, unit_size and scenes alone."""
     workers: int = 0
     """Worker processes; 0 is one per CPU (of the cluster that RAY_ADDRESS names). Any number gives the same bytes."""
     local: bool = False
@@ -33,13 +36,17 @@ class Config(SynthesisConfig):
 
 
 def run(config: Config) -> int:
-    """Plan, render, show what came out. Returns 0, or 1 if some units failed."""
+    """Plan, render, show what came out. Returns 0, or 1 if some units or subjects failed."""
+    if config.count < 1:
+        raise ValueError(f"--count {config.count}: at least one scene")
+    return _film(config) if config.layout == "decaf" else _shards(config)
+
+
+def _shards(config: Config) -> int:
     from jobs.progress import Progress, print_funnel
     from pipeline.graph import execute, prepare
     from pipeline.synthesis.make import SCHEME, SynthesizeStage, list_scenes
 
-    if config.count < 1:
-        raise ValueError(f"--count {config.count}: at least one scene")
     synthesis = SynthesisConfig(**{f.name: getattr(config, f.name) for f in fields(SynthesisConfig)})
     ready = prepare(
         [f"{SCHEME}:{config.seed} 0..{config.count - 1}"],
@@ -61,6 +68,39 @@ def run(config: Config) -> int:
     for result in failed:
         log.error("unit %s (%d scenes) failed: %s", result.unit, result.inputs, result.error)
     return 1 if failed else 0
+
+
+def _film(config: Config) -> int:
+    from pathlib import Path
+
+    from jobs.progress import Progress
+    from pipeline.synthesis.capture import DatasetConfig
+    from pipeline.synthesis.film import film, pending
+
+    if "://" in config.output:
+        raise ValueError(f"--output {config.output}: --layout decaf writes videos and needs a folder on a file system")
+    root = Path(config.output).resolve()
+    dataset = DatasetConfig(seed=config.seed, frames=config.count, capture=config.capture, pictures=config.pictures)
+    numbers = pending(root, dataset)
+    failed = []
+    done = config.count - sum(dataset.frames_of(number) for number in numbers)
+    with Progress("filming", config.count, done) as progress:
+        for result in film(root, dataset, numbers, workers=config.workers, local=config.local):
+            if result.error:
+                failed.append(result)
+            progress.advance(result.frames)
+    for result in failed:
+        log.error("subject %s (%d frames) failed: %s", result.subject, result.frames, result.error)
+        log.debug("%s", result.trace)
+    if failed:
+        return 1
+    subjects, cameras = config.capture.subjects, config.capture.cameras
+    print(f"{config.count} frames of {subjects} subjects, each from {cameras} cameras, in {config.output}")
+    print(
+        f"next: handface decaf-to-shards --decaf {config.output} --hand-model free-hand --head-model free-head "
+        "--licence CC0-1.0 --output FOLDER"
+    )
+    return 0
 
 
 if __name__ == "__main__":

@@ -17,16 +17,22 @@ _CAMERA_ARRAYS = ("head_keys", "right_hand_keys", "head_bbs", "right_hand_bbs")
 
 
 def write_assets(
-    root: Path, flip: NDArray[np.integer[Any]], neck: NDArray[np.integer[Any]], backgrounds: Mapping[str, bytes]
+    root: Path,
+    flip: NDArray[np.integer[Any]],
+    neck: NDArray[np.integer[Any]],
+    backgrounds: Mapping[str, bytes],
+    stiffness: NDArray[np.floating[Any]] | None = None,
 ) -> None:
     """The files that all subjects share. flip: (Vf,) mirror correspondences of the head.  neck: vertices that neither deform nor
-    touch.  backgrounds: encoded images by file name.
+    touch.  backgrounds: encoded images by file name.  stiffness: (Vf,) of the face, which DICE keeps beside the dataset.
     """
     folder = root / "assets"
     (folder / "aug_back_ground").mkdir(parents=True, exist_ok=True)
     np.save(folder / "left_right_face_corresps.npy", flip)
     for name in ("FLAME_neck_idx.npy", "neck_idx.npy"):
         np.save(folder / name, neck)
+    if stiffness is not None:
+        np.save(folder / "stiffness_final.npy", stiffness)
     for name, data in backgrounds.items():
         (folder / "aug_back_ground" / name).write_bytes(data)
 

@@ -39,11 +39,14 @@ class DressedScene:
     complexion: Complexion
 
 
-def dress(rng: np.random.Generator, scene: Scene, view: View, domain: Domain, texture_size: int) -> DressedScene:
-    """All meshes of a scene. texture_size: height of the head's texture in texels; the others follow."""
+def dress(
+    rng: np.random.Generator, scene: Scene, view: View, domain: Domain, texture_size: int, arm_length: float = 0.26
+) -> DressedScene:
+    """All meshes of a scene. texture_size: height of the head's texture in texels; the others follow.  arm_length: metres of
+    forearm, to beyond the picture."""
     complexion = draw_complexion(rng, domain.tones)
     meshes = _head(rng, scene, view, complexion, texture_size)
-    meshes |= _hand(rng, scene, view, complexion, texture_size)
+    meshes |= _hand(rng, scene, view, complexion, texture_size, arm_length)
     meshes |= _trunk(rng, scene, view, complexion)
     return DressedScene(tuple(meshes.values()), tuple(meshes), complexion)
 
@@ -72,7 +75,7 @@ def _head(
 
 
 def _hand(
-    rng: np.random.Generator, scene: Scene, view: View, complexion: Complexion, texture_size: int
+    rng: np.random.Generator, scene: Scene, view: View, complexion: Complexion, texture_size: int, arm_length: float
 ) -> dict[str, Mesh]:
     body = free_hand()
     size = texture_size // 2
@@ -80,7 +83,7 @@ def _hand(
     material = Material(paint_hand(complexion, rng, size, size), specular=float(rng.uniform(0.1, 0.3)))
     ring = scene.hand.vertices[body.arrays.rings["wrist"]]
     behind = scene.hand.rotation @ np.array([1.0, 0.0, 0.0])
-    arm = forearm(ring, behind, arm_direction(scene.hand.rotation), 0.26, float(rng.uniform(1.35, 1.7)))
+    arm = forearm(ring, behind, arm_direction(scene.hand.rotation), arm_length, float(rng.uniform(1.35, 1.7)))
     skin = Material(paint_limb(complexion, rng), specular=material.specular)
     meshes = {"hand": _in_camera(scene, view, scene.hand.vertices, atlas.faces, material, atlas.uv, atlas.face_uv)}
     sleeve = int(rng.integers(4, 8)) if rng.random() < 0.5 else len(arm.vertices)

@@ -49,7 +49,7 @@ def scene_keypoints(scene: Scene, view: View, picture: Picture, dressed: Dressed
     camera = view.to_camera(points)
     points[:68] += _moved_with_skin(scene)
     seen = view.to_camera(points)
-    size = view.camera.width
+    size = np.array([view.camera.width, view.camera.height])
     nearest = np.round(view.camera.project(seen)).astype(int)
     inside = ((nearest >= 0) & (nearest < size)).all(1)
     x, y = np.clip(nearest, 0, size - 1).T
@@ -80,7 +80,7 @@ def scene_labels(scene: Scene, view: View, points: SceneKeypoints) -> Labels:
     confidence = np.ones((len(points.pixels), 1))
     pixels = np.concatenate([points.pixels, confidence], 1).astype(np.float32)
     rows = np.flatnonzero(np.linalg.norm(scene.displacement, axis=1) > MOVES)
-    head_orient, head_transl = _rigid(view.rotation, view.translation, scene.head_root)
+    head_orient, head_transl = rigid_parameters(view.rotation, view.translation, scene.head_root)
     hand_orient, hand_transl = _hand_rigid(scene, view)
     person = scene.person
     pose = scene.hand.pose * ([1.0, -1.0, -1.0] if scene.left else 1.0)
@@ -114,7 +114,7 @@ def scene_labels(scene: Scene, view: View, points: SceneKeypoints) -> Labels:
     )
 
 
-def _rigid(rotation: Array, translation: Array, root: Array) -> tuple[Array, Array]:
+def rigid_parameters(rotation: Array, translation: Array, root: Array) -> tuple[Array, Array]:
     """global_orient (3,) and transl (3,) of x -> R x + t for a body that turns about `root` (3,): t = transl + root - R root."""
     from scipy.spatial.transform import Rotation
 
@@ -128,4 +128,4 @@ def _hand_rigid(scene: Scene, view: View) -> tuple[Array, Array]:
     rotation, translation = hand.rotation, hand.translation
     if scene.left:  # M R M and M t, M = diag(-1, 1, 1)
         rotation, translation, root = rotation * np.outer(FLIP, FLIP), translation * FLIP, root * FLIP
-    return _rigid(view.rotation @ rotation, view.rotation @ translation + view.translation, root)
+    return rigid_parameters(view.rotation @ rotation, view.rotation @ translation + view.translation, root)

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from pipeline.synthesis.bodies import SceneBody, free_hand, free_head
 from pipeline.synthesis.deform import face_flesh
 from pipeline.synthesis.distance import Surface
-from pipeline.synthesis.pose import FINGERS, HandPlan, Target, bend, finger_vertices
+from pipeline.synthesis.pose import FINGERS, HandPlan, Target, arm_direction, bend, finger_vertices
 
 Array = NDArray[np.float64]
 BENDS = np.array([-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 26.0, 38.0])  # degrees added to a finger, shared out by _SHARE
 _SHARE = np.array([0.7, 1.0, 0.5])
 _START, _REACH = 0.06, 0.16  # metres: where the approach starts and after which it has missed
+_SETTLE = 0.05  # metres out of the face from where a moving hand is brought back to it
+_ARM_RADIUS = 0.018  # metres from the forearm's axis that head and neck must leave
+_CHEST = np.array([0.18, 1.0, 0.08])  # metres, half width and depth of the trunk below the neck
 CLEAR = 0.002  # metres kept by fingers that are not to touch
 
 
@@ -62,6 +65,19 @@ def allowance(press: float) -> Array:
     return 0.0004 + press * 0.020 * yields * softness**1.5
 
 
+def arm_clear(hand: PlacedHand, surface: Surface, head: Array) -> bool:
+    """Whether the forearm passes neither through head and neck nor through the chest. surface, head: (V, 3) of the head.
+
+    Only its axis and a part of its thickness count, as clothes and flesh give way; the elbow's end may lie at the chest.
+    """
+    hand_ring, neck_ring = free_hand().arrays.rings["wrist"], free_head().arrays.rings["neck"]
+    wrist, neck = hand.vertices[hand_ring].mean(0), head[neck_ring].mean(0)
+    axis = wrist + np.linspace(0.02, 0.22, 9)[:, None] * arm_direction(hand.rotation)
+    chest = (axis - neck) / _CHEST
+    inside = (chest[:, 1] < 0) & (chest[:, 0] ** 2 + chest[:, 2] ** 2 < 1)
+    return not inside.any() and bool((surface.signed_distance(axis, candidates=8) > _ARM_RADIUS).all())
+
+
 class Approach:
     """The search for one attempt. head: surface of the rest head.  allow: (V,) metres per head vertex.  betas: hand shape."""
 
@@ -71,13 +87,20 @@ class Approach:
 
     def place(self, plan: HandPlan, target: Target) -> PlacedHand | None:
         """The hand at the target, pressed in as far as the tissue allows; None if it misses the face."""
-        placed = self._posed(plan.pose, plan.rotation, np.zeros(3))
+        placed = self.posed(plan.pose, plan.rotation, np.zeros(3))
         start = target.point + _START * target.normal - placed.vertices[plan.anchor].mean(0)
         arrived = self._advance(placed.moved(start), -target.normal, _REACH)
         if arrived is None:
             return None
-        bent = self._posed(self._bend_fingers(arrived, plan), plan.rotation, arrived.translation)
+        bent = self.posed(self._bend_fingers(arrived, plan), plan.rotation, arrived.translation)
         return self._advance(bent, -target.normal, 0.05)
+
+    def clearance(self, placed: PlacedHand, direction: Array) -> float | None:
+        """Metres along the unit `direction` (3,), out of the face, by which a hand must move to be pressed in exactly as far as
+        the tissue allows; negative if there is room. None if that is not within 5 cm."""
+        start = placed.moved(_SETTLE * direction)
+        settled = self._advance(start, -direction, 2 * _SETTLE)
+        return None if settled is None else float((settled.translation - placed.translation) @ direction)
 
     def slack(self, points: Array) -> Array:
         """How much farther each of (N, 3) points could go in before it presses too much, metres; negative if it does."""
@@ -85,7 +108,8 @@ class Approach:
         allow = (self.allow[self.surface.faces[near.face]] * near.weights).sum(1)
         return near.distance + allow
 
-    def _posed(self, pose: Array, rotation: Array, translation: Array) -> PlacedHand:
+    def posed(self, pose: Array, rotation: Array, translation: Array) -> PlacedHand:
+        """The hand of a pose (15, 3), turned by rotation (3, 3) and moved by translation (3,)."""
         out = self.hand.posed(self.betas, pose[None])
         return PlacedHand(
             out.vertices[0] @ rotation.T + translation,
