@@ -19,9 +19,11 @@ def order_of(counts: list[int], weights: list[float], seed: int = 0, shuffle: st
     return MixOrder([np.arange(n) // 7 for n in counts], weights, seed, shuffle)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(sizes, seeds, st.sampled_from(["samples", "shards", "none"]), st.data())
-def test_every_pass_of_a_set_holds_each_sample_once(counts: list[int], seed: int, shuffle: str, data: st.DataObject) -> None:
+def test_every_pass_of_a_set_holds_each_sample_once(
+    counts: list[int], seed: int, shuffle: str, data: st.DataObject
+) -> None:
     weights = data.draw(st.lists(st.floats(0.1, 10), min_size=len(counts), max_size=len(counts)))
     order = order_of(counts, weights, seed, shuffle)
     rows: dict[int, list[int]] = {d: [] for d in range(len(counts))}
@@ -36,7 +38,9 @@ def test_every_pass_of_a_set_holds_each_sample_once(counts: list[int], seed: int
 
 
 @settings(max_examples=30, deadline=None)
-@given(sizes, seeds, st.lists(st.integers(0, 5 * BLOCK), min_size=1, max_size=30), st.sampled_from(["samples", "shards"]))
+@given(
+    sizes, seeds, st.lists(st.integers(0, 5 * BLOCK), min_size=1, max_size=30), st.sampled_from(["samples", "shards"])
+)
 def test_a_position_means_the_same_whatever_was_asked_before(
     counts: list[int], seed: int, positions: list[int], shuffle: str
 ) -> None:
