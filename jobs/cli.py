@@ -62,6 +62,18 @@ VERBS = (
         "dedupe out/parts --output duplicates.parquet",
     ),
     Verb(
+        "priors",
+        "Make data",
+        "real hand and face parameters for the adversarial priors, as one small file",
+        "priors FreiHAND_pub_v2 --output out/freihand.safetensors",
+    ),
+    Verb(
+        "evaluate",
+        "Measure",
+        "the paper's table for a network on labelled shards, with intervals, baselines and worst cases",
+        "evaluate out/test --model out/dice --train out/train",
+    ),
+    Verb(
         "export",
         "Publish",
         "a dataset to publish: shuffled shards, splits, index, card, licences, checksums",
@@ -80,6 +92,12 @@ VERBS = (
         "jobs submit --address http://HEAD:8265 -- annotate --input urls.parquet --output s3://bucket/parts",
     ),
     Verb("stats", "Look at data", "funnel, hosts and licences of parts or of an export", "stats out/parts"),
+    Verb(
+        "predict",
+        "Use a network",
+        "hand and head meshes, contact and deformation from photos and videos",
+        "predict photos/ clip.mp4 --output out/predictions",
+    ),
     Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),
     Verb(
         "report",

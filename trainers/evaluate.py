@@ -87,7 +87,7 @@ def tabulate(records: Mapping[str, Records], facts: Mapping[str, Facts], config:
         for split in config.by:
             values = _values(split, rows, known)
             subsets = sorted(set(values) - {""})
-            if not 1 < len(subsets) <= config.most and not (split == "dataset" and subsets):
+            if not 1 < len(subsets) <= config.most or 2 * len(subsets) > len(rows):  # nearly each sample its own
                 continue
             for subset in subsets:
                 mask = values == subset

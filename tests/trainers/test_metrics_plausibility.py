@@ -9,7 +9,7 @@ import trimesh
 
 from model.bodies import load_body
 from tests.trainers.test_metrics_pose import random_meshes
-from trainers.metrics.distance import closest_on_triangles, inside_depth, surface_distance, winding_number
+from trainers.metrics.distance import closest_on_triangles, inside_depth, solid_angle, surface_distance
 from trainers.metrics.meshes import Meshes
 from trainers.metrics.plausibility import Surface, judge, plausibility
 
@@ -76,16 +76,17 @@ def test_distance_is_exact_however_uneven_the_triangles() -> None:
     torch.testing.assert_close(surface_distance(points, vertices, faces), brute)
 
 
-def test_winding_number_of_closed_and_open_meshes() -> None:
+def test_open_and_closed_meshes() -> None:
     vertices, faces, caps = _sphere()
-    inside, outside = torch.zeros(1, 3).double(), torch.tensor([[0.0, 0, 0.3]]).double()
-    whole = torch.cat([faces, caps])
-    assert winding_number(inside, vertices, whole).item() == pytest.approx(1)
-    assert winding_number(outside, vertices, whole).item() == pytest.approx(0, abs=1e-12)
-    below = torch.tensor([[0.0, 0, -0.097]]).double()  # inside the closed sphere, at its hole
-    assert winding_number(below, vertices, faces).item() < 0.6 < 0.99 < winding_number(below, vertices, whole).item()
-    open_depth, closed_depth = inside_depth(below, vertices, faces, caps)
-    assert abs(open_depth.item()) > 0.01 and 0 < closed_depth.item() < 0.004
+    points = torch.tensor([[0.0, 0, 0], [0.0, 0, 0.3], [0, 0, -0.097], [0, 0, -0.15]]).double()
+    whole = solid_angle(points, vertices, torch.cat([faces, caps]))
+    assert whole.tolist() == pytest.approx([1, 0, 1, 0], abs=1e-9)
+    part = solid_angle(points, vertices, faces)
+    assert part[0] > 0.9 and part[2] < 0.6  # the third lies in the sphere, at its hole
+    open_depth, closed_depth = inside_depth(points, vertices, faces, caps)
+    assert (open_depth > 0).equal(part > 0.5)
+    assert (closed_depth > 0).tolist() == [True, False, True, False]
+    assert abs(open_depth[2].item()) > 0.01 and 0 < closed_depth[2].item() < 0.004
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ from typing import Protocol
 import torch
 
 from model.bodies import ParametricBody
+from model.bodies.rotation import axis_angle_to_matrix
 from model.inference import Runner
 from trainers.batch import Batch
+from trainers.evaluation.truth import LabelMeshes
 from trainers.metrics.meshes import Meshes, predicted_meshes
 
 Truth = Callable[[Batch], Meshes]
@@ -60,10 +62,11 @@ class Oracle:
 
 
 class MeanPose:
-    """The mean over a training set, whatever the picture: what a network that sees nothing can do at best, nearly.
+    """The mean of a training set's parameters, whatever the picture: what a network that sees nothing can do.
 
-    The mean of vertices, keypoints and deformation about the head's mean; contact where most training samples have it; and
-    the mean weak-perspective camera that maps the true keypoints to the labelled pixels.
+    Shape, expression and joint rotations are averaged as numbers, orientations as rotations; the hand's centre keeps its mean
+    place at the head's. Contact where most training samples have it, mean deformation, and the mean weak-perspective camera
+    between true keypoints and labelled pixels.
     """
 
     def __init__(self, meshes: Meshes) -> None:
@@ -71,34 +74,32 @@ class MeanPose:
         self.meshes = meshes
 
     @classmethod
-    def of(cls, batches: Iterable[Batch], truth: Truth) -> MeanPose:
-        """The mean of all samples that have a mesh. Raises ValueError if none has."""
-        total: dict[str, torch.Tensor] = {}
-        count, seen = 0, 0
-        camera = torch.zeros(3, dtype=torch.float64)
+    def of(cls, batches: Iterable[Batch], truth: LabelMeshes) -> MeanPose:
+        """The mean of all samples that have a mesh, of the first one's convention. Raises ValueError if none has."""
+        mean, camera = _Mean(), _Mean()
+        decaf: bool | None = None
         for batch in batches:
-            keep = batch.has_mesh.nonzero()[:, 0]
-            if not len(keep):
+            keep = batch.has_mesh if decaf is None else batch.has_mesh & (batch.decaf_head == decaf)
+            if decaf is None and bool(keep.any()):
+                decaf = bool(batch.decaf_head[keep][0])
+                keep = keep & (batch.decaf_head == decaf)
+            rows = keep.nonzero()[:, 0]
+            if not len(rows):
                 continue
             meshes = truth(batch)
-            origin = meshes.head[keep].mean(1, keepdim=True)
-            for name in ("hand", "head", "keypoints"):
-                _add(total, name, getattr(meshes, name)[keep] - origin)
-            for name in ("deformation", "hand_contact", "head_contact", "presence"):
-                _add(total, name, getattr(meshes, name)[keep])
-            labels = torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)[keep]
-            cameras = fit_camera(meshes.keypoints[keep] - origin, labels)
-            usable = cameras.isfinite().all(1)
-            camera += cameras[usable].double().sum(0).cpu()
-            count, seen = count + len(keep), seen + int(usable.sum())
-        if count == 0:
+            for part in ("hand", "head"):
+                labels = getattr(batch, part)
+                mean.add({f"{part}_{name}": getattr(labels, name)[rows] for name in ("betas", "expression", "pose")})
+                mean.add({f"{part}_turn": axis_angle_to_matrix(labels.global_orient[rows])})
+            centre = meshes.head.mean(1, keepdim=True)
+            mean.add({"place": meshes.hand[rows].mean(1) - centre[rows, 0]})
+            mean.add({n: getattr(meshes, n)[rows] for n in ("deformation", "hand_contact", "head_contact", "presence")})
+            points = torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)[rows]
+            cameras = fit_camera((meshes.keypoints - centre)[rows], points)
+            camera.add({"camera": cameras[cameras.isfinite().all(1)]})
+        if decaf is None:
             raise ValueError("the mean pose needs training samples with 3D labels; these shards have none")
-        mean = {name: (value / count).float()[None] for name, value in total.items()}
-        mean["presence"] = mean["presence"].reshape(1)
-        if seen:
-            scale, tx, ty = (camera / seen).tolist()
-            mean["pixels"] = scale * mean["keypoints"][..., :2] + torch.tensor([tx, ty]).to(mean["keypoints"])
-        return cls(Meshes(**mean))
+        return cls(_mean_meshes(mean, camera, truth.hand, truth.decaf_head if decaf else truth.head))
 
     def __call__(self, batch: Batch, truth: Meshes) -> Answer:
         """The same for every sample."""
@@ -109,9 +110,52 @@ class MeanPose:
         return Answer(Meshes(**values))  # type: ignore[arg-type]
 
 
-def _add(total: dict[str, torch.Tensor], name: str, values: torch.Tensor) -> None:
-    added = values.double().sum(0)
-    total[name] = total[name] + added if name in total else added
+class _Mean:
+    """Running sums by name, in double precision."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, torch.Tensor]) -> None:
+        """Rows (B, ...) of each name."""
+        for name, rows in values.items():
+            total = rows.double().sum(0)
+            self.sums[name] = self.sums[name] + total if name in self.sums else total
+            self.counts[name] = self.counts.get(name, 0) + len(rows)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """(1, ...) float32."""
+        return (self.sums[name] / self.counts[name]).float()[None]
+
+
+@torch.no_grad()
+def _mean_meshes(mean: _Mean, camera: _Mean, hand: ParametricBody, head: ParametricBody) -> Meshes:
+    def pose(body: ParametricBody, part: str) -> tuple[torch.Tensor, torch.Tensor]:
+        values = {name: mean[f"{part}_{name}"] for name in ("betas", "pose", "expression")}
+        values["pose"] = values["pose"][:, : body.num_pose]
+        out = body(**values if values["expression"].shape[1] else {n: values[n] for n in ("betas", "pose")})
+        centre = out.vertices.mean(1, keepdim=True)
+        turn = _nearest_rotation(mean[f"{part}_turn"]).mT
+        return (out.vertices - centre) @ turn, (out.keypoints - centre) @ turn
+
+    (hand_vertices, hand_keypoints), (head_vertices, head_keypoints) = pose(hand, "hand"), pose(head, "head")
+    place = mean["place"][:, None]
+    keypoints = torch.cat([head_keypoints, hand_keypoints + place], 1)
+    pixels = None
+    if camera.counts.get("camera"):
+        fitted = camera["camera"]
+        pixels = fitted[:, None, :1] * keypoints[..., :2] + fitted[:, None, 1:]
+    rest = {name: mean[name] for name in ("deformation", "hand_contact", "head_contact", "presence")}
+    return Meshes(hand=hand_vertices + place, head=head_vertices, keypoints=keypoints, pixels=pixels, **rest)
+
+
+def _nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:
+    """The rotation nearest to a mean of rotations, (..., 3, 3): the chordal mean."""
+    u, _, v = torch.linalg.svd(matrix.double())
+    sign = torch.ones_like(matrix[..., 0], dtype=torch.float64)
+    sign[..., 2] = torch.linalg.det(u @ v)
+    return (u * sign[..., None, :] @ v).to(matrix.dtype)
 
 
 def fit_camera(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

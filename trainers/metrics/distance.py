@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from trainers.geometry import winding_number
+
 _FIRST = 32  # candidate triangles per point of the first round
 _EXACT = "donot_use_mm_for_euclid_dist"  # the other way loses half of the digits at small distances
 _CHUNK = 1 << 22  # point-triangle pairs held at once
@@ -54,23 +56,17 @@ def surface_distance(points: torch.Tensor, vertices: torch.Tensor, faces: torch.
     return result
 
 
-def winding_number(points: torch.Tensor, vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-    """How often the surface turns around each point: 1 inside a closed mesh that faces outwards, 0 outside; in between near holes.
+def solid_angle(points: torch.Tensor, vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+    """What triangles add to the generalised winding number of each point: their solid angle over 4 pi, positive seen from inside.
 
-    points: (N, 3).  vertices: (V, 3).  faces: (F, 3). Returns (N,). Jacobson 2013, eq. 5; solid angles after van Oosterom 1983.
+    points: (N, 3).  vertices: (V, 3).  faces: (F, 3). Returns (N,). Van Oosterom 1983; Jacobson 2013, eq. 5.
     """
-    result = points.new_zeros(len(points))
-    if not len(faces):
-        return result
-    for rows in torch.arange(len(points), device=points.device).split(max(1, _CHUNK // (4 * len(faces)))):
-        offset = vertices[None] - points[rows, None]  # (n, V, 3)
-        length = offset.norm(dim=-1)
-        a, b, c = (offset[:, faces[:, k]] for k in range(3))
-        la, lb, lc = (length[:, faces[:, k]] for k in range(3))
-        volume = (a * torch.linalg.cross(b, c)).sum(-1)
-        angle = la * lb * lc + (a * b).sum(-1) * lc + (b * c).sum(-1) * la + (c * a).sum(-1) * lb
-        result[rows] = torch.atan2(volume, angle).sum(1) / (2 * torch.pi)
-    return result
+    offset = vertices[faces][None] - points[:, None, None]  # (N, F, 3, 3)
+    a, b, c = offset.unbind(2)
+    la, lb, lc = offset.norm(dim=-1).unbind(2)
+    volume = (a * torch.linalg.cross(b, c)).sum(-1)
+    cosine = la * lb * lc + (a * b).sum(-1) * lc + (b * c).sum(-1) * la + (c * a).sum(-1) * lb
+    return torch.atan2(volume, cosine).sum(1) / (2 * torch.pi)
 
 
 def inside_depth(
@@ -78,17 +74,16 @@ def inside_depth(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Signed distance, POSITIVE INSIDE, to the mesh as it is and to the mesh closed by its caps; (N,) each, metres.
 
-    points: (N, 3).  vertices: (V, 3).  faces: (F, 3).  caps: (C, 3) triangles that close its holes.
+    points: (N, 3).  vertices: (V, 3).  faces: (F, 3).  caps: (C, 3) triangles that close its holes. Inside is a winding number
+    above 1/2; the open mesh's is the closed one's, a whole number, less what the caps add to it.
     """
-    distance, turns = surface_distance(points, vertices, faces), points.new_zeros(len(points))
-    low, high = vertices.amin(0), vertices.amax(0)
-    within = ((points > low) & (points < high)).all(1).nonzero()[:, 0]  # nothing else can be inside
-    turns[within] = winding_number(points[within], vertices, faces)
-    closed, closed_turns = distance, turns.clone()
-    if len(caps):
-        closed = torch.minimum(distance, surface_distance(points, vertices, caps))
-        closed_turns[within] += winding_number(points[within], vertices, caps)
-    return _signed(distance, turns), _signed(closed, closed_turns)
+    distance = surface_distance(points, vertices, faces)
+    turns = winding_number(points[None], vertices[None], torch.cat([faces, caps]))[0]
+    if not len(caps):
+        signed = _signed(distance, turns)
+        return signed, signed
+    closed = torch.minimum(distance, surface_distance(points, vertices, caps))
+    return _signed(distance, turns - solid_angle(points, vertices, caps)), _signed(closed, turns)
 
 
 def _signed(distance: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:

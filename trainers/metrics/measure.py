@@ -52,6 +52,7 @@ def measure(
     if direct is not None:
         errors = pose_errors(direct, truth)
         columns |= _masked({f"direct_{n}": errors[n] for n in ("pve", "mpjpe", "pa_mpjpe")}, known.mesh)
+        columns["direct_frames"] = mesh
     columns |= _masked(deformation_errors(prediction, truth), known.deformation)
     columns["deformed"] = known.deformation.float()
     columns |= _masked(contact_counts(prediction, truth), known.contact)

@@ -103,7 +103,7 @@ def _contact(parts: Sequence[str], name: str) -> list[Metric]:
 def _errors(prefix: str, title: str, group: str) -> list[Metric]:
     names = (("pve", "PVE*"), ("mpjpe", "MPJPE"), ("pa_mpjpe", "PA-MPJPE"))
     return [
-        Metric(f"{prefix}{n}", f"{t}{title}", "mm", "lower", group, _ratio(f"{prefix}{n}", "frames", 1e3))
+        Metric(f"{prefix}{n}", f"{t}{title}", "mm", "lower", group, _ratio(f"{prefix}{n}", f"{prefix}frames", 1e3))
         for n, t in names
     ]
 
