@@ -100,6 +100,12 @@ VERBS = (
     ),
     Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),
     Verb(
+        "inspect-data",
+        "Look at data",
+        "show a training batch, mirrored and varied, with all its labels drawn",
+        "inspect-data out/parts out/synthetic --output batch.png",
+    ),
+    Verb(
         "report",
         "Look at data",
         "one HTML page: funnel, reasons, contact sheet with labels drawn",

@@ -7,10 +7,16 @@ for batch in loader:  # endless
     state = loader.state_dict()  # {"position": samples consumed by all ranks, "fingerprint": ...}
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from trainers.data.config import AugmentConfig, DataConfig, DatasetConfig
 from trainers.data.errors import DataError
-from trainers.data.loader import Loader, make_loader, make_pass
 from trainers.data.order import MixOrder
+
+if TYPE_CHECKING:
+    from trainers.data.loader import Loader, make_loader, make_pass
 
 __all__ = [
     "AugmentConfig",
@@ -22,3 +28,12 @@ __all__ = [
     "make_loader",
     "make_pass",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The loader brings torch; a command line that only wants the configs' flags does without."""
+    if name not in ("Loader", "make_loader", "make_pass"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from trainers.data import loader
+
+    return getattr(loader, name)
