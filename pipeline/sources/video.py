@@ -76,6 +76,18 @@ class VideoFrames:
         self._rate = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
         self._index = 0
 
+    @property
+    def rate(self) -> float:
+        """Frames per second."""
+        return float(self._rate)
+
+    @property
+    def count(self) -> int:
+        """Frames that the header announces, 0 if it does not say."""
+        import cv2
+
+        return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
     def __enter__(self) -> VideoFrames:
         return self
 

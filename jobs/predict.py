@@ -1,0 +1,226 @@
+"""Predict hand and head meshes, their contact and the face's deformation from photos or videos.
+
+Per photo NAME.json and NAME.npz (parameters, camera, keypoints, contact, meshes) and NAME.png (overlay); per video NAME.mp4 and
+NAME.parquet. summary.json lists what was found, where nobody was found and why, and what could not be read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from jobs.inputs import Input, InputError, PhotoReader, list_inputs
+from jobs.predictor import PredictorOptions, build_predictor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from model.prediction import Prediction
+    from model.predictor import Predictor
+
+log = logging.getLogger(__name__)
+MESHES = ("glb", "ply", "obj")
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(PredictorOptions):
+    """What to predict and where to put it."""
+
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """Photos, videos, folders, globs, URLs, lists (txt, csv, parquet) or WebDataset tars."""
+    output: Path
+    """Folder for the results; files of the same name are overwritten."""
+    meshes: str = ""
+    """Mesh files to write for each person, e.g. `glb,ply,obj`."""
+    pictures: bool = True
+    """Write overlays."""
+
+
+@dataclass
+class Summary:
+    """What became of every input, by name. persons: how many in a photo, how many different ones in a video."""
+
+    model: str
+    trained: bool
+    persons: dict[str, int] = field(default_factory=dict)
+    nobody: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0; 1 if an input failed, or there is nobody in any."""
+        return 1 if self.failed or not self.persons else 0
+
+    def found(self, name: str, persons: int, reason: str) -> None:
+        """Count an input that could be read."""
+        if persons:
+            self.persons[name] = persons
+        else:
+            self.nobody[name] = reason
+
+    @property
+    def text(self) -> str:
+        """For people; every failed input by name."""
+        total = len(self.persons) + len(self.nobody) + len(self.failed)
+        lines = [
+            f"{total} inputs: {len(self.persons)} with people ({sum(self.persons.values())}),"
+            f" {len(self.nobody)} without, {len(self.failed)} failed"
+        ]
+        for what, names in (("nobody in", self.nobody), ("failed", self.failed)):
+            lines += [f"  {what} {name}: {reason}" for name, reason in list(names.items())[:_SHOWN]]
+            if len(names) > _SHOWN:
+                lines.append(f"  ... and {len(names) - _SHOWN} more, see summary.json")
+        return "\n".join(lines)
+
+
+def run(config: Config) -> int:
+    """Predict every input, going on past bad ones. Returns 0; 1 if some failed, or there is nobody in any of them."""
+    from jobs.progress import Progress
+
+    meshes = _mesh_kinds(config.meshes)
+    inputs = list(list_inputs(config.inputs))
+    if not inputs:
+        raise ValueError(f"no photo or video in {' '.join(config.inputs) or 'an empty list'}")
+    predictor = build_predictor(config)
+    config.output.mkdir(parents=True, exist_ok=True)
+    summary = Summary(config.model, predictor.trained)
+    _notice(summary)
+    photos, videos = [one for one in inputs if not one.is_video], [one for one in inputs if one.is_video]
+    with Progress("predicting", len(photos)) as progress:
+        for one, answer in predict_photos(predictor, photos):
+            if isinstance(answer, str):
+                summary.failed[one.name] = answer
+            else:
+                image, prediction = answer
+                _save(config, meshes, one, image, prediction)
+                summary.found(one.name, len(prediction.persons), prediction.reason)
+            progress.advance(1, f", {len(summary.persons)} with people, {len(summary.failed)} failed")
+    for one in videos:
+        predict_video(predictor, config, one, summary)
+    (config.output / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
+    print(summary.text)
+    print(f"results are in {config.output}")
+    _notice(summary)
+    return summary.exit_code
+
+
+def predict_photos(
+    predictor: Predictor, photos: Sequence[Input]
+) -> Iterator[tuple[Input, tuple[NDArray[np.uint8], Prediction] | str]]:
+    """Each photo with its pixels and prediction, or with the reason why there is none; holds one batch of them at a time."""
+    reader = PhotoReader()
+    batch = predictor.config.batch
+    for start in range(0, len(photos), batch):
+        some = photos[start : start + batch]
+        read: dict[str, NDArray[np.uint8]] = {}
+        answers: dict[str, tuple[NDArray[np.uint8], Prediction] | str] = {}
+        for one in some:
+            try:
+                read[one.stem] = reader(one.item)
+            except InputError as error:
+                answers[one.stem] = str(error)
+        for stem, answer in zip(read, _predict_all(predictor, list(read.values())), strict=True):
+            answers[stem] = answer if isinstance(answer, str) else (read[stem], answer)
+        yield from ((one, answers[one.stem]) for one in some)
+
+
+def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | str]:
+    """Together; if that fails one by one, so that a photo on which the detector dies costs only itself."""
+    from pipeline.annotators.isolated import DetectorError, DetectorHung
+
+    failures = (DetectorHung, DetectorError)
+    try:
+        return list(predictor.predict_many(images))
+    except failures as error:
+        if len(images) == 1:
+            return [f"the detector failed: {error}"]
+        return [answer for image in images for answer in _predict_all(predictor, [image])]
+
+
+def _save(config: Config, meshes: Sequence[str], one: Input, image: NDArray[np.uint8], prediction: Prediction) -> None:
+    """Everything about one photo."""
+    record = {
+        "photo": one.name,
+        "trained": prediction.trained,
+        "width": prediction.width,
+        "height": prediction.height,
+        "reason": prediction.reason,
+        "persons": [
+            {
+                "side": person.side,
+                "presence": person.presence,
+                "confidence": person.confidence,
+                "camera": asdict(person.camera),
+                "crop": person.crop.tolist(),
+            }
+            for person in prediction.persons
+        ],
+    }
+    (config.output / f"{one.stem}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def predict_video(predictor: Predictor, config: Config, one: Input, summary: Summary) -> None:
+    """One video, frame by frame in constant memory: overlay video and table of parameters."""
+    from jobs.progress import Progress
+    from jobs.video_output import ParameterTable, VideoWriter
+    from model.video import VideoPredictor
+    from pipeline.sources.video import VideoFrames
+
+    tracks: set[int | None] = set()
+    count = 0
+    try:
+        with (
+            VideoFrames(one.item.uri) as frames,
+            Progress(one.name, frames.count or None) as progress,
+            ParameterTable(config.output / f"{one.stem}.parquet", predictor.trained) as table,
+            VideoWriter(config.output / f"{one.stem}.mp4", frames.rate) as video,
+        ):
+            for count, frame in enumerate(VideoPredictor(predictor).predict(frames), start=1):
+                table.add(count - 1, frame)
+                if config.pictures:
+                    video.add(frame.image)
+                tracks |= {person.track for person in frame.prediction.persons}
+                progress.advance(1, f", {len(tracks)} people")
+    except OSError as error:
+        summary.failed[one.name] = str(error)
+        return
+    if not count:
+        summary.failed[one.name] = "a video without a frame that can be decoded"
+        return
+    summary.found(one.name, len(tracks), "no hand near a face in any frame")
+
+
+def _mesh_kinds(text: str) -> list[str]:
+    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
+    if unknown := [kind for kind in kinds if kind not in MESHES]:
+        raise ValueError(f"--meshes {text}: {', '.join(unknown)} is no mesh format; one or more of {','.join(MESHES)}")
+    return kinds
+
+
+def _notice(summary: Summary) -> None:
+    """Loudly on stderr, before the work and after it."""
+    if summary.trained:
+        return
+    from rich.console import Console
+    from rich.panel import Panel
+
+    text = (
+        f"The network {summary.model} is UNTRAINED: its weights are fresh random numbers, so meshes, contact and parameters mean"
+        ' NOTHING. Only detections and crops are real. Every result says "trained": false; give --model a trained checkpoint.'
+    )
+    Console(stderr=True).print(Panel(text, title="UNTRAINED NETWORK", style="bold red"))
+
+
+if __name__ == "__main__":
+    from jobs.cli import main_for
+
+    sys.exit(main_for("predict"))
