@@ -28,6 +28,7 @@ ATTEMPTS = 30
 MAX_DEPTH = 0.005  # metres that may be left of the overlap in any frame
 _FARTHEST = 0.11  # metres from the face where a hand comes from and goes to
 _SLIDE = (0.004, 0.032)  # metres between the two touches of a take
+_FULL = 40  # frames of a take in which hand and head move all the way
 _OPEN = 0.8  # share of the fingers' bend that a hand far away keeps
 _JAW = np.deg2rad(4)
 EXPRESSIONS_OF_DECAF = 50
@@ -87,7 +88,8 @@ def draw_way(rng: np.random.Generator, frames: int) -> Way:
     """The time course of a take: usually the hand comes and goes; sometimes it is there at the start, or stays."""
     u = np.linspace(0, 1, frames)
     comes, goes = rng.random() < 0.85, rng.random() < 0.75
-    farthest = _FARTHEST * min(1.0, frames / 40)
+    pace = min(1.0, frames / _FULL)  # people do not hurry because a take is short
+    farthest = _FARTHEST * pace
     arrives, leaves = rng.uniform(0.22, 0.35), rng.uniform(0.68, 0.82)
     lift = np.zeros(frames)
     if comes:
@@ -98,13 +100,14 @@ def draw_way(rng: np.random.Generator, frames: int) -> Way:
     lift += float(rng.uniform(0.001, 0.004)) * (1 - np.cos(2 * np.pi * presses * (u - arrives))) / 2
     names = free_head().arrays.expression_names
     knots = np.stack([draw_expression(rng, names) * 0.7 for _ in range(3)])
+    knots = knots[:1] + pace * (knots - knots[:1])
     knots[:, EXPRESSIONS_OF_DECAF:] = 0
     pose = np.zeros((frames, 4, 3))
     pose[:, 1] = np.array([1.0, 0, 0]) * np.clip(_curve(rng.uniform(0, _JAW, (4, 1)), u), 0, _JAW)
-    tilt = np.deg2rad(rng.normal(0, [4, 7, 3], (4, 3)))
+    tilt = pace * np.deg2rad(rng.normal(0, [4, 7, 3], (4, 3)))
     return Way(
         lift, _ease((u - arrives) / (leaves - arrives)), np.clip(_curve(knots, u), 0, 1), pose,
-        _curve(tilt, u), _curve(rng.normal(0, 0.012, (4, 3)), u),
+        _curve(tilt, u), _curve(pace * rng.normal(0, 0.012, (4, 3)), u),
     )  # fmt: skip
 
 
