@@ -106,8 +106,8 @@ def test_nearest_surface_agrees_with_trimesh(head: ParametricBody) -> None:
     _, distance, _ = trimesh.proximity.closest_point(mesh, points[0].numpy())
     error = square.sqrt().numpy() - distance
     assert error.min() > -2e-5  # trimesh merges feet within its tolerance
-    assert np.quantile(error, 0.97) < 1e-6
-    assert error.max() < 2e-3
+    assert np.quantile(error, 0.95) < 1e-5
+    assert error.max() < 5e-3
 
 
 def test_nearest_surface_gradient() -> None:

@@ -1,0 +1,271 @@
+"""The objective as a whole: perfect predictions, masks, ranks, released faults."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from model.bodies import load_body
+from model.output import DiceOutput
+from pipeline.sample import DEPTH_KINDS
+from tests.trainers.losses.scenes import make_batch, noisy, perfect
+from trainers.batch import Batch, BodyLabels
+from trainers.bodies import Bodies
+from trainers.losses import DepthConfig, Faults, LossConfig, LossWeights, Objective
+from trainers.targets import make_targets, pose_output
+
+UNSUPERVISED = {"touch", "collision", "depth", "deformation_wild"}
+
+
+@pytest.fixture(scope="module")
+def bodies() -> Bodies:
+    return Bodies(load_body("free-hand", "free"), load_body("free-head", "free"))
+
+
+@pytest.fixture(scope="module")
+def batch(bodies: Bodies) -> Batch:
+    return make_batch(bodies)
+
+
+def run(bodies: Bodies, config: LossConfig, batch: Batch, output: DiceOutput, **options) -> dict[str, torch.Tensor]:  # type: ignore[no-untyped-def]
+    return Objective(bodies, config)(output, pose_output(output, bodies), make_targets(batch, bodies), **options)
+
+
+def wild(batch: Batch) -> Batch:
+    no = torch.zeros(len(batch), dtype=torch.bool)
+    return replace(batch, has_mesh=no, has_contact=no, has_deformation=no)
+
+
+def bare(batch: Batch) -> Batch:
+    """No label of any kind."""
+    return replace(
+        wild(batch),
+        face_keypoints_2d=torch.zeros_like(batch.face_keypoints_2d),
+        hand_keypoints_2d=torch.zeros_like(batch.hand_keypoints_2d),
+        keypoint_depth=torch.zeros_like(batch.keypoint_depth),
+        depth_kind=torch.full_like(batch.depth_kind, -1),
+    )
+
+
+def test_a_perfect_prediction_costs_nothing(bodies: Bodies, batch: Batch) -> None:
+    terms = run(bodies, LossConfig(), batch, perfect(batch, bodies))
+    worst = run(bodies, LossConfig(), batch, noisy(perfect(batch, bodies), 0.05))
+    for name in set(terms) - UNSUPERVISED:
+        reads_off_mesh = name.startswith("keypoints") and not name.endswith("parametric")
+        assert terms[name] < (0.5 if reads_off_mesh else 2e-2), name  # the hand's regressor is 0.2 mm off
+        assert worst[name] > 20 * terms[name], name
+    assert terms["deformation_wild"] == 0
+
+
+def test_a_perfect_prediction_of_labels_in_decafs_convention(bodies: Bodies) -> None:
+    """The labels turn about the centroid; a network of another convention says the same head in its own words."""
+    batch = make_batch(bodies, decaf=True)
+    decaf = Bodies(load_body("free-hand", "decaf"), load_body("free-head", "decaf"))
+    tips = make_targets(batch, decaf).hand.keypoints - make_targets(batch, bodies).hand.keypoints
+    assert tips.norm(dim=-1).amax() > 0.003  # other finger tips, so 2D labels must be made again
+    batch = make_batch(decaf, decaf=True)
+    terms = run(decaf, LossConfig(), batch, perfect(batch, decaf))
+    for name in set(terms) - UNSUPERVISED:
+        assert terms[name] < 0.6, name
+    truth = make_targets(batch, bodies)
+    assert torch.equal(truth.head.pose, batch.head.pose[:, 3:6])
+    about_centroid = bodies.head_decaf(batch.head.betas, batch.head.pose[:, :6], batch.head.global_orient,
+                                       batch.head.transl, batch.head.expression)  # fmt: skip
+    expected = about_centroid.vertices - about_centroid.vertices.mean(1, keepdim=True)
+    assert torch.allclose(truth.head.vertices[0], expected, atol=1e-6)
+
+
+def test_targets_mean_what_they_say(bodies: Bodies, batch: Batch) -> None:
+    truth = make_targets(batch, bodies)
+    assert truth.head.vertices[0].mean(1).abs().amax() < 1e-6
+    out = bodies.head_plain(batch.head.betas, batch.head.pose, batch.head.global_orient, batch.head.transl,
+                            batch.head.expression)  # fmt: skip
+    offset = (bodies.hand(batch.hand.betas, batch.hand.pose, batch.hand.global_orient, batch.hand.transl).vertices
+              - out.vertices.mean(1, keepdim=True))  # fmt: skip
+    assert torch.allclose(truth.hand.vertices[0], offset, atol=1e-6)
+    # deformed = posed, with d added before global_orient, as the label has it
+    still = bodies.head_plain(batch.head.betas, batch.head.pose, None, None, batch.head.expression)
+    turn, root = out.rigid[:, :3, :3], still.joints[:, :1]
+    deformed = (still.vertices + batch.head_deformation - root) @ turn.mT + root + batch.head.transl[:, None]
+    mine = truth.head.vertices[0] - truth.deformation[0] + out.vertices.mean(1, keepdim=True)
+    assert torch.allclose(mine, deformed, atol=1e-5)
+    assert [level.shape[1] for level in truth.head.contact] == [4344, 1675, 559]
+    assert [level.shape[1] for level in truth.hand.vertices] == [1609, 195]
+    coarse = bodies.head.levels[1].keep
+    assert torch.equal(truth.head.contact[2], batch.head_contact[:, coarse])
+    none = replace(batch, hand_contact=0 * batch.hand_contact, head_contact=0 * batch.head_contact)
+    assert make_targets(none, bodies).presence.tolist() == [0, 0, 0]
+    assert truth.presence.tolist() == [1, 1, 1]
+
+
+def test_posed_projects_as_the_network_does(bodies: Bodies, batch: Batch) -> None:
+    output = noisy(perfect(batch, bodies))
+    moved = replace(output, camera_origin=output.head.vertices[0].mean(1))
+    posed = pose_output(moved, bodies)
+    assert torch.allclose(posed.hand.np_keypoints_pixels, moved.project(moved.hand.keypoints), atol=1e-3)
+    world = Bodies(bodies.hand, bodies.head, "world")
+    far = replace(output, camera_origin=torch.zeros(3, 3))
+    assert torch.allclose(pose_output(far, world).head.np_keypoints_pixels, far.project(far.head.keypoints), atol=1e-3)
+
+
+SILENT = {
+    "wild": ("vertices", "vertices_parametric", "keypoints_3d", "keypoints_3d_parametric", "parameters", "contact",
+             "presence", "deformation"),
+    "bare": ("keypoints_2d_hand", "keypoints_2d_head", "keypoints_2d_hand_parametric", "keypoints_2d_head_parametric",
+             "depth", "vertices", "contact"),
+    "studio": ("deformation_wild", "depth"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SILENT)
+@pytest.mark.parametrize("form", ["silog", "affine", "robust-affine", "ordinal"])
+def test_missing_labels_are_exactly_nothing(bodies: Bodies, batch: Batch, kind: str, form: str) -> None:
+    changed = {"wild": wild(batch), "bare": bare(batch), "studio": batch}[kind]
+    output = noisy(perfect(batch, bodies))
+    config = LossConfig(depth=DepthConfig(form=form))  # type: ignore[arg-type]
+    terms = run(bodies, config, changed, output)
+    assert all(torch.isfinite(value) for value in terms.values())
+    for name in SILENT[kind]:
+        assert terms[name] == 0, name
+    leaves = list(output.flatten().values())
+    silent = torch.stack([terms[name] for name in SILENT[kind]]).sum()
+    for gradient in torch.autograd.grad(silent, leaves, retain_graph=True, allow_unused=True):
+        assert gradient is None or not gradient.any()
+    for gradient in torch.autograd.grad(torch.stack(list(terms.values())).sum(), leaves, allow_unused=True):
+        assert gradient is None or gradient.isfinite().all()
+    if kind == "wild":
+        assert terms["depth"] > 0
+        assert terms["keypoints_2d_hand"] > 0
+
+
+def test_two_ranks_are_one_with_both_batches(bodies: Bodies) -> None:
+    """Labels unevenly spread: gradients averaged over ranks are those of one process with all samples."""
+    whole = make_batch(bodies, 4)
+    mesh = torch.tensor([True, True, True, False])
+    whole = replace(whole, has_mesh=mesh, has_contact=mesh, has_deformation=mesh)
+    output = noisy(perfect(whole, bodies))
+    leaves = output.flatten()
+    objective = Objective(bodies)
+    terms = objective(output, pose_output(output, bodies), make_targets(whole, bodies))
+    together = torch.autograd.grad(sum(terms.values()), list(leaves.values()), allow_unused=True)
+
+    slices = [slice(0, 2), slice(2, 4)]
+    parts = [DiceOutput.unflatten({k: v[s] for k, v in leaves.items()}) for s in slices]
+    truths = [make_targets(_rows(whole, s), bodies) for s in slices]
+    counts: list[torch.Tensor] = []
+    for part, truth in zip(parts, truths, strict=True):
+        objective(part, pose_output(part, bodies), truth, reduce_count=lambda c: counts.append(c) or c)
+    mean = torch.stack(counts).mean(0)
+    ranks = [
+        objective(part, pose_output(part, bodies), truth, reduce_count=lambda _: mean)
+        for part, truth in zip(parts, truths, strict=True)
+    ]
+    assert ranks[1]["vertices"] > 0
+    for name, value in terms.items():
+        assert torch.allclose((ranks[0][name] + ranks[1][name]) / 2, value, rtol=1e-5), name
+    average = sum(sum(rank.values()) for rank in ranks) / 2
+    for a, b in zip(torch.autograd.grad(average, list(leaves.values()), allow_unused=True), together, strict=True):
+        assert (a is None and b is None) or torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def _rows(batch: Batch, rows: slice) -> Batch:
+    def cut(owner):  # type: ignore[no-untyped-def]
+        changed = {}
+        for field in fields(owner):
+            value = getattr(owner, field.name)
+            changed[field.name] = cut(value) if isinstance(value, BodyLabels) else value[rows]
+        return replace(owner, **changed)
+
+    return cut(batch)
+
+
+def test_weights_and_factors(bodies: Bodies, batch: Batch) -> None:
+    output = noisy(perfect(batch, bodies))
+    weights = LossWeights(contact=150, touch=0, collision=0, depth=0)
+    base, half = run(bodies, LossConfig(), batch, output), run(bodies, LossConfig(weights), batch, output)
+    assert torch.allclose(2 * half["contact"], base["contact"])
+    assert not {"touch", "collision", "depth"} & set(half)
+    off = run(bodies, LossConfig(weights), batch, output, factors={"presence": 0.0})
+    assert off["presence"] == 0
+    with pytest.raises(ValueError, match="touch"):
+        LossWeights(touch=-1)
+
+
+@pytest.mark.parametrize("fault", [field.name for field in fields(Faults)])
+def test_each_fault_changes_what_it_says(bodies: Bodies, batch: Batch, fault: str) -> None:
+    touched = {
+        "centring": {"vertices", "vertices_parametric", "keypoints_3d", "keypoints_3d_parametric"},
+        "joint_orders": {"keypoints_3d", "keypoints_2d_hand"},
+        "collision_index": {"collision"},
+        "depth_corner": {"depth"},
+        "depth_transposed": {"depth"},
+        "confidence_ignored": {f"keypoints_2d_{part}" for part in ("hand", "head", "hand_parametric", "head_parametric")},
+    }  # fmt: skip
+    labels = batch.face_keypoints_2d.clone(), batch.hand_keypoints_2d.clone()
+    for label in labels:
+        label[:, ::2, 2] = 0.1
+    batch = replace(batch, face_keypoints_2d=labels[0], hand_keypoints_2d=labels[1])
+    depth = DepthConfig(form="silog", samples="all")
+    output = noisy(perfect(batch, bodies))
+    right = run(bodies, LossConfig(depth=depth), batch, output)
+    wrong = run(bodies, LossConfig(depth=depth, faults=Faults(**{fault: True})), batch, output)
+    assert {name for name in right if not torch.equal(right[name], wrong[name])} == touched[fault]
+
+
+def test_paper_released_is_all_faults_and_forms(bodies: Bodies, batch: Batch) -> None:
+    config = LossConfig(paper_released=True, stiffness=True, contact="balanced").resolved()
+    assert config.faults == Faults.all()
+    assert (config.depth.form, config.collision_distance, config.contact, config.stiffness) == (
+        "silog", "vertex", "plain", False)  # fmt: skip
+    terms = run(bodies, LossConfig(paper_released=True), wild(batch), noisy(perfect(batch, bodies)))
+    assert all(torch.isfinite(value) for value in terms.values())
+
+
+def test_options_change_their_term_only(bodies: Bodies, batch: Batch) -> None:
+    output = noisy(perfect(batch, bodies))
+    base = run(bodies, LossConfig(), batch, output)
+    for config, name in (
+        (LossConfig(stiffness=True), "deformation"),
+        (LossConfig(contact="balanced"), "contact"),
+        (LossConfig(collision_distance="vertex"), "collision"),
+        (LossConfig(touch_head="deformed"), "touch"),
+    ):
+        other = run(bodies, config, batch, output)
+        assert {key for key in base if not torch.equal(base[key], other[key])} == {name}
+    no_map = Bodies(bodies.hand, load_body("free-head", "free"))
+    no_map.head.stiffness = None
+    with pytest.raises(ValueError, match="stiffness"):
+        Objective(no_map, LossConfig(stiffness=True))
+
+
+def test_a_prediction_in_bfloat16_is_judged_in_float32(bodies: Bodies, batch: Batch) -> None:
+    flat = perfect(batch, bodies).flatten()
+    output = DiceOutput.unflatten({name: value.bfloat16() for name, value in flat.items()})
+    terms = run(bodies, LossConfig(), batch, output)
+    assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in terms.values())
+
+
+@pytest.mark.parametrize("kind", DEPTH_KINDS)
+def test_depth_of_every_kind_is_learned_from_wild_samples(bodies: Bodies, batch: Batch, kind: str) -> None:
+    """The right prediction costs (almost) nothing whatever the depth network's scale and shift; a flipped one costs much."""
+    points = batch.keypoint_depth[..., 0]
+    value = {"metric": points, "affine": 3 * points - 7, "affine-inverse": 5 / points + 2, "affine-per-part": points}[
+        kind
+    ]
+    if kind == "affine-per-part":
+        value = torch.cat([2 * value[:, :68] + 1, 9 * value[:, 68:] - 4], 1)
+    labelled = replace(
+        wild(batch),
+        keypoint_depth=torch.stack([value, torch.ones_like(value)], -1),
+        depth_kind=torch.full_like(batch.depth_kind, DEPTH_KINDS.index(kind)),
+    )
+    output = perfect(batch, bodies)
+    flipped = replace(labelled, keypoint_depth=labelled.keypoint_depth * torch.tensor([-1.0, 1.0]))
+    for form in ("affine", "robust-affine", "ordinal"):
+        config = LossConfig(depth=DepthConfig(form=form, at="keypoint"))  # type: ignore[arg-type]
+        assert run(bodies, config, labelled, output)["depth"] < 1e-2
+        assert run(bodies, config, flipped, output)["depth"] > 1
+    surface = LossConfig(depth=DepthConfig(at="surface"))
+    assert run(bodies, surface, labelled, output)["depth"] < 25 < run(bodies, surface, flipped, output)["depth"]

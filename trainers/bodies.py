@@ -1,0 +1,79 @@
+"""The hand and the head that labels and predictions are posed with inside the step, on the device."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from model.bodies import DECAF, SMPLX, ParametricBody, load_body
+from model.bodies.names import HEAD_JOINTS
+from model.config import DiceConfig
+from model.heads import BodyParameters
+from trainers.batch import BodyLabels
+from trainers.regressor import keypoint_regressor
+
+_JAW = HEAD_JOINTS.index("jaw")
+
+
+class Bodies(nn.Module):
+    """Bodies of one network, and the head in the two conventions that labels come in.
+
+    hand, head: in the network's convention, as its parameters are meant.  head_plain, head_decaf: the same head as labels mean it
+    (every joint but the root turns, about the root joint; Decaf: root and jaw, about the centroid).
+    hand_regressor: (21, Vh) and head_regressor: (68, Vf), keypoints from vertices.
+    camera_origin: as in the network's `CameraConfig`.
+    Everything is a constant: keep it out of checkpoints and optimizers.
+    """
+
+    hand_regressor: torch.Tensor
+    head_regressor: torch.Tensor
+
+    def __init__(
+        self, hand: ParametricBody, head: ParametricBody, camera_origin: Literal["head_mean", "world"] = "head_mean"
+    ) -> None:
+        super().__init__()
+        self.hand, self.head, self.camera_origin = hand, head, camera_origin
+        self.head_plain = ParametricBody(head.arrays, SMPLX, head.dtype)
+        self.head_decaf = ParametricBody(head.arrays, DECAF["head"], head.dtype)
+        self.register_buffer("hand_regressor", keypoint_regressor(hand))
+        self.register_buffer("head_regressor", keypoint_regressor(head))
+        self.requires_grad_(False)
+
+    @classmethod
+    def of(cls, config: DiceConfig) -> Bodies:
+        """The bodies a network was made for. Raises BodyFileError or ValueError."""
+        hand, head = config.sizes.hand, config.sizes.head
+        return cls(load_body(hand.body, hand.convention), load_body(head.body, head.convention), config.camera.origin)
+
+    def jaw(self, pose: torch.Tensor) -> torch.Tensor:
+        """The jaw's rotation in the head's predicted pose, (B, P) -> (B, 3)."""
+        return _columns(pose, self.head)
+
+    def true_jaw(self, labels: BodyLabels, decaf: torch.Tensor) -> torch.Tensor:
+        """The same in labels of either convention, (B, 3). decaf: (B,) bool."""
+        return torch.where(
+            decaf[:, None], _columns(labels.pose, self.head_decaf), _columns(labels.pose, self.head_plain)
+        )
+
+
+def pose_body(body: ParametricBody, parameters: BodyParameters | BodyLabels):  # type: ignore[no-untyped-def]
+    """Vertices, keypoints and rigid motion, a `BodyOutput`. The pose may be wider than the body's; the rest is dropped."""
+    return body(
+        betas=parameters.betas,
+        pose=parameters.pose[:, : body.num_pose],
+        global_orient=parameters.global_orient,
+        transl=parameters.transl,
+        expression=parameters.expression if body.arrays.num_expressions else None,
+    )
+
+
+def at_levels(body: ParametricBody, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Values per vertex at every mesh level, finest first: (B, V, ...) -> (B, V_l, ...). Coarse vertices are chosen ones."""
+    return (values, *(values[:, level.keep] for level in body.levels))  # type: ignore[index]
+
+
+def _columns(pose: torch.Tensor, head: ParametricBody) -> torch.Tensor:
+    first = 3 * head.pose_joints.index(_JAW)
+    return pose[:, first : first + 3]
