@@ -38,6 +38,12 @@ VERBS = (
     Verb("bodies", "Set up", "build or import hand and head models, show what is in one", "bodies info free-hand"),
     Verb("weights", "Set up", "convert, describe and export network weights", "weights info out/dice"),
     Verb(
+        "crawl",
+        "Make data",
+        "fetch images from URL lists, pages, sitemaps and open collections, politely",
+        "crawl --input urls.parquet --contact you@example.org --output out/crawl",
+    ),
+    Verb(
         "annotate",
         "Make data",
         "photos, lists, tars or videos in, labelled shards out",

@@ -23,7 +23,7 @@ from pipeline.record import SourceItem, Stage
 from pipeline.stats import StatsLog
 from pipeline.storage import Folder, absolute
 from pipeline.units import UnitRef, plan_units, read_plan
-from pipeline.worker import StageGroup, Task, Travel, UnitResult, UnitWorker
+from pipeline.worker import MICRO_BATCH, StageGroup, Task, Travel, UnitResult, UnitWorker
 
 if TYPE_CHECKING:
     from ray.data import ActorPoolStrategy, Dataset
@@ -77,10 +77,13 @@ def prepare(
     list_inputs: Callable[[], Iterable[SourceItem]],
     stages: Callable[[Any, str], list[Stage]] = build_stages,
     progress: Callable[[int], None] = lambda _: None,
+    plan_with: Callable[..., list[UnitRef]] = plan_units,
+    batch: int = MICRO_BATCH,
 ) -> Run:
     """Join or start the run in `output`: check its config, plan its units once, see which parts exist.
 
     list_inputs: the streaming listing, called only if there is no plan yet.  progress: gets the inputs planned.
+    plan_with: cuts the listing into units, as `plan_units`.  batch: inputs that pass the stages together.
     Raises ConfigMismatchError naming differing fields, StorageError if the folder cannot be written.
     """
     folder = Folder(absolute(output))
@@ -88,13 +91,14 @@ def prepare(
     fingerprint = config.fingerprint()
     plan = read_plan(folder)
     if plan is None:
-        plan = plan_units(list_inputs(), folder, config.unit_size, fingerprint, progress)
+        plan = plan_with(list_inputs(), folder, config.unit_size, fingerprint, progress)
     finished, done = Funnel(), set()
     for part in read_parts(folder):
         finished.add(part.manifest)
         done.add(part.manifest.unit)
     built = stages(config, day)
-    task = Task(folder, fingerprint, tuple(stage.name for stage in built), start=f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    started = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    task = Task(folder, fingerprint, tuple(stage.name for stage in built), start=started, batch=batch)
     return Run(day, task, built, [ref for ref in plan if ref.id not in done], finished)
 
 

@@ -16,16 +16,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from pipeline.record import Reason, Record
-from pipeline.sample import SCHEMA_VERSION, Sample, Scores
-from pipeline.shards import iter_samples, write_shard
+from pipeline.record import Packed, Reason, Record, SourceItem
+from pipeline.sample import SCHEMA_VERSION, Sample, Scores, encode
+from pipeline.shards import iter_samples, write_members
 from pipeline.storage import Folder
+from pipeline.units import pack_items, unpack_items
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
 WRITE = "write"  # the stage name of what is turned away here
+FOUND = "found.jsonl.gz"
 _BATCH = 256  # manifests read at once
 _DETAIL = 500  # characters kept of a detail
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # object addresses in error texts differ from run to run
@@ -98,6 +100,12 @@ class Part:
 
         return pq.read_table(io.BytesIO(self.folder.read(part_name(self.manifest.unit, "parquet"))))
 
+    def found(self) -> Iterator[SourceItem]:
+        """Further inputs that those of this part led to, in order."""
+        name = part_name(self.manifest.unit, FOUND)
+        if name in self.manifest.files:
+            yield from unpack_items(self.folder.read(name))
+
 
 def part_name(unit: str, extension: str) -> str:
     """File name of one file of a unit's part."""
@@ -108,8 +116,10 @@ def build_part(unit: str, records: Sequence[Record], stages: Sequence[str], fing
     """Encode a unit's finished records. Every record must be rejected or hold a sample; equal crops are kept once."""
     _reject_equal_samples(records)
     tar = io.BytesIO()
-    write_shard(tar, (record.sample for record in records if record.alive and record.sample is not None))
+    write_members(tar, ((kept.key, kept.members) for record in records if (kept := _kept(record)) is not None))
     data = {part_name(unit, "tar"): tar.getvalue(), part_name(unit, "parquet"): _parquet(records)}
+    if found := [item for record in records for item in record.found]:
+        data[part_name(unit, FOUND)] = pack_items(found)
     rejected: dict[str, Counter[str]] = {}
     for record in records:
         if record.reason is not None:
@@ -184,9 +194,9 @@ def _row(record: Record) -> dict[str, Any]:
     source = record.sample.meta.source if record.alive and record.sample else None  # knows what the stages found out
     return {
         "id": item.id,
-        "uri": item.uri,
+        "uri": item.origin,
         "member": item.member,
-        "key": record.sample.key if record.alive and record.sample else None,
+        "key": _key(record),
         "kept": record.alive,
         "reason": record.reason.value if record.reason else None,
         "detail": _ADDRESS.sub("", record.detail)[:_DETAIL] or None,
@@ -215,14 +225,26 @@ def _parquet(records: Sequence[Record]) -> bytes:
     return buffer.getvalue()
 
 
+def _key(record: Record) -> str | None:
+    kept = record.sample or record.packed
+    return kept.key if kept is not None and record.alive else None
+
+
+def _kept(record: Record) -> Packed | None:
+    if not record.alive:
+        return None
+    return Packed(record.sample.key, encode(record.sample)) if record.sample else record.packed
+
+
 def _reject_equal_samples(records: Sequence[Record]) -> None:
     """Two inputs may give the same crop, hence the same key, which a shard holds once; the earlier input keeps it."""
     first: dict[str, Record] = {}
     for record in records:
         if not record.alive:
             continue
-        if record.sample is None:
+        key = _key(record)
+        if key is None:
             raise ValueError(f"{record.item.name}: passed every stage but holds no sample; the last stage must pack it")
-        if (earlier := first.setdefault(record.sample.key, record)) is not record:
+        if (earlier := first.setdefault(key, record)) is not record:
             record.reject(Reason.DUPLICATE, f"the same crop as {earlier.item.name}")
             record.stage = WRITE

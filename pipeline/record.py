@@ -90,6 +90,12 @@ class SourceItem:
         return hashlib.sha256(json.dumps([self.uri, self.member]).encode()).hexdigest()[:16]
 
     @property
+    def origin(self) -> str:
+        """Where on the web it is from: the `url` column that crawls write beside an image in a tar; otherwise the uri."""
+        url = self.column("url") if self.offset is not None else None
+        return url if url and url.startswith(("http://", "https://")) else self.uri
+
+    @property
     def name(self) -> str:
         """How people see it: the uri, and the member after a `#`."""
         return self.uri if self.member is None else f"{self.uri}#{self.member}"
@@ -97,6 +103,14 @@ class SourceItem:
     def column(self, name: str) -> str | None:
         """The value of an extra column, or None."""
         return dict(self.columns).get(name)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a part keeps of an input that is no labelled sample yet: a key and its members, {extension: bytes}."""
+
+    key: str
+    members: dict[str, bytes]
 
 
 @dataclass
@@ -126,6 +140,8 @@ class Record:
     evidence: dict[str, str] = field(default_factory=dict)  # consent and fetch evidence kept with the sample
     annotators: list[AnnotatorRecord] = field(default_factory=list)  # of every network that looked at it
     sample: Sample | None = None
+    packed: Packed | None = None  # instead of a sample: a crawled original
+    found: list[SourceItem] = field(default_factory=list)  # further inputs that this one led to, for a later round
     reason: Reason | None = None
     detail: str = ""
     stage: str = ""  # the stage that rejected it
@@ -138,7 +154,7 @@ class Record:
     def reject(self, reason: Reason, detail: str = "") -> None:
         """End this record's way with a counted reason; `detail` is for people. Frees what the record holds."""
         self.reason, self.detail = reason, detail
-        self.data = self.image = self.crop = self.skin = None
+        self.data = self.image = self.crop = self.skin = self.packed = None
         self.depth_maps.clear()
 
 

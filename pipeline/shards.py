@@ -30,10 +30,15 @@ class ShardError(ValueError):
 
 def write_shard(stream: IO[bytes], samples: Iterable[Sample]) -> None:
     """Write samples as a USTAR archive without times and owners: equal samples give equal bytes."""
+    write_members(stream, ((sample.key, encode(sample)) for sample in samples))
+
+
+def write_members(stream: IO[bytes], groups: Iterable[tuple[str, dict[str, bytes]]]) -> None:
+    """Write (key, {extension: bytes}) groups in the same reproducible way."""
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample in samples:
-            for extension, data in encode(sample).items():
-                member = tarfile.TarInfo(f"{sample.key}.{extension}")
+        for key, members in groups:
+            for extension, data in members.items():
+                member = tarfile.TarInfo(f"{key}.{extension}")
                 member.size, member.mode = len(data), _MODE  # mtime, uid, gid and names keep their zeros
                 tar.addfile(member, io.BytesIO(data))
 

@@ -40,6 +40,7 @@ class UnitRef:
     offset: int
     length: int
     inputs: int
+    lane: int = -1  # units of one lane (0 and on) are worked on by one worker, one after the other
 
 
 def unit_id(items: Iterable[SourceItem], fingerprint: str, repeat: int = 0) -> str:
@@ -69,18 +70,25 @@ def plan_units(
     fingerprint: str,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[UnitRef]:
-    """Stream the listing into the plan below `output` and return its index.
+    """Stream the listing into the plan below `output` and return its index. Any worker may take any unit.
 
     progress: gets the number of inputs of each unit as it is planned.  Raises StorageError when the plan cannot be written.
     """
+    return write_plan(((unit, -1) for unit in cut(items, unit_size, fingerprint)), output, progress)
+
+
+def write_plan(
+    units: Iterable[tuple[Unit, int]], output: Folder, progress: Callable[[int], None] = lambda _: None
+) -> list[UnitRef]:
+    """Write (unit, lane) pairs as the plan of `output` and return its index. Raises StorageError."""
     refs = []
     offset = 0
     output.clean("plan/units")
     with output.writer(PLAN) as stream:
-        for unit in cut(items, unit_size, fingerprint):
+        for unit, lane in units:
             blob = _pack(unit)
             stream.write(blob)
-            refs.append(UnitRef(unit.id, offset, len(blob), len(unit.items)))
+            refs.append(UnitRef(unit.id, offset, len(blob), len(unit.items), lane))
             offset += len(blob)
             progress(len(unit.items))
     output.write(INDEX, _index_bytes(refs))
@@ -94,7 +102,8 @@ def read_plan(output: Folder) -> list[UnitRef] | None:
     if not output.exists(INDEX):
         return None
     table = pq.read_table(io.BytesIO(output.read(INDEX)))
-    return [UnitRef(*row) for row in zip(*(table[f.name].to_pylist() for f in fields(UnitRef)), strict=True)]
+    names = [f.name for f in fields(UnitRef) if f.name in table.column_names]  # plans from before there were lanes
+    return [UnitRef(*row) for row in zip(*(table[name].to_pylist() for name in names), strict=True)]
 
 
 def read_unit(output: Folder, ref: UnitRef) -> Unit:
@@ -114,7 +123,31 @@ def read_unit(output: Folder, ref: UnitRef) -> Unit:
 
 def _pack(unit: Unit) -> bytes:
     """A unit as one gzip member: a line with its id, then a line per input. Level 1, no time: the same bytes every time."""
-    lines = [json.dumps({"unit": unit.id}), *(json.dumps(_row(item), separators=(",", ":")) for item in unit.items)]
+    return _compressed([json.dumps({"unit": unit.id}), *map(item_line, unit.items)])
+
+
+def pack_items(items: Iterable[SourceItem]) -> bytes:
+    """Inputs as gzipped JSON lines; equal inputs give equal bytes."""
+    return _compressed(map(item_line, items))
+
+
+def unpack_items(blob: bytes) -> Iterator[SourceItem]:
+    """The inverse of `pack_items`."""
+    for line in gzip.decompress(blob).splitlines():
+        yield line_item(line)
+
+
+def item_line(item: SourceItem) -> str:
+    """An input as one line of JSON."""
+    return json.dumps(_row(item), separators=(",", ":"))
+
+
+def line_item(line: str | bytes) -> SourceItem:
+    """The inverse of `item_line`."""
+    return _item(json.loads(line))
+
+
+def _compressed(lines: Iterable[str]) -> bytes:
     return gzip.compress(("\n".join(lines) + "\n").encode(), compresslevel=1, mtime=0)
 
 
@@ -139,7 +172,10 @@ def _index_bytes(refs: list[UnitRef]) -> bytes:
     import pyarrow.parquet as pq
 
     columns = {f.name: [getattr(ref, f.name) for ref in refs] for f in fields(UnitRef)}
-    schema = pa.schema([("id", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("inputs", pa.int32())])
+    schema = pa.schema(
+        [("id", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("inputs", pa.int32())]
+        + [("lane", pa.int32())]
+    )
     with closing(io.BytesIO()) as buffer:
         pq.write_table(pa.table(columns, schema), buffer, compression="zstd")
         return buffer.getvalue()

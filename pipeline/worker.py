@@ -51,6 +51,7 @@ class Task:
     fingerprint: str
     stages: tuple[str, ...]  # the names of all groups' stages, for the manifests
     start: str  # names this start of the run
+    batch: int = MICRO_BATCH  # inputs that pass the stages together
     watched: bool = False  # whether workers can die alone, so that crashes must be counted
 
 
@@ -155,14 +156,15 @@ class UnitWorker:
         stages = self.group.stages
         for stage in stages:
             stage.start_unit()
-        for start in range(0, len(records), MICRO_BATCH):
+        step = self.task.batch
+        for start in range(0, len(records), step):
             passed = 0
             try:
-                for name, spent in run_stages(stages, records[start : start + MICRO_BATCH]):
+                for name, spent in run_stages(stages, records[start : start + step]):
                     seconds[name] = seconds.get(name, 0.0) + spent
                     passed += 1
             except Exception as error:
-                names = ", ".join(record.item.name for record in records[start : start + MICRO_BATCH] if record.alive)
+                names = ", ".join(record.item.name for record in records[start : start + step] if record.alive)
                 error.add_note(f"in stage {stages[passed].name}, on one of: {names}")
                 raise
 

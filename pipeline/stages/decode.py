@@ -103,6 +103,16 @@ def decode_image(data: bytes, config: DecodeConfig = DecodeConfig()) -> NDArray[
     return np.ascontiguousarray(_upright(image, orientation))
 
 
+def header_size(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[int, int]:
+    """(width, height) as the header announces them, nothing decoded. Raises RejectedImage for no image and for too many pixels."""
+    kind = sniff(data)
+    if kind is None:
+        raise RejectedImage(Reason.NOT_IMAGE, f"starts with {data[:8].hex()}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about what is checked here
+        return _open(data, kind, config).size
+
+
 def sniff(data: bytes) -> str | None:
     """The image format by its first bytes, or None."""
     for kind, starts in _MAGIC.items():

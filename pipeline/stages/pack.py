@@ -68,14 +68,19 @@ class PackStage:
         assert record.crop is not None and record.affine is not None and record.original_size is not None
         columns = dict(record.item.columns)
         known = {_KNOWN_COLUMNS[name]: columns.pop(name) for name in list(columns) if name in _KNOWN_COLUMNS}
-        remote = record.item.uri.startswith(("http://", "https://"))
+        evidence = {k.removeprefix("evidence."): columns.pop(k) for k in list(columns) if k.startswith("evidence.")}
+        origin, fetched_at = record.item.origin, columns.pop("fetched_at", None)
+        if origin != record.item.uri:
+            del columns["url"]
+        elif origin.startswith(("http://", "https://")):
+            fetched_at = self.fetched_at
         source = Source(
-            uri=record.item.uri,
+            uri=origin,
             sha256=record.sha256 or "",
             phash=record.phash or "",
             member=record.item.member,
-            fetched_at=self.fetched_at if remote else None,
-            evidence=dict(sorted(record.evidence.items())),
+            fetched_at=fetched_at,
+            evidence=dict(sorted((evidence | record.evidence).items())),
             columns=dict(sorted(columns.items())),
             **known,
         )

@@ -1,0 +1,144 @@
+"""Fetch images from lists of URLs, seed pages, sitemaps and open collections: politely, safely, every URL accounted for.
+
+robots.txt, ai.txt, TDMRep and opt-out headers are asked and obeyed; private addresses are refused; each host has one worker.
+Run the same command again after whatever stopped it. `handface annotate --input OUTPUT` takes the result.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+from pipeline.fetch.rounds import Crawl, CrawlConfig
+
+if TYPE_CHECKING:
+    from pipeline.funnel import Funnel
+    from pipeline.record import SourceItem
+    from pipeline.worker import UnitResult
+
+log = logging.getLogger(__name__)
+_ERRORS_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(CrawlConfig):
+    """What to fetch, where to put it, and how to behave."""
+
+    output: str
+    """Folder for the rounds and their parts: a path or an fsspec URI. Given an earlier crawl's folder, its rest is done."""
+    contact: str
+    """E-mail address or web page where site owners reach you; part of the User-Agent of every request."""
+    input: tuple[str, ...] = ()
+    """Lists of image URLs (txt, csv, tsv, jsonl, parquet; also gzipped); extra columns travel along."""
+    seeds: tuple[str, ...] = ()
+    """Pages to start from: their pictures (img, srcset, data-src, og:image) are fetched, and links to the depth of --links."""
+    sitemaps: tuple[str, ...] = ()
+    """Sitemaps or indexes of sitemaps: their pictures and pages are fetched."""
+    commons: tuple[str, ...] = ()
+    """Searches of Wikimedia Commons: `hand on face`. Licence, author and page are kept."""
+    openverse: tuple[str, ...] = ()
+    """Searches of Openverse, openly licensed pictures of many collections."""
+    per_query: int = 500
+    """Pictures taken per search of a collection."""
+    retry_failed: str = ""
+    """Of a finished crawl: ask again only for URLs that ended with these reasons, e.g. `dns,timeout`."""
+    workers: int = 0
+    """Worker processes; 0 is one per CPU (of the cluster that RAY_ADDRESS names)."""
+    local: bool = False
+    """Work in this process, one unit after the other, without Ray."""
+
+
+def run(config: Config) -> int:
+    """Crawl round after round, then write `urls.parquet`: a row per URL. Returns 0, or 1 if some units failed."""
+    from jobs.progress import print_funnel
+    from pipeline.fetch.outcomes import write_outcomes
+    from pipeline.storage import absolute
+
+    crawl = _crawl(config)
+    number, failed = 0, False
+    while not failed:
+        if config.retry_failed and number == len(crawl.rounds()):
+            if number == 0:
+                raise ValueError(f"--retry-failed: {config.output} holds no crawl yet")
+            if crawl.rounds()[-1].retry != crawl.retry_name(config.retry_failed.split(",")):
+                crawl.add_retry(config.retry_failed.split(","))
+        funnel = _round(crawl, number, config)
+        if funnel is None:
+            break
+        print_funnel(funnel[0])
+        failed = funnel[1]
+        number += 1
+    counts = write_outcomes(crawl)
+    kept = counts.pop("kept", 0)
+    print(
+        f"{kept:,} of {kept + counts.total():,} URLs kept; " + ", ".join(f"{k} {n:,}" for k, n in counts.most_common())
+    )
+    print(f"a row per URL: {absolute(config.output)}/urls.parquet")
+    return 1 if failed else 0
+
+
+def _crawl(config: Config) -> Crawl:
+    from pipeline.fetch.config import user_agent
+    from pipeline.storage import absolute
+
+    if not (config.input or config.seeds or config.sitemaps or config.commons or config.openverse):
+        raise ValueError("nothing to fetch: give --input, --seeds, --sitemaps, --commons or --openverse")
+    settings = CrawlConfig(**{f.name: getattr(config, f.name) for f in fields(CrawlConfig)})
+    settings = replace(settings, http=replace(settings.http, user_agent=user_agent(config.contact)))
+    names = ("seeds", "sitemaps", "commons", "openverse")
+    inputs = [absolute(uri) for uri in config.input]
+    inputs += [f"{name}:{value}" for name in names for value in getattr(config, name)]
+    return Crawl(absolute(config.output), settings, tuple(inputs))
+
+
+def _listing(crawl: Crawl, config: Config) -> Iterator[SourceItem]:
+    """The inputs of round 0."""
+    from pipeline.fetch.collections import search_commons, search_openverse
+    from pipeline.fetch.rounds import seeds
+    from pipeline.sources import open_source
+    from pipeline.storage import absolute
+
+    yield from open_source([absolute(uri) for uri in config.input], crawl.config.sources)
+    yield from seeds(config.seeds, "page")
+    yield from seeds(config.sitemaps, "sitemap")
+    for query in config.commons:
+        yield from search_commons(query, crawl.config.http, config.per_query)
+    for query in config.openverse:
+        yield from search_openverse(query, crawl.config.http, config.per_query)
+
+
+def _round(crawl: Crawl, number: int, config: Config) -> tuple[Funnel, bool] | None:
+    """Work on one round. Returns its funnel and whether units failed, or None if there is nothing to ask for."""
+    from jobs.progress import Progress
+    from pipeline.fetch.lanes import execute_lanes
+
+    with Progress(f"listing round {number}") as listing:
+        ready = crawl.open(number, lambda: _listing(crawl, config), listing.advance)
+    if ready is None:
+        return None
+    failed: list[UnitResult] = []
+    done = ready.finished.inputs
+    total = done + sum(ref.inputs for ref in ready.pending)
+    with Progress(f"crawling round {number}", total, done) as progress:
+        for result in execute_lanes(ready, workers=config.workers, local=config.local):
+            if result.manifest is None:
+                failed.append(result)
+            else:
+                ready.finished.add(result.manifest)
+            progress.advance(result.inputs, f", {ready.finished.kept:,} kept, {len(failed)} units failed")
+    for result in failed[:_ERRORS_SHOWN]:
+        log.error("unit %s (%d URLs) failed: %s", result.unit, result.inputs, result.error)
+    if failed:
+        reasons = Counter(result.error for result in failed)
+        log.error("%d units failed (%d ways). Run the same command again for the rest", len(failed), len(reasons))
+    return ready.finished, bool(failed)
+
+
+if __name__ == "__main__":
+    from jobs.cli import main_for
+
+    sys.exit(main_for("crawl"))

@@ -1,0 +1,97 @@
+"""A crawled image as it is kept: its bytes without metadata, and its provenance as flat JSON beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from pipeline.fetch.metadata import CutOffError, presence, strip
+from pipeline.fetch.optout import image_refusal
+from pipeline.record import Reason
+from pipeline.stages.decode import DecodeConfig, RejectedImage, decode_image, header_size, sniff
+
+EVIDENCE = "evidence."  # prefix of evidence fields in the JSON
+_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+
+
+@dataclass(frozen=True)
+class KeepConfig:
+    """How images are kept."""
+
+    mode: Literal["bytes", "reencode"] = "bytes"
+    """`bytes`: as they came, without metadata. `reencode`: decoded, made smaller if needed, JPEG."""
+    max_side: int = 1024
+    """Re-encoded images are shrunk to this longer side (area interpolation)."""
+    jpeg_quality: int = 95
+    """Of re-encoded images."""
+    limits: DecodeConfig = field(default_factory=DecodeConfig)
+
+
+@dataclass(frozen=True)
+class Original:
+    """One kept image: extension and bytes, size in pixels as stored (before orientation), and what was found in the file."""
+
+    extension: str
+    data: bytes
+    width: int
+    height: int
+    found: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """First 16 hex of the sha256 of the stored bytes."""
+        return hashlib.sha256(self.data).hexdigest()[:16]
+
+
+def make_original(data: bytes, config: KeepConfig, *, consent: bool = True) -> Original:
+    """Check a fetched file by its header, obey its data-mining notice, take its metadata out. Raises RejectedImage."""
+    if not data:
+        raise RejectedImage(Reason.EMPTY, "0 bytes")
+    kind, (width, height) = sniff(data), header_size(data, config.limits)
+    found = presence(data)
+    if consent and (refused := image_refusal(data)):
+        raise RejectedImage(Reason.OPTOUT, refused)
+    if min(width, height) < config.limits.min_side:
+        raise RejectedImage(Reason.TOO_SMALL, f"{width}x{height} pixels")
+    if config.mode == "reencode":
+        return _reencoded(data, config, found)
+    try:
+        stripped = strip(data, kind or "")
+    except CutOffError as error:
+        raise RejectedImage(Reason.CORRUPT, str(error)) from error
+    if stripped is None:  # a format whose metadata cannot be cut out: keep its pixels, losslessly
+        return _as_png(data, config, found)
+    return Original(_EXTENSIONS[kind or ""], stripped, width, height, found)
+
+
+def provenance(original: Original, fields: dict[str, str], evidence: dict[str, str]) -> bytes:
+    """The `.json` member: flat, so that any WebDataset reader and `annotate` take it as columns."""
+    flat = fields | {EVIDENCE + name: value for name, value in evidence.items()}
+    return json.dumps(flat | {"sha256": hashlib.sha256(original.data).hexdigest()}, sort_keys=True).encode()
+
+
+def _reencoded(data: bytes, config: KeepConfig, found: dict[str, str]) -> Original:
+    import cv2
+    import simplejpeg
+
+    image = decode_image(data, config.limits)
+    height, width = image.shape[:2]
+    scale = config.max_side / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    encoded = simplejpeg.encode_jpeg(image, config.jpeg_quality, colorspace="RGB", colorsubsampling="420")
+    return Original("jpg", encoded, image.shape[1], image.shape[0], found)
+
+
+def _as_png(data: bytes, config: KeepConfig, found: dict[str, str]) -> Original:
+    import cv2
+
+    image = decode_image(data, config.limits)
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    assert done
+    return Original("png", encoded.tobytes(), image.shape[1], image.shape[0], found)
