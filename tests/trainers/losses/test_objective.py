@@ -13,6 +13,7 @@ from pipeline.sample import DEPTH_KINDS
 from tests.trainers.losses.scenes import make_batch, noisy, perfect
 from trainers.batch import Batch, BodyLabels
 from trainers.bodies import Bodies
+from trainers.geometry import front_depth
 from trainers.losses import DepthConfig, Faults, LossConfig, LossWeights, Objective
 from trainers.targets import make_targets, pose_output
 
@@ -247,15 +248,27 @@ def test_a_prediction_in_bfloat16_is_judged_in_float32(bodies: Bodies, batch: Ba
     assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in terms.values())
 
 
-@pytest.mark.parametrize("kind", DEPTH_KINDS)
-def test_depth_of_every_kind_is_learned_from_wild_samples(bodies: Bodies, batch: Batch, kind: str) -> None:
-    """The right prediction costs (almost) nothing whatever the depth network's scale and shift; a flipped one costs much."""
-    points = batch.keypoint_depth[..., 0]
-    value = {"metric": points, "affine": 3 * points - 7, "affine-inverse": 5 / points + 2, "affine-per-part": points}[
-        kind
-    ]
+def as_kind(depth: torch.Tensor, kind: str) -> torch.Tensor:
+    """Metres (B, 89) as a depth network of some kind, scale and shift would give them."""
     if kind == "affine-per-part":
-        value = torch.cat([2 * value[:, :68] + 1, 9 * value[:, 68:] - 4], 1)
+        return torch.cat([2 * depth[:, :68] + 1, 9 * depth[:, 68:] - 4], 1)
+    return {"metric": depth, "affine": 3 * depth - 7, "affine-inverse": 5 / depth + 2}[kind]
+
+
+@pytest.mark.parametrize("at", ["keypoint", "surface"])
+@pytest.mark.parametrize("kind", DEPTH_KINDS)
+def test_depth_of_every_kind_is_learned_from_wild_samples(bodies: Bodies, batch: Batch, kind: str, at: str) -> None:
+    """The right prediction costs (almost) nothing whatever the depth network's scale and shift; a flipped one costs much."""
+    depth = batch.keypoint_depth[..., 0]
+    if at == "surface":
+        truth = make_targets(batch, bodies)
+        keypoints = torch.cat([truth.head.keypoints, truth.hand.keypoints], 1)
+        both = torch.cat([truth.hand.vertices[0], truth.head.vertices[0]], 1)
+        depth, hit = front_depth(keypoints[..., :2], both, Objective(bodies).both_faces)
+        assert (depth <= keypoints[..., 2] + 1e-3)[hit].all()  # the surface hides the point or carries it
+        assert hit.float().mean() > 0.9
+        depth = depth + 1
+    value = as_kind(depth, kind)
     labelled = replace(
         wild(batch),
         keypoint_depth=torch.stack([value, torch.ones_like(value)], -1),
@@ -264,8 +277,7 @@ def test_depth_of_every_kind_is_learned_from_wild_samples(bodies: Bodies, batch:
     output = perfect(batch, bodies)
     flipped = replace(labelled, keypoint_depth=labelled.keypoint_depth * torch.tensor([-1.0, 1.0]))
     for form in ("affine", "robust-affine", "ordinal"):
-        config = LossConfig(depth=DepthConfig(form=form, at="keypoint"))  # type: ignore[arg-type]
-        assert run(bodies, config, labelled, output)["depth"] < 1e-2
-        assert run(bodies, config, flipped, output)["depth"] > 1
-    surface = LossConfig(depth=DepthConfig(at="surface"))
-    assert run(bodies, surface, labelled, output)["depth"] < 25 < run(bodies, surface, flipped, output)["depth"]
+        config = LossConfig(depth=DepthConfig(form=form, at=at))  # type: ignore[arg-type]
+        right, wrong = (run(bodies, config, b, output)["depth"] for b in (labelled, flipped))
+        assert right < 0.02
+        assert wrong > 1
