@@ -1,9 +1,10 @@
-"""Run the main job on pictures that come with the installed packages: annotate, validate, report. Needs no licence, and no network either."""
+"""Run the main jobs on an embedded input: render labelled scenes, annotate their pictures beside photos from installed packages and bad files, validate, report. Needs no licence, and no network either."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,38 +16,100 @@ class Config:
     """Where the demo writes."""
 
     output: Path = Path("out/demo")
-    """Folder for input, parts and report; run it again and finished parts stay."""
+    """Folder for scenes, input, parts and report; run it again and finished parts stay."""
+    scenes: int = 12
+    """Synthetic scenes among the pictures."""
     workers: int = 2
     """Ray workers."""
     local: bool = False
     """Without Ray, in this process."""
 
 
+Step = Callable[[Config], int]
+
+
 def run(config: Config) -> int:
-    """Write the input, then do what `handface annotate`, `validate` and `report` do. Returns the first exit code that is not 0."""
-    from jobs import annotate, report, validate
-    from pipeline.demo_input import write_demo_input
+    """Do one step after the other, as the verbs of their names do. Returns the first exit code that is not 0."""
+    code = next((code for step in STEPS if (code := step(config))), 0)
+    if code == 0:
+        print(f"Open {_report(config).absolute()} in a browser.")
+    return code
+
+
+def render_scenes(config: Config) -> int:
+    """Labelled shards of synthetic scenes in scenes/."""
+    from jobs import synthesize
+
+    # two parts, so that both workers have something to do
+    unit, size = -(-config.scenes // 2), 384
+    return synthesize.run(
+        synthesize.Config(
+            count=config.scenes,
+            output=str(_scenes(config)),
+            size=size,
+            unit_size=unit,
+            workers=config.workers,
+            local=config.local,
+        )
+    )
+
+
+def write_input(config: Config) -> int:
+    """Pictures in input/: those of the scenes, package photos, and files that are bad on purpose."""
+    from pipeline.demo_input import write_demo_input, write_scene_pictures
+
+    photos = config.output / "input"
+    count = len(write_demo_input(photos)) + len(write_scene_pictures(_scenes(config), photos))
+    log.info("%d pictures in %s; some are bad on purpose", count, photos)
+    return 0
+
+
+def annotate_pictures(config: Config) -> int:
+    """Annotated shards in parts/."""
+    from jobs import annotate
     from pipeline.stages.depth import DepthConfig
     from pipeline.stages.pack import PackConfig
 
-    photos, parts, page = (config.output / name for name in ("input", "parts", "report.html"))
-    count = len(write_demo_input(photos))
-    log.info("%d pictures in %s; some are bad on purpose", count, photos)
-    settings = annotate.Config(
-        input=(str(photos),),
-        output=str(parts),
-        unit_size=9,  # two parts, so that both workers have something to do
-        workers=config.workers,
-        local=config.local,
-        depth=DepthConfig(fastdepth=_have_fastdepth()),
-        pack=PackConfig(depth_maps=True),
+    return annotate.run(
+        annotate.Config(
+            input=(str(config.output / "input"),),
+            output=str(_parts(config)),
+            unit_size=15,
+            workers=config.workers,
+            local=config.local,
+            depth=DepthConfig(fastdepth=_have_fastdepth()),
+            pack=PackConfig(depth_maps=True),
+        )
     )
-    code = annotate.run(settings)
-    code = code or validate.run(validate.Config(shards=(str(parts),)))
-    code = code or report.run(report.Config(parts=(str(parts),), output=str(page)))
-    if code == 0:
-        print(f"Open {page.absolute()} in a browser.")
-    return code
+
+
+def check_shards(config: Config) -> int:
+    """Both sets of shards against the sample contract."""
+    from jobs import validate
+
+    return validate.run(validate.Config(shards=(str(_scenes(config)), str(_parts(config)))))
+
+
+def make_report(config: Config) -> int:
+    """report.html of what was annotated."""
+    from jobs import report
+
+    return report.run(report.Config(parts=(str(_parts(config)),), output=str(_report(config))))
+
+
+STEPS: tuple[Step, ...] = (render_scenes, write_input, annotate_pictures, check_shards, make_report)
+
+
+def _scenes(config: Config) -> Path:
+    return config.output / "scenes"
+
+
+def _parts(config: Config) -> Path:
+    return config.output / "parts"
+
+
+def _report(config: Config) -> Path:
+    return config.output / "report.html"
 
 
 def _have_fastdepth() -> bool:

@@ -45,6 +45,21 @@ def write_demo_input(folder: Path) -> list[Path]:
     return paths
 
 
+def write_scene_pictures(shards: Path, folder: Path) -> list[Path]:
+    """Write the pictures of synthetic scenes (shards of `handface synthesize`) into `folder`, named by kind and region."""
+    from pipeline.shards import iter_samples
+
+    paths = []
+    for tar in sorted(shards.glob("*.tar")):
+        for sample in iter_samples(str(tar)):
+            source = sample.meta.source
+            columns = source.columns
+            path = folder / f"scene_{int(source.member or 0):03d}_{columns['kind']}_{columns['region']}.jpg"
+            path.write_bytes(sample.image)
+            paths.append(path)
+    return sorted(paths)
+
+
 def demo_files() -> Iterator[tuple[str, bytes]]:
     """(file name, content) of every input; the name says what the filter ought to make of it."""
     astronaut, hopper, coffee, cat = _photos()

@@ -11,9 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jobs import demo
 from jobs.cli import main
 from pipeline import demo_input
-from pipeline.demo_input import DemoInputError, Portrait, demo_files, png_header, with_hand, write_demo_input
+from pipeline.demo_input import (
+    DemoInputError,
+    Portrait,
+    demo_files,
+    png_header,
+    with_hand,
+    write_demo_input,
+    write_scene_pictures,
+)
+from pipeline.sample import RIGHT, Sample
+from pipeline.shards import iter_samples
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +74,43 @@ def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.Monkey
         demo_input._photos()
 
 
+def test_scenes_become_pictures_named_by_what_they_show(tmp_path: Path) -> None:
+    config = demo.Config(output=tmp_path, scenes=3, local=True)
+    assert demo.render_scenes(config) == 0
+    (tmp_path / "input").mkdir()
+    paths = write_scene_pictures(tmp_path / "scenes", tmp_path / "input")
+    assert len(paths) == 3
+    truth = scenes_of(tmp_path / "scenes")
+    for path in paths:
+        sample = truth[path.stem]
+        assert path.read_bytes() == sample.image
+        assert ("touch" in path.stem) == bool(np.unpackbits(sample.labels.hand_contact).any())
+
+
+def scenes_of(folder: Path) -> dict[str, Sample]:
+    """Samples by the names of their pictures."""
+    named = {}
+    for tar in folder.glob("*.tar"):
+        for sample in iter_samples(str(tar)):
+            source = sample.meta.source
+            named[f"scene_{int(source.member):03d}_{source.columns['kind']}_{source.columns['region']}"] = sample
+    return named
+
+
 @pytest.mark.slow
 def test_demo_runs_from_pictures_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--output", str(tmp_path), "--local"]) == 0
     assert f"Open {tmp_path / 'report.html'}" in capsys.readouterr().out
     page = (tmp_path / "report.html").read_text()
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
-    assert data["totals"] == {"inputs": 17, "kept": 4, "parts": 2, "shown": 4}
+    assert data["totals"]["inputs"] == 29 and data["totals"]["parts"] == 2
     kept = {
         Path(sample["source"]["uri"]).stem: [hand["side"] for hand in sample["hands"]] for sample in data["samples"]
     }
-    assert kept == {f"touch_{who}_{side}": [side] for who in ("astronaut", "hopper") for side in ("left", "right")}
+    photos = {name: sides for name, sides in kept.items() if not name.startswith("scene")}
+    assert photos == {f"touch_{who}_{side}": [side] for who in ("astronaut", "hopper") for side in ("left", "right")}
     why = {Path(e["name"]).stem: row["reason"] for row in data["reasons"] for e in row["examples"]}
-    assert why == {
+    assert {name: reason for name, reason in why.items() if not name.startswith("scene")} == {
         "plain_astronaut": "no_hand",
         "plain_hopper": "no_hand",
         "plain_coffee": "no_face",
@@ -90,3 +125,7 @@ def test_demo_runs_from_pictures_to_report(tmp_path: Path, capsys: pytest.Captur
         "bomb_30000x30000": "too_many_pixels",
         "tiny": "too_small",
     }
+    scenes = scenes_of(tmp_path / "scenes")
+    found = {name: sides for name, sides in kept.items() if name in scenes}
+    assert len(scenes) == 12 and sum("touch" in name for name in found) >= 5
+    assert found == {n: ["right" if scenes[n].labels.hand_side[0] == RIGHT else "left"] for n in found}
