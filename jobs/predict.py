@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from model.prediction import Prediction
+    from model.prediction import Person, Prediction
     from model.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -148,29 +148,36 @@ def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> l
 
 def _save(config: Config, meshes: Sequence[str], one: Input, image: NDArray[np.uint8], prediction: Prediction) -> None:
     """Everything about one photo."""
-    record = {
-        "photo": one.name,
-        "trained": prediction.trained,
-        "width": prediction.width,
-        "height": prediction.height,
-        "reason": prediction.reason,
-        "persons": [
-            {
-                "side": person.side,
-                "presence": person.presence,
-                "confidence": person.confidence,
-                "camera": asdict(person.camera),
-                "crop": person.crop.tolist(),
-            }
-            for person in prediction.persons
-        ],
-    }
-    (config.output / f"{one.stem}.json").write_text(json.dumps(record, indent=1) + "\n")
+    from jobs.results import draw_overlay, write_numbers
+
+    write_numbers(config.output, one.stem, one.name, prediction)
+    if config.pictures:
+        _write_png(config.output / f"{one.stem}.png", draw_overlay(image, prediction))
+    for index, person in enumerate(prediction.persons):
+        for kind in meshes:
+            _write_mesh(config.output / f"{one.stem}_{index}.{kind}", person)
+
+
+def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(path)
+
+
+def _write_mesh(path: Path, person: Person) -> None:
+    """Hand and head in one file. Raises ImportError naming the package that is missing."""
+    import trimesh
+
+    scene = trimesh.Scene()
+    for name, part in (("hand", person.hand), ("head", person.head)):
+        scene.add_geometry(trimesh.Trimesh(part.vertices, part.faces, process=False), name)
+    scene.export(path) if path.suffix == ".glb" else scene.to_mesh().export(path)
 
 
 def predict_video(predictor: Predictor, config: Config, one: Input, summary: Summary) -> None:
     """One video, frame by frame in constant memory: overlay video and table of parameters."""
     from jobs.progress import Progress
+    from jobs.results import draw_overlay
     from jobs.video_output import ParameterTable, VideoWriter
     from model.video import VideoPredictor
     from pipeline.sources.video import VideoFrames
@@ -187,7 +194,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
             for count, frame in enumerate(VideoPredictor(predictor).predict(frames), start=1):
                 table.add(count - 1, frame)
                 if config.pictures:
-                    video.add(frame.image)
+                    video.add(draw_overlay(frame.image, frame.prediction))
                 tracks |= {person.track for person in frame.prediction.persons}
                 progress.advance(1, f", {len(tracks)} people")
     except OSError as error:

@@ -1,0 +1,237 @@
+"""handface predict: inputs good and bad, what is written, what the exit code says."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import pipeline.people
+from jobs.cli import main_for
+from jobs.inputs import list_inputs
+from jobs.predict import Config, run
+from model.prediction import Detection, NobodyFoundError
+from model.topology import TopologyError
+from model.weights.checkpoint import save_dice
+from model.weights.named import load_network
+from model.weights.unpickle import WeightsError
+from pipeline.annotators.isolated import DetectorHung
+from pipeline.demo_input import demo_files, png_header
+from tests.model.marked_photo import Mark
+
+WIDTH, HEIGHT = 240, 200
+GREY, DARK = 128, 30  # levels of the pictures in which there is one person, and nobody
+
+
+class ByBrightness:
+    """One person in middle-grey pictures, two in light ones, nobody in dark ones; hangs on black ones."""
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:
+        level = image.mean()
+        if level < 5:
+            raise DetectorHung("no answer within 60 s, twice")
+        if level < 60:
+            raise NobodyFoundError("a face, but no hand")
+        people = [Mark((80.0, 80.0), (110.0, 100.0), size=30), Mark((170.0, 110.0), (150.0, 130.0), "left", 25)]
+        return [mark.detection() for mark in people[: 1 if level < 180 else 2]]
+
+
+REAL = pipeline.people.PeopleDetector
+
+
+@pytest.fixture(autouse=True)
+def quick_detector(monkeypatch):
+    monkeypatch.setattr(pipeline.people, "PeopleDetector", ByBrightness)
+
+
+def grey(path, level=GREY, size=(WIDTH, HEIGHT), mode="RGB"):
+    Image.new("RGB", size, (level,) * 3).convert(mode).save(path)
+    return path
+
+
+def predict(tmp_path, *inputs, **options) -> tuple[int, dict]:
+    output = tmp_path / "out"
+    code = run(Config(inputs=tuple(map(str, inputs)), output=output, model="dice-nano", **options))
+    return code, json.loads((output / "summary.json").read_text())
+
+
+def test_a_folder_goes_on_past_bad_files_and_lists_them(tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    grey(folder / "one.png")
+    grey(folder / "two.jpg", 220)
+    grey(folder / "nobody.jpg", DARK)
+    grey(folder / "hangs.png", 0)
+    grey(folder / "tiny.png", size=(20, 20))
+    (folder / "cut.jpg").write_bytes((folder / "two.jpg").read_bytes()[:300])
+    (folder / "html.jpg").write_bytes(b"<html>moved</html>")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "bomb.png").write_bytes(png_header(30_000, 30_000))
+    code, summary = predict(tmp_path, folder, batch=4)
+    assert code == 1
+    named = {
+        kind: {name.rsplit("/", 1)[-1]: value for name, value in summary[kind].items()}
+        for kind in ("persons", "nobody", "failed")
+    }
+    assert named["persons"] == {"one.png": 1, "two.jpg": 2}
+    assert named["nobody"] == {"nobody.jpg": "a face, but no hand"}
+    assert set(named["failed"]) == {"hangs.png", "tiny.png", "cut.jpg", "html.jpg", "empty.png", "bomb.png"}
+    assert named["failed"]["tiny.png"] == "too small: 20x20 pixels"
+    assert "30000x30000" in named["failed"]["bomb.png"] and "HTML" in named["failed"]["html.jpg"]
+    assert "no answer within" in named["failed"]["hangs.png"]
+    shown = capsys.readouterr()
+    assert "9 inputs: 2 with people (3), 1 without, 6 failed" in shown.out
+    assert all(name in shown.out for name in (*named["failed"], "nobody.jpg"))
+    assert shown.err.count("UNTRAINED") >= 2
+
+
+def test_what_is_written_for_a_photo(tmp_path):
+    code, summary = predict(tmp_path, grey(tmp_path / "a.png", 220), meshes="glb,ply,obj")
+    assert code == 0 and summary["trained"] is False
+    record = json.loads((tmp_path / "out/a.json").read_text())
+    assert record["trained"] is False and (record["width"], record["height"]) == (WIDTH, HEIGHT)
+    assert [person["side"] for person in record["persons"]] == ["right", "left"]
+    person = record["persons"][1]
+    with np.load(tmp_path / "out/a.npz", allow_pickle=False) as arrays:
+        vertices = arrays["person1/head/vertices"]
+        np.testing.assert_allclose(arrays["person1/hand/pose"], person["hand"]["parameters"]["pose"], rtol=1e-6)
+        assert arrays["person1/head/contact"].shape == vertices.shape[:1]
+        assert list(arrays["person1/camera"]) == list(person["camera"].values())
+    drawn = np.asarray(Image.open(tmp_path / "out/a.png"))
+    assert drawn.shape[0] > HEIGHT  # the banner
+    red = (drawn[: drawn.shape[0] - HEIGHT].astype(int) @ [1, -1, 0]) > 150
+    assert red.mean() > 0.5
+    for index in (0, 1):
+        for kind in ("glb", "ply", "obj"):
+            assert (tmp_path / f"out/a_{index}.{kind}").stat().st_size > 10_000
+
+
+def test_a_trained_checkpoint_has_no_banner_and_no_notice(tmp_path, capsys):
+    folder = save_dice(load_network("dice-nano").network, tmp_path / "trained", trained=True)
+    output = tmp_path / "out"
+    assert run(Config(inputs=(str(grey(tmp_path / "a.png")),), output=output, model=str(folder))) == 0
+    assert json.loads((output / "a.json").read_text())["trained"] is True
+    assert Image.open(output / "a.png").size == (WIDTH, HEIGHT)
+    assert "UNTRAINED" not in capsys.readouterr().err
+
+
+def test_nobody_anywhere_is_exit_code_1(tmp_path):
+    code, summary = predict(tmp_path, grey(tmp_path / "a.png", DARK), pictures=False)
+    assert code == 1 and not summary["failed"] and len(summary["nobody"]) == 1
+    assert not (tmp_path / "out/a.png").exists() and (tmp_path / "out/a.json").exists()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_every_kind_of_picture_is_read(tmp_path, mode):
+    path = grey(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), 140, mode=mode)
+    code, summary = predict(tmp_path, path, pictures=False)
+    assert code == 0 and list(summary["persons"].values()) == [1]
+
+
+def test_photos_are_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (WIDTH, HEIGHT), (GREY,) * 3).save(tmp_path / "a.jpg", exif=exif)
+    predict(tmp_path, tmp_path / "a.jpg", pictures=False)
+    record = json.loads((tmp_path / "out/a.json").read_text())
+    assert (record["width"], record["height"]) == (HEIGHT, WIDTH)
+
+
+def test_equal_names_from_different_folders_do_not_overwrite_each_other(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        grey(tmp_path / name / "a.png")
+    code, _ = predict(tmp_path, tmp_path / "x", tmp_path / "y", pictures=False)
+    assert code == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"a.json", "a-2.json", "summary.json"}
+
+
+def test_a_missing_file_is_listed_and_the_others_are_done(tmp_path):
+    code, summary = predict(tmp_path, tmp_path / "absent.png", grey(tmp_path / "a.png"), pictures=False)
+    assert code == 1 and len(summary["persons"]) == 1
+    assert "does not exist" in summary["failed"][str(tmp_path / "absent.png")]
+
+
+def write_video(path, levels, rate=10.0):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (WIDTH, HEIGHT))
+    for level in levels:
+        writer.write(np.full((HEIGHT, WIDTH, 3), level, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_becomes_a_video_and_a_table(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", [GREY] * 6 + [220] * 4)
+    code, summary = predict(tmp_path, path)
+    assert code == 0 and summary["persons"] == {str(path): 2}
+    table = pq.read_table(tmp_path / "out/clip.parquet")
+    assert table.schema.metadata[b"trained"] == b"false"
+    rows = table.to_pylist()
+    assert [(row["frame"], row["track"]) for row in rows] == [(k, 0) for k in range(6)] + [
+        (k, track) for k in range(6, 10) for track in (0, 1)
+    ]
+    assert rows[3]["time"] == pytest.approx(0.3) and len(rows[0]["hand_pose"]) == 45 and len(rows[0]["camera"]) == 3
+    drawn = cv2.VideoCapture(str(tmp_path / "out/clip.mp4"))
+    assert int(drawn.get(cv2.CAP_PROP_FRAME_COUNT)) == 10
+    assert drawn.get(cv2.CAP_PROP_FRAME_HEIGHT) > HEIGHT  # the banner
+
+
+def test_an_unreadable_video_is_listed_and_the_photos_are_done(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"not a video" * 100)
+    code, summary = predict(tmp_path, tmp_path / "broken.mp4", grey(tmp_path / "a.png"), pictures=False)
+    assert code == 1 and len(summary["persons"]) == 1
+    assert "not a video that can be opened" in summary["failed"][str(tmp_path / "broken.mp4")]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"model": "dice-xxl"}, WeightsError, "no such preset"),
+        ({"hand": "free-head"}, TopologyError, "hand"),
+        ({"device": "cuda:99"}, ValueError, "device 'cuda:99' cannot be used"),
+        ({"meshes": "glb,stl"}, ValueError, "stl is no mesh format"),
+    ],
+)
+def test_what_cannot_run_at_all(tmp_path, options, error, message):
+    settings = {"model": "dice-nano"} | options
+    with pytest.raises(error, match=message):
+        run(Config(inputs=(str(grey(tmp_path / "a.png")),), output=tmp_path / "out", **settings))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_run_is_exit_code_2_and_one_line(tmp_path, capsys):
+    path = str(grey(tmp_path / "a.png"))
+    assert main_for("predict", [path, "--output", str(tmp_path / "out"), "--model", "absent"]) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("handface predict: error: absent: no such preset") and "\n" not in message
+
+
+def test_an_empty_folder_is_exit_code_2(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    assert main_for("predict", [str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 2
+    assert "no photo or video in" in capsys.readouterr().err
+
+
+def test_listing_takes_videos_whole_and_folders_apart(tmp_path):
+    grey(tmp_path / "b.png")
+    grey(tmp_path / "a.png")
+    found = list(list_inputs([str(tmp_path), "clip.MP4", "http://127.0.0.1:9/x.jpg?size=2"]))
+    assert [(one.stem, one.is_video) for one in found] == [("a", False), ("b", False), ("clip", True), ("x", False)]
+
+
+def test_the_pipelines_detector_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline.people, "PeopleDetector", REAL)
+    monkeypatch.setenv("HANDFACE_MODELS", str(tmp_path / "models"))
+    files = dict(demo_files())
+    for name in ("touch_astronaut_right.jpg", "touch_astronaut_left.jpg", "plain_coffee.jpg"):
+        (tmp_path / name).write_bytes(files[name])
+    code, summary = predict(tmp_path, tmp_path)
+    assert code == 0 and list(summary["persons"].values()) == [1, 1]
+    assert list(summary["nobody"].values()) == ["no face"]
+    for side in ("right", "left"):
+        (person,) = json.loads((tmp_path / f"out/touch_astronaut_{side}.json").read_text())["persons"]
+        assert person["side"] == side
