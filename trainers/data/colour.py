@@ -51,10 +51,7 @@ def sharpness(image: Picture, rng: np.random.Generator) -> Picture:
 
 def autocontrast(image: Picture, rng: np.random.Generator) -> Picture:
     """Each channel stretched to 0..255."""
-    low, high = image.min((0, 1)).astype(np.float32), image.max((0, 1)).astype(np.float32)
-    scale = np.where(high > low, 255 / np.maximum(high - low, 1), 1)
-    table = np.arange(256, dtype=np.float32)[:, None] - np.where(high > low, low, 0)
-    return _look_up(image, np.clip(table * scale, 0, 255).astype(np.uint8))
+    return np.asarray(cv2.merge([_stretch(np.asarray(channel, np.uint8)) for channel in cv2.split(image)]), np.uint8)
 
 
 def equalise(image: Picture, rng: np.random.Generator) -> Picture:
@@ -62,9 +59,13 @@ def equalise(image: Picture, rng: np.random.Generator) -> Picture:
     return np.asarray(cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)]), np.uint8)
 
 
-def _look_up(image: Picture, table: NDArray[np.uint8]) -> Picture:
-    """table: (256, 3), one column per channel."""
-    return np.asarray(cv2.LUT(image, np.ascontiguousarray(table[:, None, :])), np.uint8)
+def _stretch(channel: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(S, S) from its own range to 0..255; as it is where it has only one value."""
+    low, high, _, _ = cv2.minMaxLoc(channel)
+    if high == low:
+        return channel
+    table = np.clip((np.arange(256) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(channel, table), np.uint8)
 
 
 _OPERATIONS = {
