@@ -130,13 +130,17 @@ def group_stages(stages: Sequence[Stage]) -> list[StageGroup]:
 
 def _in_process(run: Run, groups: Sequence[StageGroup]) -> Iterator[UnitResult]:
     workers = [UnitWorker(group, run.task) for group in groups]
-    for ref in run.pending:
-        travel: Travel | UnitResult = Travel(ref)
+    try:
+        for ref in run.pending:
+            travel: Travel | UnitResult = Travel(ref)
+            for worker in workers:
+                assert isinstance(travel, Travel)
+                travel = worker.work(travel)
+            assert isinstance(travel, UnitResult)
+            yield travel
+    finally:
         for worker in workers:
-            assert isinstance(travel, Travel)
-            travel = worker.work(travel)
-        assert isinstance(travel, UnitResult)
-        yield travel
+            worker.close()
 
 
 def _on_ray(run: Run, groups: Sequence[StageGroup], workers: int) -> Iterator[UnitResult]:

@@ -114,6 +114,13 @@ class UnitWorker:
         worked[0] = self.work(batch["unit"][0])
         return {"unit": worked}
 
+    def close(self) -> None:
+        """Let stages that hold connections close them; a worker process that simply ends needs no such care."""
+        for stage in self.group.stages:
+            close = getattr(stage, "close", None)
+            if close is not None:
+                close()
+
     def work(self, travel: Travel) -> Travel | UnitResult:
         """Pass a unit through the group, trying again when something raises. Never raises for a unit's own trouble."""
         if self._broken is not None and travel.error is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from pipeline.cluster import cluster
 from pipeline.graph import Run, group_stages
@@ -17,14 +17,6 @@ from pipeline.worker import StageGroup, Task, Travel, UnitResult, UnitWorker
 if TYPE_CHECKING:
     import numpy as np
     from ray.data import Dataset
-
-
-@runtime_checkable
-class Closing(Protocol):
-    """A stage that holds connections."""
-
-    def close(self) -> None:
-        """Let them go."""
 
 
 class LaneWorker:
@@ -53,12 +45,6 @@ class LaneWorker:
             assert isinstance(result, UnitResult)
             yield result
 
-    def close(self) -> None:
-        """Close what the stages hold open."""
-        for stage in self.worker.group.stages:
-            if isinstance(stage, Closing):
-                stage.close()
-
 
 def execute_lanes(run: Run, *, workers: int, local: bool = False) -> Iterator[UnitResult]:
     """Work on the pending units lane by lane and yield each as it ends. As `pipeline.graph.execute`, with one owner per host."""
@@ -84,7 +70,7 @@ def _in_process(run: Run, group: StageGroup, lanes: Sequence[tuple[UnitRef, ...]
         for lane in lanes:
             yield from worker.work(lane)
     finally:
-        worker.close()
+        worker.worker.close()
 
 
 def _on_ray(run: Run, group: StageGroup, lanes: Sequence[tuple[UnitRef, ...]], workers: int) -> Iterator[UnitResult]:

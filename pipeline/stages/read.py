@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.fetch.http import HttpConfig, fetch_all
+from pipeline.fetch.http import Fetcher, HttpConfig
 from pipeline.record import Reason, Record, Resources
 from pipeline.sources.video import VideoFrames, frame_time
 
@@ -32,12 +32,20 @@ class ReadStage:
     def setup(self) -> None:
         """Nothing is open yet."""
         self._video: VideoFrames | None = None
+        self._fetcher: Fetcher | None = None
 
     def start_unit(self) -> None:
         """Close the video of the unit before."""
         if self._video is not None:
             self._video.close()
         self._video = None
+
+    def close(self) -> None:
+        """Close the video and the network."""
+        self.start_unit()
+        if self._fetcher is not None:
+            self._fetcher.close()
+            self._fetcher = None
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Read each input; URLs of a batch are fetched side by side."""
@@ -53,8 +61,11 @@ class ReadStage:
             else:
                 self._read_file(record)
         if remote:
-            for record, answer in zip(remote, fetch_all([r.item.uri for r in remote], self.config.http), strict=True):
-                record.data = answer.data
+            self._fetcher = self._fetcher or Fetcher(
+                self.config.http
+            )  # kept over units: it remembers what hosts permit
+            for record, answer in zip(remote, self._fetcher.fetch([r.item.uri for r in remote]), strict=True):
+                record.data, record.evidence = answer.data, dict(answer.evidence)
                 if answer.reason is not None:
                     record.reject(answer.reason, answer.detail)
         for record in batch:
