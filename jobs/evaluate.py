@@ -261,9 +261,9 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
     for subset in dict.fromkeys((row.split, row.subset) for row in rows if row.split in (WHOLE, "dataset")):
         mine = [row for row in rows if (row.split, row.subset) == subset]
         table = Table(title=f"{mine[0].samples} samples" + ("" if subset[0] == WHOLE else f" of {subset[1]}"))
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for row in mine:
-            table.add_column(row.system, justify="right", no_wrap=True)
+            table.add_column(row.system, justify="right")
         for metrics in chosen(mine, config.variant):
             for metric in metrics:
                 table.add_row(heading(metric), *(cell(row.frames.get(metric.name), metric) for row in mine))

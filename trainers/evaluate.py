@@ -14,7 +14,7 @@ import numpy as np
 from trainers.batch import Batch
 from trainers.evaluation.facts import CONTACT_SCORE, Facts
 from trainers.evaluation.systems import System, Truth
-from trainers.metrics import BootstrapConfig, Estimate, Records, Surface, gather, measure, summarise
+from trainers.metrics import BootstrapConfig, Estimate, Records, Surface, gather, hand_depths, measure, summarise
 
 WHOLE = "all"
 TOUCH = "touch"  # a subset made of labels, not of facts
@@ -58,9 +58,10 @@ def collect(
     rows: dict[str, list[Records]] = {name: [] for name in systems}
     for batch in batches:
         expected = truth(batch)
+        reference = None if surface is None else hand_depths(expected, surface, batch.has_mesh)
         for name, system in systems.items():
             answer = system(batch, expected)
-            measured = measure(batch, answer.meshes, expected, surface, answer.direct)
+            measured = measure(batch, answer.meshes, expected, surface, answer.direct, reference)
             rows[name].append(_with_agreement(measured, answer.meshes.presence.double().cpu().numpy(), batch, facts))
         progress(len(batch))
     return {name: gather(Records.merge(parts)) for name, parts in rows.items()}
@@ -86,7 +87,7 @@ def tabulate(records: Mapping[str, Records], facts: Mapping[str, Facts], config:
         result.append(_row(system, WHOLE, WHOLE, rows, subjects, config.bootstrap))
         for split in config.by:
             values = _values(split, rows, known)
-            subsets = sorted(set(values) - {""})
+            subsets = sorted(set(values.tolist()) - {""})
             if not 1 < len(subsets) <= config.most or 2 * len(subsets) > len(rows):  # nearly each sample its own
                 continue
             for subset in subsets:

@@ -11,7 +11,7 @@ from model.bodies import load_body
 from tests.trainers.test_metrics_pose import random_meshes
 from trainers.metrics.distance import closest_on_triangles, inside_depth, solid_angle, surface_distance
 from trainers.metrics.meshes import Meshes
-from trainers.metrics.plausibility import Surface, judge, plausibility
+from trainers.metrics.plausibility import Surface, hand_depths, judge, plausibility
 
 SPHERE = trimesh.creation.icosphere(3, 0.1)
 
@@ -34,6 +34,10 @@ def _pair(hand: torch.Tensor, head: torch.Tensor) -> Meshes:
         head_contact=torch.zeros(1, len(head)),
         presence=torch.zeros(1),
     )
+
+
+def _measured(prediction: Meshes, truth: Meshes, surface: Surface, known: torch.Tensor) -> dict[str, torch.Tensor]:
+    return plausibility(hand_depths(prediction, surface, known), hand_depths(truth, surface, known), known)
 
 
 def _at(*depths: float) -> torch.Tensor:
@@ -115,7 +119,7 @@ def test_leaks_count_as_touching_in_the_papers_rule_alone() -> None:
     surface = Surface(faces, caps)
     touching = _pair(_at(-0.001, -0.3), vertices)
     deep = _pair(_at(0.06, -0.3), vertices)  # 6 cm inside: a "leak"
-    found = plausibility(deep, touching, surface, torch.tensor([True]))
+    found = _measured(deep, touching, surface, torch.tensor([True]))
     values = {name: round(value.item(), 5) for name, value in found.items()}
     assert values == {
         "surfaces": 1,
@@ -129,7 +133,7 @@ def test_leaks_count_as_touching_in_the_papers_rule_alone() -> None:
         "true_touches_closed": 1,
         "both_touch_closed": 0,
     }
-    unknown = plausibility(deep, touching, surface, torch.tensor([False]))
+    unknown = _measured(deep, touching, surface, torch.tensor([False]))
     assert all(value.item() == 0 for value in unknown.values())
 
 
@@ -138,8 +142,8 @@ def test_the_head_is_deformed_before_it_is_asked() -> None:
     pressed = _pair(_at(0.004), vertices)
     yielding = Meshes(**{**vars(pressed), "deformation": torch.tensor([0.01, 0, 0]).expand_as(pressed.head)})
     surface, known = Surface(faces, caps), torch.tensor([True])
-    assert plausibility(pressed, pressed, surface, known)["collision"].item() == pytest.approx(0.004, abs=1e-4)
-    assert plausibility(yielding, pressed, surface, known)["collision"].item() == 0  # the surface gave way by 1 cm
+    assert _measured(pressed, pressed, surface, known)["collision"].item() == pytest.approx(0.004, abs=1e-4)
+    assert _measured(yielding, pressed, surface, known)["collision"].item() == 0  # the surface gave way by 1 cm
 
 
 def test_free_bodies_against_trimesh() -> None:

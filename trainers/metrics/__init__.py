@@ -2,7 +2,7 @@
 
 from trainers.metrics.measure import Known, measure
 from trainers.metrics.meshes import Meshes, predicted_meshes
-from trainers.metrics.plausibility import Surface
+from trainers.metrics.plausibility import Surface, hand_depths
 from trainers.metrics.records import Records, gather
 from trainers.metrics.table import BY_NAME, METRICS, BootstrapConfig, Estimate, Metric, summarise
 
@@ -17,6 +17,7 @@ __all__ = [
     "Records",
     "Surface",
     "gather",
+    "hand_depths",
     "measure",
     "predicted_meshes",
     "summarise",

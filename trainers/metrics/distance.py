@@ -8,6 +8,7 @@ from trainers.geometry import winding_number
 
 _FIRST = 32  # candidate triangles per point of the first round
 _EXACT = "donot_use_mm_for_euclid_dist"  # the other way loses half of the digits at small distances
+_MOST = 512  # candidates per point at most
 _CHUNK = 1 << 22  # point-triangle pairs held at once
 
 
@@ -36,7 +37,8 @@ def surface_distance(points: torch.Tensor, vertices: torch.Tensor, faces: torch.
     """Distance to the surface, metres. points: (N, 3).  vertices: (V, 3).  faces: (F, 3). Returns (N,).
 
     Triangles are visited in the order of a lower bound (distance to the centroid minus the triangle's radius) until the bound
-    passes the best distance, so that the result is exact.
+    passes the best distance, so that the result is exact; but 512 of them at most, which only meshes of an untrained network,
+    torn into long triangles, would need more of. There it may be too large.
     """
     corners = vertices[faces]
     centre = corners.mean(1)
@@ -49,10 +51,10 @@ def surface_distance(points: torch.Tensor, vertices: torch.Tensor, faces: torch.
             near, index = bound[open_rows].topk(count, dim=1, largest=False)
             best = closest_on_triangles(points[rows[open_rows], None], corners[index]).amin(1)
             result[rows[open_rows]] = best
-            if count == len(faces):
+            if count in (len(faces), _MOST):
                 break
             open_rows = open_rows[best > near[:, -1]]
-            count = min(4 * count, len(faces))
+            count = min(4 * count, len(faces), _MOST)
     return result
 
 

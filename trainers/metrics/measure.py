@@ -13,7 +13,7 @@ import torch
 from trainers.batch import Batch
 from trainers.metrics.contact import contact_counts
 from trainers.metrics.meshes import Meshes
-from trainers.metrics.plausibility import Surface, plausibility
+from trainers.metrics.plausibility import Depths, Surface, hand_depths, plausibility
 from trainers.metrics.pose import deformation_errors, pose_errors
 from trainers.metrics.records import Records
 from trainers.metrics.wild import depth_order, reprojection
@@ -40,11 +40,12 @@ def measure(
     truth: Meshes,
     surface: Surface | None,
     direct: Meshes | None = None,
+    reference: Depths | None = None,
 ) -> Records:
     """A batch's rows. prediction: parametric meshes.  truth: as the labels have it; arbitrary where they do not.
 
     surface: the head's triangles; None leaves plausibility out, which takes longer than all else.  direct: the network's own
-    vertices, for the columns `direct_*`.
+    vertices, for the columns `direct_*`.  reference: `hand_depths` of the truth, where several predictions share it.
     """
     known = Known.of(batch)
     mesh = known.mesh.float()
@@ -60,7 +61,8 @@ def measure(
         columns |= reprojection(prediction.pixels, batch.face_keypoints_2d, batch.hand_keypoints_2d)
     columns |= depth_order(prediction.keypoints, batch.keypoint_depth, batch.depth_kind, batch.visibility)
     if surface is not None:
-        columns |= plausibility(prediction, truth, surface, known.mesh)
+        reference = hand_depths(truth, surface, known.mesh) if reference is None else reference
+        columns |= plausibility(hand_depths(prediction, surface, known.mesh), reference, known.mesh)
     return Records(batch.keys, {name: value.double().cpu().numpy() for name, value in columns.items()})
 
 

@@ -22,7 +22,20 @@ class Surface:
     caps: torch.Tensor
 
 
-def plausibility(prediction: Meshes, truth: Meshes, surface: Surface, known: torch.Tensor) -> dict[str, torch.Tensor]:
+Depths = dict[int, tuple[torch.Tensor, torch.Tensor]]
+"""Row of the batch -> signed distances (Vh,) of its hand, positive inside: to the head as it is, and to the closed head."""
+
+
+@torch.no_grad()
+def hand_depths(meshes: Meshes, surface: Surface, known: torch.Tensor) -> Depths:
+    """How deep the hand's vertices are in the deformed head, metres, for the rows where `known` (B,) bool holds."""
+    return {
+        index: inside_depth(meshes.hand[index], meshes.deformed[index], surface.faces, surface.caps)
+        for index in known.nonzero()[:, 0].tolist()
+    }
+
+
+def plausibility(prediction: Depths, truth: Depths, known: torch.Tensor) -> dict[str, torch.Tensor]:
     """Per sample, (B,) each, twice: as the paper's script has it (open mesh, leaks set to 0, so that a leaked vertex counts as
     touching) and, with the suffix `_closed`, on the closed head with nothing set to 0. known: (B,) bool; 0 elsewhere.
 
@@ -32,11 +45,11 @@ def plausibility(prediction: Meshes, truth: Meshes, surface: Surface, known: tor
     """
     names = ("collision", "free", "true_touches", "both_touch")
     columns = {
-        name: torch.zeros(len(prediction), dtype=torch.float32, device=known.device)
+        name: torch.zeros(len(known), dtype=torch.float32, device=known.device)
         for name in ("surfaces", "leaks", *names, *(f"{name}_closed" for name in names))
     }
-    for index in known.nonzero()[:, 0].tolist():
-        mine, true = _frame(prediction, index, surface), _frame(truth, index, surface)
+    for index, mine in prediction.items():
+        true = truth[index]
         columns["surfaces"][index] = 1
         columns["leaks"][index] = (mine[0] >= LEAK).sum()
         for suffix, depth, reference in (("", _clamped(mine[0]), _clamped(true[0])), ("_closed", mine[1], true[1])):
@@ -59,7 +72,3 @@ def judge(depth: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def _clamped(depth: torch.Tensor) -> torch.Tensor:
     return torch.where(depth >= LEAK, 0.0, depth)
-
-
-def _frame(meshes: Meshes, index: int, surface: Surface) -> tuple[torch.Tensor, torch.Tensor]:
-    return inside_depth(meshes.hand[index], meshes.deformed[index], surface.faces, surface.caps)

@@ -120,11 +120,16 @@ METRICS: tuple[Metric, ...] = (
     Metric("leaks", "leaked vertices", "per frame", "lower", "parts", _ratio("leaks", "surfaces", 1)),
     Metric("deformation", "deformation", "mm", "lower", "deformation", _ratio("deformation", "deformed", 1e3)),
     Metric(
-        "deformation_large", "where > 5 mm", "mm", "lower", "deformation", _ratio("deformation_large", "large", 1e3)
+        "deformation_large",
+        "deformation where > 5 mm",
+        "mm",
+        "lower",
+        "deformation",
+        _ratio("deformation_large", "large", 1e3),
     ),
     Metric(
         "deformation_large_l1",
-        "where > 5 mm, |x|+|y|+|z|",
+        "the same, |x|+|y|+|z|",
         "mm",
         "lower",
         "deformation",

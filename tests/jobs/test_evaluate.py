@@ -1,0 +1,115 @@
+"""`handface evaluate` and `handface priors`: files, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobs.cli import main
+from jobs.evaluate import ORACLE, _check
+from model.config import preset
+from model.dice import Dice
+from model.topology import Topology
+from model.weights import checkpoint
+from tests.trainers.labelled import studio_samples
+from trainers.evaluate import Row
+from trainers.metrics import Estimate
+from trainers.priors import ParameterSet
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory, make_sample: Any, write_tar: Any) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    return Path(write_tar(folder / "studio.tar", studio_samples(make_sample, 4, 2)))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    topology = Topology.from_bodies()
+    model = Dice(preset("dice-nano", topology.sizes), topology)
+    with torch.no_grad():
+        for parameter in model.interaction_net.parameters():
+            parameter.mul_(0.05)
+    return checkpoint.save_dice(model, tmp_path_factory.mktemp("dice"))
+
+
+def test_everything_is_written(shards: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ["evaluate", f"studio={shards}", "--model", str(weights), "--train", str(shards), "--output", str(out)]
+    arguments += ["--workers", "0", "--pictures", "1", "--replicates", "20", "--device", "cpu"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "4 samples" in printed and "PVE* (mm)" in printed and "mean pose" in printed and "oracle" in printed
+    assert {path.name for path in out.iterdir()} == {
+        "config.json",
+        "index.html",
+        "pictures",
+        "results.csv",
+        "results.json",
+        "samples.parquet",
+        "table.md",
+    }
+    assert len(list((out / "pictures").glob("*.png"))) == 3
+    assert json.loads((out / "config.json").read_text())["shards"] == [f"studio={shards}"]
+    document = json.loads((out / "results.json").read_text())
+    assert {row["system"] for row in document["rows"]} == {"network", "mean pose", "oracle"}
+    assert [speed["batch"] for speed in document["speed"]] == [1, 8]
+
+
+def test_without_a_network_the_baselines_are_measured(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["evaluate", str(shards), "--output", str(out), "--workers", "0", "--pictures", "0"]
+    assert main([*arguments, "--no-plausibility", "--replicates", "0"]) == 0
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert rows[0]["system"] == "oracle" and "col_dist" not in rows[0]["by_frame"]
+    assert rows[0]["by_frame"]["pve_same"] == [pytest.approx(0, abs=1e-4), None, None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name at least one data set"),
+        (["nothing/here"], "nothing/here: no shard there"),
+        (["SHARDS", "--model", "no/such/folder"], "a checkpoint is a folder with config.json and model.safetensors"),
+        (["SHARDS", "--device", "warp"], "device 'warp' cannot be used here"),
+        (["SHARDS", "--hand-body", "nowhere.npz"], "nowhere.npz: no such file"),
+    ],
+)
+def test_what_cannot_work_says_why_and_exits_2(
+    arguments: list[str], message: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [str(shards) if argument == "SHARDS" else argument for argument in arguments]
+    assert main(["evaluate", *named, "--output", str(tmp_path / "out"), "--workers", "0"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_damaged_weights_exit_2(
+    shards: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_bytes((weights / "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes()[:1000])
+    assert main(["evaluate", str(shards), "--model", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert "model.safetensors: damaged" in capsys.readouterr().err
+
+
+def test_labels_that_miss_themselves_exit_1(caplog: pytest.LogCaptureFixture) -> None:
+    def row(system: str, value: float) -> Row:
+        return Row(system, "all", "all", 1, 1, {"pve_same": Estimate(value, value, value)}, {})
+
+    assert _check([row("network", 50.0), row(ORACLE, 1e-5)]) == 0
+    assert _check([row(ORACLE, 0.1)]) == 1
+    assert "do not trust this table" in caplog.text
+
+
+def test_priors_writes_one_small_file(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "real.safetensors"
+    assert main(["priors", str(shards), "--output", str(out)]) == 0
+    found = ParameterSet.load(out)
+    assert found.hands().shape == (4, 55) and found.heads().shape[0] == 4 and found.hand_model == "free-hand"
+    assert main(["priors", str(shards), "--output", str(tmp_path / "real.npz")]) == 2
+    assert "must end in .safetensors" in capsys.readouterr().err
