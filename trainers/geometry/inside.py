@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from trainers.geometry.crossing import crossing
+from trainers.geometry.grid import candidates
 
 _PAIRS = 1 << 24  # point-triangle pairs held at once
-_CELLS = 48  # of the culling grid, per axis
 
 
 @torch.no_grad()
@@ -37,38 +37,7 @@ def winding_number(
 
 
 def _culled(points: torch.Tensor, vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-    """The same, each point against the triangles that reach into its cell of a grid over x and y."""
-    batch, count, device = *points.shape[:2], points.device
-    low, high = vertices[..., :2].amin(1, keepdim=True), vertices[..., :2].amax(1, keepdim=True)
-    size = ((high - low) / _CELLS).clamp(min=torch.finfo(points.dtype).tiny)  # (B, 1, 2)
-    sample = torch.arange(batch, device=device)[:, None]
-
-    flat = vertices[:, faces]  # (B, F, 3, 3)
-    first = _cell(flat[..., :2].amin(2), low, size)
-    last = _cell(flat[..., :2].amax(2), low, size)
-    spans = (last - first + 1).flatten(0, 1)  # (B F, 2) cells that each triangle's box covers
-    triangle, place = _expand(spans.prod(-1))
-    column = first.flatten(0, 1)[triangle, 0] + place % spans[triangle, 0]
-    row = first.flatten(0, 1)[triangle, 1] + place // spans[triangle, 0]
-    cell = (triangle // len(faces) * _CELLS + row) * _CELLS + column
-    order = cell.argsort(stable=True)
-    held = torch.bincount(cell, minlength=batch * _CELLS * _CELLS)
-    starts = held.cumsum(0) - held
-
-    within = ((points[..., :2] >= low) & (points[..., :2] <= high)).all(-1)
-    where = _cell(points[..., :2], low, size)
-    mine = ((sample * _CELLS + where[..., 1]) * _CELLS + where[..., 0]).flatten()
-    point, place = _expand(torch.where(within.flatten(), held[mine], 0))
-    chosen = triangle[order[starts[mine[point]] + place]]
-    passes = crossing(flat.flatten(0, 1)[chosen], points.flatten(0, 1)[point])
-    return points.new_zeros(batch * count).index_add_(0, point, passes).view(batch, count)
-
-
-def _cell(position: torch.Tensor, low: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    return ((position - low) / size).floor().long().clamp(0, _CELLS - 1)
-
-
-def _expand(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each index repeated `counts` times, and 0, 1, 2 ... within every run."""
-    index = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    return index, torch.arange(len(index), device=counts.device) - (counts.cumsum(0) - counts)[index]
+    """The same, each point against the triangles near its line only."""
+    point, triangle = candidates(points, vertices, faces)
+    passes = crossing(vertices[:, faces].flatten(0, 1)[triangle], points.flatten(0, 1)[point])
+    return points.new_zeros(points.shape[:2].numel()).index_add_(0, point, passes).view(points.shape[:2])

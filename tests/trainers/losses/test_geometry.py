@@ -145,6 +145,15 @@ def test_front_depth_is_the_nearer_side_and_differentiable() -> None:
     assert torch.autograd.gradcheck(lambda p, v: front_depth(p, v * tilt, FACES)[0], (points, corners))
 
 
+def test_front_depth_culled_or_not(head: ParametricBody) -> None:
+    vertices, faces = head().vertices.repeat(2, 1, 1), head.faces
+    points = vertices[:, ::50, :2] + 0.02 * torch.randn(2, 87, 2, generator=torch.Generator().manual_seed(4))
+    (z, hit), (plain, plain_hit) = (front_depth(points, vertices, faces, cull) for cull in (True, False))
+    assert torch.equal(hit, plain_hit)
+    assert torch.allclose(z, plain, atol=1e-6)
+    assert 0.3 < hit.float().mean() < 1
+
+
 def test_compact_packs_marks_in_order() -> None:
     index, valid = compact(torch.tensor([[False, True, False, True], [False, False, True, False]]))
     assert index[0].tolist() == [1, 3]
