@@ -86,6 +86,12 @@ VERBS = (
         "export out/parts --output out/dataset",
     ),
     Verb(
+        "recheck",
+        "Make data",
+        "ask every site again before training, and list what may not be used any more",
+        "recheck out/parts --contact you@example.org --output excluded.parquet",
+    ),
+    Verb(
         "takedown",
         "Publish",
         "take pictures out of an exported dataset, for good",

@@ -110,6 +110,8 @@ class Client:
         url = URL(target.url, encoded=True)
         async with self._session.request(method, url, allow_redirects=False, headers={"Accept": accept}) as answer:
             if answer.status != 200 or method == "HEAD":
+                if answer.status == 200:
+                    check(answer.headers, b"")
                 return Answer(target, answer.status, answer.headers)
             if (answer.content_length or 0) > max_bytes:
                 raise FetchError(Reason.TOO_LARGE, f"{answer.content_length} bytes announced")

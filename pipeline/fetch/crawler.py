@@ -69,14 +69,15 @@ class Crawler:
         for gate in self._gates.values():
             gate.start_unit()
 
-    async def fetch(self, url: str, role: str = IMAGE, max_bytes: int | None = None) -> Fetched:
-        """Fetch one URL. Never raises for what a URL, a server or the network does."""
+    async def fetch(self, url: str, role: str = IMAGE, max_bytes: int | None = None, method: str = "GET") -> Fetched:
+        """Fetch one URL (or, with method HEAD, ask for its headers alone). Never raises for what a URL, a server or the
+        network does."""
         evidence: dict[str, str] = {}
         try:
             target = parse(url)
             for attempt in range(1, self.config.attempts + 1):
                 try:
-                    return await self._follow(target, role, max_bytes, evidence)
+                    return await self._follow(target, role, max_bytes, evidence, method)
                 except FetchError as error:
                     last = error
                     pause = backoff(url, attempt, error.retry_after, self.config)
@@ -90,11 +91,13 @@ class Crawler:
         except BadUrlError as error:
             return Fetched(None, Reason.BAD_URL, str(error), evidence)
 
-    async def _follow(self, target: Target, role: str, max_bytes: int | None, evidence: dict[str, str]) -> Fetched:
+    async def _follow(
+        self, target: Target, role: str, max_bytes: int | None, evidence: dict[str, str], method: str
+    ) -> Fetched:
         start, seen = target, {target.url}
         for _ in range(self.config.max_redirects + 1):
             await self._permitted(target, evidence)
-            answer = await self._polite(target, role, max_bytes)
+            answer = await self._polite(target, role, max_bytes, method)
             if answer.status == 200:
                 kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
                 if target is not start:
@@ -133,13 +136,14 @@ class Crawler:
             raise FetchError(Reason.ROBOTS, f"crawl-delay {delay:g} s, more than {self.config.max_crawl_delay:g}")
         self._gate(target).ask_pause(delay)
 
-    async def _polite(self, target: Target, role: str, max_bytes: int | None) -> Answer:
+    async def _polite(self, target: Target, role: str, max_bytes: int | None, method: str) -> Answer:
         """One request in the host's turn. Raises FetchError; its answer's opt-out headers are obeyed before the body is read."""
         gate = self._gate(target)
         async with gate.turn(), self._everywhere:
             try:
+                check = _HeaderCheck(role, self.config.consent)
                 answer = await self._client.get(
-                    target, accept=_ACCEPT[role], max_bytes=max_bytes, check=_HeaderCheck(role, self.config.consent)
+                    target, accept=_ACCEPT[role], max_bytes=max_bytes, check=check, method=method
                 )
             except FetchError as error:
                 if error.reason in (Reason.TIMEOUT, Reason.NETWORK, Reason.DNS, Reason.TLS):

@@ -1,4 +1,4 @@
-"""Lists of inputs, streamed: a folder or glob, a list of URLs, a WebDataset tar, a video. `open_source` picks the class."""
+"""Lists of inputs, streamed: a folder or glob, a crawl, a list of URLs, a WebDataset tar, a video. `open_source` picks the class."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from pipeline.record import Reason, SourceItem
 from pipeline.sources.base import Source, SourceConfig
+from pipeline.sources.crawl import CrawlSource, is_crawl
 from pipeline.sources.folder import FileSource, FolderSource
 from pipeline.sources.lists import LIST_SUFFIXES, ListSource
 from pipeline.sources.tar import TAR_SUFFIXES, TarSource
@@ -38,6 +39,8 @@ def source_for(uri: str, config: SourceConfig) -> Source:
             return source(uri, config)
     if uri.startswith(("http://", "https://")):
         return FileSource(uri)
+    if is_crawl(uri):
+        return CrawlSource(uri, config)
     return FolderSource(uri)
 
 

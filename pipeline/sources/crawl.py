@@ -1,0 +1,43 @@
+"""The output folder of `handface crawl`: the kept images of every round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipeline.record import SourceItem
+from pipeline.sources.base import SourceConfig
+from pipeline.sources.tar import TarSource
+
+CRAWL = "crawl.json"  # names the rounds, in the folder's root
+
+
+@dataclass(frozen=True)
+class CrawlSource:
+    """Images of the finished parts, round by round, parts in name order; provenance travels in the columns."""
+
+    uri: str
+    config: SourceConfig = field(default_factory=SourceConfig)
+
+    def __iter__(self) -> Iterator[SourceItem]:
+        import json
+
+        from pipeline.parts import read_parts
+        from pipeline.storage import Folder
+
+        for entry in json.loads(Folder(self.uri).read(CRAWL))["rounds"]:
+            for part in read_parts(f"{self.uri.rstrip('/')}/{entry['name']}"):
+                if part.manifest.kept:
+                    yield from TarSource(part.uri("tar"), self.config)
+
+
+def is_crawl(uri: str) -> bool:
+    """Whether a folder was written by `handface crawl`."""
+    from pipeline.storage import Folder
+
+    if any(sign in uri for sign in "*?[") or uri.startswith(("http://", "https://")):
+        return False
+    try:
+        return Folder(uri.removeprefix("file://")).exists(CRAWL)
+    except (OSError, ValueError, ImportError):  # the source that lists it says what is wrong
+        return False
