@@ -1,0 +1,80 @@
+"""Ranks: one plain process, `torchrun`, or Ray Train; gloo on CPUs, nccl on GPUs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the others."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes."""
+        return self.rank == 0
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """The mean over ranks; the same on all of them."""
+        if self.world == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.world
+
+    def share(self, value: Any) -> Any:
+        """What rank 0 has, on every rank."""
+        if self.world == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0)
+        return held[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, on every rank."""
+        if self.world == 1:
+            return [value]
+        held: list[Any] = [None] * self.world
+        dist.all_gather_object(held, value)
+        return held
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join() -> Iterator[Ranks]:
+    """Join the ranks that RANK and WORLD_SIZE name (torchrun and Ray Train set them); alone without.
+
+    A process group that is there already (Ray Train's) is used and left alone.
+    """
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    device = (
+        torch.device("cuda", local % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
+    )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if dist.is_initialized():
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    elif world == 1:
+        yield Ranks(0, 1, device)
+    else:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield Ranks(rank, world, device)
+        finally:
+            dist.destroy_process_group()

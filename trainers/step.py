@@ -1,0 +1,152 @@
+"""One step: pictures -> prediction -> losses -> gradients -> weights; then the discriminators'. The same on one rank or many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from model.dice import Dice
+from model.output import DiceOutput
+from trainers.batch import Batch
+from trainers.batchnorm import over_all_ranks
+from trainers.bodies import Bodies
+from trainers.config import TrainConfig
+from trainers.distributed import Ranks
+from trainers.losses import Objective
+from trainers.optim import Average, clip, make_optimizer, rate, set_rate
+from trainers.priors import AdversarialPriors, PriorInput, RealParameters
+from trainers.targets import make_targets, pose_output
+
+_DRAWS = {"mask": 1, "dropout": 2}  # streams of random numbers that must not meet
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """terms: {name: scalar} of this rank, detached, their sum over ranks divided by ranks being the loss.  finite: scalar bool,
+    the same on all ranks.  keys: of this rank's samples.
+    """
+
+    terms: dict[str, torch.Tensor]
+    finite: torch.Tensor
+    keys: tuple[str, ...]
+
+
+class TrainStep:
+    """Network, discriminators, their optimizers and the moving average; call it with the batches of a step."""
+
+    def __init__(self, network: Dice, config: TrainConfig, ranks: Ranks) -> None:
+        self.config, self.ranks = config, ranks
+        device = ranks.device
+        self.network = network.to(device)
+        self.bodies = Bodies.of(network.config).to(device)
+        self.objective = Objective(self.bodies, config.loss).to(device)
+        if config.sync_batchnorm and ranks.world > 1:
+            over_all_ranks(self.network, device)
+        self.optimizer = make_optimizer(self.network, config.optim.lr, config.optim)
+        self.average = Average(self.network, config.optim.ema) if config.optim.ema else None
+        if config.compile:
+            self.network.compile()
+        self.forward = self._wrap(self.network)
+        self.priors: AdversarialPriors | None = None
+        if config.priors is not None:
+            sizes = network.config.sizes
+            self.priors = AdversarialPriors(sizes, config.priors.game).to(device)
+            self.judge = self._wrap(self.priors)
+            self.judge_optimizer = make_optimizer(self.priors, config.priors.lr, config.optim)
+            self.real = RealParameters.open(config.priors.real, sizes)
+
+    def __call__(self, step: int, batches: Sequence[Batch]) -> StepResult:
+        """Do a step (0-based) on this rank's micro-batches. If the loss is not finite the weights stay as they were.
+
+        Nothing here waits for the device but the check of the loss on a CPU, where it costs nothing.
+        """
+        config = self.config
+        self.network.train()
+        for parameter in self.network.backbone.parameters():
+            parameter.requires_grad_(step >= config.optim.freeze_backbone)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(self._seed("dropout", step, self.ranks.rank))
+        sums: dict[str, torch.Tensor] = {}
+        fakes: list[PriorInput] = []
+        for index, batch in enumerate(batches):
+            with self._alone(self.forward, until=index == len(batches) - 1):
+                terms, output = self.losses(step, batch)
+                loss = torch.stack(list(terms.values())).sum() + 0.0 * _touch_everything(output)
+                (loss / len(batches)).backward()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.detach() / len(batches)
+            if self.priors is not None:
+                fakes.append(self.priors.features(output.hand.parameters, output.head.parameters).detach())
+        keys = tuple(key for batch in batches for key in batch.keys)
+        finite = self._agree(torch.stack(list(sums.values())).isfinite().all())
+        if self.ranks.device.type == "cpu" and not finite:
+            return StepResult(sums, finite, keys)
+        factor = rate(step, config.steps, config.optim)
+        set_rate(self.optimizer, config.optim.lr * factor)
+        clip(self.network.parameters(), config.optim)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.network)
+        if self.priors is not None:
+            sums |= self._judge(step, fakes)
+        return StepResult(sums, finite, keys)
+
+    def losses(self, step: int, batch: Batch) -> tuple[dict[str, torch.Tensor], DiceOutput]:
+        """Weighted terms of one micro-batch, with their graph."""
+        mask = None
+        if self.network.config.mask_ratio > 0:
+            generator = torch.Generator(self.ranks.device).manual_seed(self._seed("mask", step, 0))
+            mask = self.network.draw_mask(generator)  # the same on all ranks
+        mixed = self.config.precision == "bf16"
+        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=mixed):
+            output: DiceOutput = self.forward(batch.images, mask)
+        posed, truth = pose_output(output, self.bodies), make_targets(batch, self.bodies)
+        factors = {"depth": float(step >= self.config.depth_from)}
+        terms = self.objective(output, posed, truth, self.ranks.mean, factors)
+        if self.priors is not None:
+            fake = self.priors.features(output.hand.parameters, output.head.parameters)
+            terms |= self.priors.generator_loss(fake)
+        return terms, output
+
+    def _judge(self, step: int, fakes: Sequence[PriorInput]) -> dict[str, torch.Tensor]:
+        assert self.priors is not None
+        fake = PriorInput(torch.cat([f.hand for f in fakes]), torch.cat([f.head for f in fakes]))
+        real = self.real.sample(step, len(fake.hand), self.ranks.rank, self.ranks.world, self.ranks.device)
+        self.judge_optimizer.zero_grad(set_to_none=True)
+        result = self.judge(fake, real)
+        result.loss.backward()
+        clip(self.priors.parameters(), self.config.optim)
+        self.judge_optimizer.step()
+        return result.terms
+
+    def _seed(self, what: str, step: int, rank: int) -> int:
+        return ((self.config.seed * 4 + _DRAWS[what]) * 10_007 + rank) * 2**32 + step
+
+    def _wrap(self, module: nn.Module) -> nn.Module:
+        """Gradients averaged over ranks; buffers are not sent around, since synchronised norms keep them equal."""
+        if self.ranks.world == 1:
+            return module
+        devices = [self.ranks.device] if self.ranks.device.type == "cuda" else None
+        return DistributedDataParallel(
+            module, device_ids=devices, broadcast_buffers=not self.config.sync_batchnorm, gradient_as_bucket_view=True
+        )
+
+    def _alone(self, module: nn.Module, until: bool) -> AbstractContextManager[None]:
+        """Gradients stay on this rank, but for the last micro-batch."""
+        if until or not isinstance(module, DistributedDataParallel):
+            return nullcontext()
+        return module.no_sync()
+
+    def _agree(self, finite: torch.Tensor) -> torch.Tensor:
+        """Whether it is so on all ranks."""
+        return self.ranks.mean(finite.float()) == 1
+
+
+def _touch_everything(output: DiceOutput) -> torch.Tensor:
+    """A sum over every output, times 0 by the caller: each parameter then has a gradient whatever the loss weights, as DDP wants."""
+    return torch.stack([value.float().sum() for value in output.flatten().values()]).sum()

@@ -1,0 +1,85 @@
+"""How good the weights are on held-out data: the number that chooses the best checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.output import DiceOutput
+from trainers.config import TrainConfig
+from trainers.data import make_pass
+from trainers.distributed import Ranks
+from trainers.evaluate import collect
+from trainers.evaluation.pictures import Drawer, View
+from trainers.evaluation.systems import Network
+from trainers.evaluation.truth import LabelMeshes
+from trainers.metrics import BootstrapConfig, summarise
+from trainers.step import TrainStep
+
+MAIN = ("pve", "reprojection")  # the first that the validation data can tell
+
+
+_NO_INTERVALS = BootstrapConfig(replicates=0)
+_SHOWN = 4
+
+
+class Validation:
+    """Opens the validation data once; call it to evaluate a trainer's weights."""
+
+    def __init__(self, config: TrainConfig, ranks: Ranks) -> None:
+        most = config.validate_samples
+        limited = tuple(replace(d, limit=min(d.limit or most, most)) for d in config.validation)
+        self.loader = make_pass(replace(config.data, datasets=limited), ranks.rank, ranks.world)
+        self.device = ranks.device
+        self.truth: LabelMeshes | None = None
+
+    def __call__(self, trainer: TrainStep) -> Mapping[str, float]:
+        """{metric: value} over the whole set, the same on all ranks; of the moving average, if there is one."""
+        system, truth = self._system(trainer), self._truth(trainer)
+        batches = (batch.to(self.device) for batch in self.loader)
+        records = collect({"network": system}, batches, truth, surface=None)["network"]
+        return {name: estimate.value for name, estimate in summarise(records, _NO_INTERVALS).items()}
+
+    def pictures(self, trainer: TrainStep) -> NDArray[np.uint8]:
+        """The first samples as one picture (n S, 5 S, 3): crop, prediction, truth, and both from the side."""
+        system, truth = self._system(trainer), self._truth(trainer)
+        batch = next(iter(self.loader)).to(self.device)
+        expected, labels = truth(batch), torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)
+        meshes = system(batch, expected).meshes
+        assert meshes.pixels is not None
+        predicted = View(meshes, torch.cat([meshes.pixels, torch.ones_like(meshes.pixels[..., :1])], -1))
+        drawer = Drawer(truth.hand.faces.cpu().numpy(), truth.head.faces.cpu().numpy())
+        images = batch.images.permute(0, 2, 3, 1).cpu().numpy()
+        known = View(expected, labels)
+        return np.concatenate([drawer.draw(images[k], predicted, known, k) for k in range(min(_SHOWN, len(batch)))])
+
+    def _system(self, trainer: TrainStep) -> Network:
+        network = trainer.network
+        if trainer.average is not None:
+            network = copy.deepcopy(network)
+            network.load_state_dict(trainer.average.state)
+        network.eval()
+
+        def run(images: torch.Tensor) -> DiceOutput:
+            with torch.no_grad():
+                output: DiceOutput = network(images)
+            return output
+
+        return Network(run, trainer.bodies.hand, trainer.bodies.head, network.config.camera.origin)
+
+    def _truth(self, trainer: TrainStep) -> LabelMeshes:
+        self.truth = self.truth or LabelMeshes(trainer.network.config.sizes, self.device)
+        return self.truth
+
+
+def main_metric(values: Mapping[str, float]) -> tuple[str, float]:
+    """The metric that chooses, and its value; lower is better. Raises ValueError if the data tell none."""
+    for name in MAIN:
+        if name in values:
+            return name, values[name]
+    raise ValueError(f"the validation data tell none of {', '.join(MAIN)}: they need 3D labels or 2D keypoints")
