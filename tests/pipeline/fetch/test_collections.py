@@ -77,5 +77,5 @@ def test_openverse_gives_pictures_with_creator_and_licence_over_pages(server):
 @pytest.mark.parametrize("body", [b'{"error": {"code": "maxlag", "info": "lagged"}}', b"<html>", b"[]"])
 def test_an_api_that_answers_otherwise_is_named(server, body):
     server.files["127.0.0.1", "/w/api.php"].append((200, {}, body))
-    with pytest.raises(CollectionError, match="api.php"):
+    with pytest.raises(CollectionError, match=r"api\.php"):
         list(search_commons("x", replace(HTTP), 3, api=server.url("/w/api.php")))
