@@ -58,11 +58,20 @@ def save(folder: Path, trainer: TrainStep, progress: Progress, data: dict[str, A
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(target)
+    _fsync(target.parent)  # the name, too, survives a power failure
     for old in _found(folder)[:-keep]:
         old.unlink(missing_ok=True)
     for leftover in target.parent.glob(".step-*"):
         leftover.unlink(missing_ok=True)
     return target
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def newest(folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -94,6 +95,8 @@ class TrainConfig:
     """Checkpoints to keep, the newest; `best/` stays whatever its age."""
     rollbacks: int = 3
     """Times a run may go back to its last checkpoint because a loss was not finite."""
+    wandb: str | None = None
+    """Also log to this Weights & Biases project (extra `wandb`)."""
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the newest checkpoint in the folder, if there is one."""
 
@@ -123,7 +126,9 @@ class TrainConfig:
 
     def differences(self, other: TrainConfig) -> list[str]:
         """Fields that decide the weights and differ, as `name mine != theirs`."""
-        free = {"output", "steps", "log_every", "validate_every", "checkpoint_every", "keep", "resume", "rollbacks"}
+        free = {"output", "wandb", "log_every", "validate_every", "checkpoint_every", "keep", "resume", "rollbacks"}
+        if self.optim.schedule == "constant":
+            free.add("steps")  # other schedules depend on it
         free |= {"data.batch_size", "data.workers", "data.prefetch", "data.index_folder", "validate_samples"}
         mine, theirs = (_flat(json.loads(config.dumps())) for config in (self, other))
         return [
@@ -140,5 +145,7 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _is_test(name: str) -> bool:
-    last = name.rstrip("/").rpartition("/")[2].lower()
-    return last == "test" or last.startswith("test-")
+    """Whether the word `test` is in a data set's name, or in the name of its folder or tar."""
+    parts = name.lower().rstrip("/").split("/")
+    last = parts[-2:] if parts[-1].endswith(".tar") else parts[-1:]
+    return any("test" in re.split(r"[^a-z0-9]+", part) for part in last)

@@ -37,7 +37,7 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done)
-            self._file = (folder / "log.jsonl").open("a")
+            self._file = _kept(folder / "log.jsonl", done).open("a")
             columns: list[progress.ProgressColumn | str] = ["training {task.completed:,}/{task.total:,}"]
             columns += [progress.BarColumn(), progress.TimeRemainingColumn(), "{task.fields[text]}"]
             self._bar = progress.Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
@@ -107,3 +107,11 @@ class RunLog:
             self._board.add_scalar(name if "/" in name else f"loss/{name}", value, step)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
+
+
+def _kept(path: Path, done: int) -> Path:
+    """The log without what a start that was killed wrote after its last checkpoint; those steps come again."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        path.write_text("".join(line for line in lines if json.loads(line)["step"] <= done))
+    return path

@@ -38,13 +38,15 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def clip(parameters: Iterable[nn.Parameter], config: OptimConfig) -> None:
-    """Bound gradients in place, as configured."""
+def clip(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.Tensor:
+    """Bound gradients in place, as configured; returns their norm as it was, a scalar."""
     held = [p for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in held if p.grad is not None])
     if config.clip_value is not None:
         nn.utils.clip_grad_value_(held, config.clip_value)
     if config.clip_norm is not None:
         nn.utils.clip_grad_norm_(held, config.clip_norm)
+    return norm
 
 
 class Average:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,16 +23,15 @@ from trainers.optim import Average, clip, make_optimizer, rate, set_rate
 from trainers.priors import AdversarialPriors, PriorInput, RealParameters
 from trainers.targets import make_targets, pose_output
 
-_DRAWS = {"mask": 1, "dropout": 2}  # streams of random numbers that must not meet
-
 
 @dataclass(frozen=True)
 class StepResult:
-    """terms: {name: scalar} of this rank, detached, their sum over ranks divided by ranks being the loss.  finite: scalar bool,
-    the same on all ranks.  keys: of this rank's samples.
+    """terms: {name: scalar} of this rank, detached, their sum over ranks divided by ranks being the loss.  norm: of all
+    gradients before they are clipped.  finite: scalar bool, the same on all ranks.  keys: of this rank's samples.
     """
 
     terms: dict[str, torch.Tensor]
+    norm: torch.Tensor
     finite: torch.Tensor
     keys: tuple[str, ...]
 
@@ -61,14 +61,12 @@ class TrainStep:
             self.real = RealParameters.open(config.priors.real, sizes)
 
     def __call__(self, step: int, batches: Sequence[Batch]) -> StepResult:
-        """Do a step (0-based) on this rank's micro-batches. If the loss is not finite the weights stay as they were.
+        """Do a step (0-based) on this rank's micro-batches. Nothing here waits for the device.
 
-        Nothing here waits for the device but the check of the loss on a CPU, where it costs nothing.
+        If losses or gradients are not finite, `finite` says so and the weights may be spoilt: go back to a checkpoint.
         """
         config = self.config
         self.network.train()
-        for parameter in self.network.backbone.parameters():
-            parameter.requires_grad_(step >= config.optim.freeze_backbone)
         self.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(self._seed("dropout", step, self.ranks.rank))
         sums: dict[str, torch.Tensor] = {}
@@ -83,18 +81,20 @@ class TrainStep:
             if self.priors is not None:
                 fakes.append(self.priors.features(output.hand.parameters, output.head.parameters).detach())
         keys = tuple(key for batch in batches for key in batch.keys)
-        finite = self._agree(torch.stack(list(sums.values())).isfinite().all())
-        if self.ranks.device.type == "cpu" and not finite:
-            return StepResult(sums, finite, keys)
-        factor = rate(step, config.steps, config.optim)
-        set_rate(self.optimizer, config.optim.lr * factor)
-        clip(self.network.parameters(), config.optim)
+        if (
+            step < config.optim.freeze_backbone
+        ):  # without gradients, not without requires_grad, which DDP would not notice
+            for parameter in self.network.backbone.parameters():
+                parameter.grad = None
+        set_rate(self.optimizer, config.optim.lr * rate(step, config.steps, config.optim))
+        norm = clip(self.network.parameters(), config.optim)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.network)
         if self.priors is not None:
             sums |= self._judge(step, fakes)
-        return StepResult(sums, finite, keys)
+        finite = self._agree(torch.stack([*sums.values(), norm]).isfinite().all())
+        return StepResult(sums, norm, finite, keys)
 
     def losses(self, step: int, batch: Batch) -> tuple[dict[str, torch.Tensor], DiceOutput]:
         """Weighted terms of one micro-batch, with their graph."""
@@ -125,7 +125,8 @@ class TrainStep:
         return result.terms
 
     def _seed(self, what: str, step: int, rank: int) -> int:
-        return ((self.config.seed * 4 + _DRAWS[what]) * 10_007 + rank) * 2**32 + step
+        text = f"{self.config.seed}:{what}:{step}:{rank}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
     def _wrap(self, module: nn.Module) -> nn.Module:
         """Gradients averaged over ranks; buffers are not sent around, since synchronised norms keep them equal."""

@@ -55,7 +55,7 @@ def train(config: TrainConfig, report: Report = lambda step, values: None) -> Tr
         loader = make_loader(config.data, ranks.rank, ranks.world)
         validation = Validation(config, ranks) if config.validation else None
         progress = start(config, trainer, loader, ranks)
-        with RunLog(config.output, config.steps, progress.step, ranks.first) as run_log:
+        with RunLog(config.output, config.steps, progress.step, ranks.first, config.wandb) as run_log:
             return loop(config, trainer, loader, validation, progress, run_log, ranks, report)
 
 
@@ -74,20 +74,16 @@ def loop(
     patient = ranks.device.type == "cuda"  # look at losses only when logging: a look waits for the device
     while progress.step < config.steps:
         micro = [run_log.waiting(batches).to(ranks.device) for _ in range(config.optim.accumulate)]
-        step = progress.step
-        if step in progress.skip:
-            progress.step += 1
-            continue
-        result = trainer(step, micro)
+        result = None if progress.step in progress.skip else trainer(progress.step, micro)
         progress.step += 1
         now = progress.step
         due = now % config.log_every == 0 or now == config.steps
         saving = now % config.checkpoint_every == 0 or now == config.steps
-        if (not patient or due or saving) and not bool(result.finite):
+        if result is not None and (not patient or due or saving) and not bool(result.finite):
             progress = go_back(config, trainer, loader, result, progress, ranks)
             batches, patient = iter(loader), False  # from here on, find the very step
             continue
-        if due:
+        if due and result is not None:
             values = log_step(config, trainer, result, now, run_log, ranks)
             report(now, values)
         if validation is not None and (now % config.validate_every == 0 or now == config.steps):
@@ -143,6 +139,8 @@ def start(config: TrainConfig, trainer: TrainStep, loader: Loader, ranks: Ranks)
         )
     loader.load_state_dict(data)
     log.info("going on from %s", found)
+    if ranks.first:
+        (config.output / CONFIG).write_text(config.dumps())
     return progress
 
 
@@ -156,9 +154,9 @@ def go_back(
     """
     step = progress.step - 1
     exact = ranks.device.type == "cpu" or progress.rollbacks > 0
-    terms = sorted({name for found in ranks.gather(_bad_terms(result)) for name in found})
+    terms = sorted({name for found in ranks.gather(_not_finite(result)) for name in found})
     keys = [key for found in ranks.gather(result.keys) for key in found]
-    message = f"step {step}: {', '.join(terms) or 'loss'} not finite; samples {', '.join(keys)}"
+    message = f"step {step}: {', '.join(terms)} not finite; samples {', '.join(keys)}"
     if ranks.first:
         with (config.output / NOT_FINITE).open("a") as file:
             file.write(json.dumps({"step": step, "exact": exact, "terms": terms, "keys": keys}) + "\n")
@@ -181,10 +179,10 @@ def log_step(
     means = ranks.mean(torch.stack([result.terms[name].float() for name in names])).tolist()
     values = dict(zip(names, means, strict=True))
     judged = {name: value for name, value in values.items() if name.startswith("discriminator")}
-    values = {
+    values |= {
         "loss": sum(values.values()) - sum(judged.values()),
+        "gradient_norm": float(result.norm),
         "rate": trainer.optimizer.param_groups[0]["lr"],
-        **values,
     }
     if trainer.priors is not None:
         values |= trainer.priors.metrics(step)
@@ -192,8 +190,9 @@ def log_step(
     return values
 
 
-def _bad_terms(result: StepResult) -> list[str]:
-    return [name for name, value in result.terms.items() if not bool(value.isfinite())]
+def _not_finite(result: StepResult) -> list[str]:
+    """Terms that are not finite, or `gradient` where all are."""
+    return [name for name, value in result.terms.items() if not bool(value.isfinite())] or ["gradient"]
 
 
 def _note(config: TrainConfig, step: int, metric: str | None, error: float | None) -> dict[str, object]:
