@@ -28,13 +28,15 @@ def save_dice(model: Dice, folder: Path, trained: bool = False) -> Path:
     return save_tensors(model.state_dict(), model.config, folder, trained)
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], config: DiceConfig, folder: Path, trained: bool = False) -> Path:
-    """Write a checkpoint from a state dict. A template that was never set (NaN) is left out."""
+def save_tensors(
+    tensors: Mapping[str, torch.Tensor], config: DiceConfig, folder: Path, trained: bool = False, half: bool = False
+) -> Path:
+    """Write a checkpoint from a state dict. A template that was never set (NaN) is left out. half: float16, half the size."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     kept = {
-        name: value.detach().cpu().contiguous()
+        name: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in tensors.items()
         if name != "template" or bool(value.isfinite().all())
     }
@@ -68,7 +70,7 @@ def load_dice(folder: Path, topology: Topology | None = None) -> Dice:
     config = read_config(folder)
     if topology is not None:
         config.sizes.require(topology.sizes)
-    tensors = read_safetensors(folder / TENSORS)
+    tensors = {name: _widened(value) for name, value in read_safetensors(folder / TENSORS).items()}
     if "template" not in tensors:
         if topology is None:
             raise WeightsError(
@@ -86,6 +88,11 @@ def load_dice(folder: Path, topology: Topology | None = None) -> Dice:
     require_same_keys(model.state_dict(), tensors, str(folder / TENSORS))
     model.load_state_dict(tensors, assign=True)
     return model.eval()
+
+
+def _widened(value: torch.Tensor) -> torch.Tensor:
+    """Half precision is for storage: the network runs in float32 unless its caller asks for less."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:

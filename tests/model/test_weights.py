@@ -19,10 +19,11 @@ from model.config import DiceConfig, preset
 from model.dice import Dice
 from model.output import DiceOutput
 from model.topology import PartTopology, Topology, TopologyError
-from model.weights.checkpoint import load_dice, read_config, save_dice
+from model.weights.checkpoint import load_dice, read_config, save_dice, save_tensors
 from model.weights.convert import convert, read_released, translate
 from model.weights.released import canonical, infer_config
 from model.weights.unpickle import WeightsError, read_pickled_module
+from tests.model.narrow import narrow_config, narrow_topology
 from tests.model.reference_dice import NETWORK, Spec, randomise, save_released
 
 NARROW = Spec(
@@ -366,3 +367,17 @@ def test_the_full_size_network_equals_the_plain_one():
     with torch.no_grad():
         found = our_outputs(ours.eval()(images))
     assert largest_difference(found, released_outputs(network, topology, images)) < 1e-5
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path: Path) -> None:
+    model = Dice(narrow_config(), narrow_topology()).eval()
+    whole = save_dice(model, tmp_path / "whole")
+    half = save_tensors(model.state_dict(), model.config, tmp_path / "half", half=True)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = load_dice(half)
+    assert all(value.dtype != torch.float16 for value in loaded.state_dict().values())
+    images = torch.rand(2, 3, 64, 64)
+    expected, found = (network(images).flatten() for network in (model, loaded))
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= 2e-3 * value.abs().max().clamp(min=1), name
