@@ -374,7 +374,7 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path: Path) -> 
     whole = save_dice(model, tmp_path / "whole")
     half = save_tensors(model.state_dict(), model.config, tmp_path / "half", half=True)
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
-    assert sizes[1] < 0.6 * sizes[0]
+    assert sizes[1] < 0.7 * sizes[0]  # names and indices stay as they are
     loaded = load_dice(half)
     assert all(value.dtype != torch.float16 for value in loaded.state_dict().values())
     images = torch.rand(2, 3, 64, 64)
