@@ -28,7 +28,7 @@ def run(config: Config) -> int:
 
     import pyarrow.parquet as pq
 
-    from pipeline.export.release import INDEX, read_release
+    from pipeline.export.manifest import INDEX, read_release
     from pipeline.storage import Folder, absolute
 
     folders = [absolute(uri) for uri in config.folder]

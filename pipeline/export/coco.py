@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.export.catalogue import ExportError
-from pipeline.export.release import read_release
+from pipeline.export.manifest import read_release
 from pipeline.sample import FACE_KEYPOINTS, HAND_KEYPOINTS, Sample
 from pipeline.shards import iter_samples
 from pipeline.storage import Folder

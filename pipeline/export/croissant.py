@@ -10,7 +10,7 @@ from pipeline.export.card import UNKNOWN, licences
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.export.release import Release
+    from pipeline.export.manifest import Release
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",

@@ -11,7 +11,8 @@ import numpy as np
 
 from pipeline.export.catalogue import ExportError, reader
 from pipeline.export.extents import sample_extents
-from pipeline.export.release import INDEX, TOMBSTONES, ReleaseFile, publish, read_release
+from pipeline.export.manifest import INDEX, TOMBSTONES, ReleaseFile, read_release
+from pipeline.export.release import publish
 from pipeline.export.select import near_any
 from pipeline.export.write import Copier, Piece, Shard
 from pipeline.storage import Folder

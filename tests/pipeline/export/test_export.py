@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from pipeline.export.catalogue import ExportError, host_of, read_catalogue
 from pipeline.export.config import ExportConfig
 from pipeline.export.extents import sample_extents
+from pipeline.export.manifest import read_release
 from pipeline.export.query import QueryError, parse_query
-from pipeline.export.release import read_release, release
+from pipeline.export.release import release
 from pipeline.export.split import assign_splits, shuffled
 from pipeline.export.takedown import Request, take_down
 from pipeline.parts import build_part, write_part
