@@ -1,7 +1,8 @@
 """Predict hand and head meshes, their contact and the face's deformation from photos or videos.
 
-Per photo NAME.json and NAME.npz (parameters, camera, keypoints, contact, meshes) and NAME.png (overlay); per video NAME.mp4 and
-NAME.parquet. summary.json lists what was found, where nobody was found and why, and what could not be read.
+Per photo NAME.json and NAME.npz (parameters, camera, keypoints, contact, meshes), NAME.png (overlay) and NAME_0_contact.png for
+each person; per video NAME.mp4 and NAME.parquet. summary.json lists what was found, where nobody was found and why, and what
+could not be read.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from model.prediction import Person, Prediction
+    from model.outputs import MeshFormat
+    from model.prediction import Prediction
     from model.predictor import Predictor
 
 log = logging.getLogger(__name__)
-MESHES = ("glb", "ply", "obj")
 _SHOWN = 20
 
 
@@ -42,7 +43,7 @@ class Config(PredictorOptions):
     meshes: str = ""
     """Mesh files to write for each person, e.g. `glb,ply,obj`."""
     pictures: bool = True
-    """Write overlays."""
+    """Write overlays and contact maps."""
 
 
 @dataclass
@@ -146,16 +147,23 @@ def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> l
         return [answer for image in images for answer in _predict_all(predictor, [image])]
 
 
-def _save(config: Config, meshes: Sequence[str], one: Input, image: NDArray[np.uint8], prediction: Prediction) -> None:
+def _save(
+    config: Config, meshes: Sequence[MeshFormat], one: Input, image: NDArray[np.uint8], prediction: Prediction
+) -> None:
     """Everything about one photo."""
-    from jobs.results import draw_overlay, write_numbers
+    from model.outputs import OverlayConfig, draw_contact_map, draw_overlay, encode_mesh, write_record
 
-    write_numbers(config.output, one.stem, one.name, prediction)
+    write_record(config.output, one.stem, one.name, prediction)
     if config.pictures:
-        _write_png(config.output / f"{one.stem}.png", draw_overlay(image, prediction))
+        overlay = draw_overlay(image, prediction, OverlayConfig(keypoints=True))
+        _write_png(config.output / f"{one.stem}.png", overlay)
     for index, person in enumerate(prediction.persons):
+        if config.pictures:
+            picture = draw_contact_map(person, prediction.trained)
+            _write_png(config.output / f"{one.stem}_{index}_contact.png", picture)
         for kind in meshes:
-            _write_mesh(config.output / f"{one.stem}_{index}.{kind}", person)
+            data = encode_mesh(person, kind, prediction.trained)
+            (config.output / f"{one.stem}_{index}.{kind}").write_bytes(data)
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
@@ -164,24 +172,15 @@ def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
     Image.fromarray(image).save(path)
 
 
-def _write_mesh(path: Path, person: Person) -> None:
-    """Hand and head in one file. Raises ImportError naming the package that is missing."""
-    import trimesh
-
-    scene = trimesh.Scene()
-    for name, part in (("hand", person.hand), ("head", person.head)):
-        scene.add_geometry(trimesh.Trimesh(part.vertices, part.faces, process=False), name)
-    scene.export(path) if path.suffix == ".glb" else scene.to_mesh().export(path)
-
-
 def predict_video(predictor: Predictor, config: Config, one: Input, summary: Summary) -> None:
     """One video, frame by frame in constant memory: overlay video and table of parameters."""
     from jobs.progress import Progress
-    from jobs.results import draw_overlay
     from jobs.video_output import ParameterTable, VideoWriter
+    from model.outputs import OverlayConfig, draw_overlay
     from model.video import VideoPredictor
     from pipeline.sources.video import VideoFrames
 
+    look = OverlayConfig(keypoints=True)
     tracks: set[int | None] = set()
     count = 0
     try:
@@ -194,7 +193,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
             for count, frame in enumerate(VideoPredictor(predictor).predict(frames), start=1):
                 table.add(count - 1, frame)
                 if config.pictures:
-                    video.add(draw_overlay(frame.image, frame.prediction))
+                    video.add(draw_overlay(frame.image, frame.prediction, look))
                 tracks |= {person.track for person in frame.prediction.persons}
                 progress.advance(1, f", {len(tracks)} people")
     except OSError as error:
@@ -206,11 +205,14 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     summary.found(one.name, len(tracks), "no hand near a face in any frame")
 
 
-def _mesh_kinds(text: str) -> list[str]:
-    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
-    if unknown := [kind for kind in kinds if kind not in MESHES]:
-        raise ValueError(f"--meshes {text}: {', '.join(unknown)} is no mesh format; one or more of {','.join(MESHES)}")
-    return kinds
+def _mesh_kinds(text: str) -> list[MeshFormat]:
+    from model.outputs import MESH_FORMATS
+
+    wanted = [kind.strip() for kind in text.split(",") if kind.strip()]
+    if unknown := [kind for kind in wanted if kind not in MESH_FORMATS]:
+        known = ",".join(MESH_FORMATS)
+        raise ValueError(f"--meshes {text}: {', '.join(unknown)} is no mesh format; one or more of {known}")
+    return [kind for kind in MESH_FORMATS if kind in wanted]
 
 
 def _notice(summary: Summary) -> None:

@@ -1,0 +1,136 @@
+"""A prediction as files: NAME.json (small, for people and scripts) and NAME.npz (arrays, no pickle), and back again."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.prediction import Detection, Part, Person, Prediction, WeakCamera
+
+SCHEMA = "handface-prediction/1"
+_CONTACT = 0.5  # probability from which the JSON lists a vertex
+_ARRAYS = ("vertices", "faces", "keypoints_3d", "contact", "deformation")
+
+
+class RecordError(ValueError):
+    """A stored prediction cannot be read; the message names the file and what is wrong in it."""
+
+
+def write_record(folder: Path, stem: str, photo: str, prediction: Prediction) -> None:
+    """Write STEM.json and STEM.npz into a folder; docs/predictions.md has every field. photo: how people call it."""
+    arrays: dict[str, NDArray[Any]] = {"trained": np.array(prediction.trained)}
+    for index, person in enumerate(prediction.persons):
+        arrays[f"person{index}/crop"] = person.crop
+        arrays[f"person{index}/camera"] = np.array([person.camera.scale, person.camera.tx, person.camera.ty])
+        for kind, part in (("hand", person.hand), ("head", person.head)):
+            named = {name: getattr(part, name) for name in _ARRAYS} | part.parameters
+            arrays |= {f"person{index}/{kind}/{name}": value for name, value in named.items()}
+    np.savez_compressed(folder / f"{stem}.npz", allow_pickle=False, **arrays)
+    (folder / f"{stem}.json").write_text(json.dumps(to_json(photo, prediction), indent=1, allow_nan=False) + "\n")
+
+
+def to_json(photo: str, prediction: Prediction) -> dict[str, Any]:
+    """Everything but the meshes as plain JSON values; numbers that are not finite become null."""
+    record = {"schema": SCHEMA, "photo": photo}
+    record |= {name: getattr(prediction, name) for name in ("width", "height", "trained", "reason")}
+    return record | {"persons": [_person(person) for person in prediction.persons]}
+
+
+def read_record(path: Path) -> tuple[str, Prediction]:
+    """NAME.json with NAME.npz beside it -> the photo's name and the prediction as it was. Raises RecordError or OSError."""
+    try:
+        record = json.loads(path.read_text())
+        if record.get("schema") != SCHEMA:
+            raise RecordError(f"{path}: schema is {record.get('schema')!r}, this reads {SCHEMA!r}")
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        persons = tuple(_read_person(one, f"person{index}", arrays) for index, one in enumerate(record["persons"]))
+        plain = {name: record[name] for name in ("width", "height", "trained", "reason")}
+        return record["photo"], Prediction(persons, **plain)
+    except KeyError as error:
+        raise RecordError(f"{path}: {error.args[0]} is missing in it or in {path.stem}.npz") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise RecordError(f"{path}: not a stored prediction ({error})") from error
+    except RecordError:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RecordError(f"{path.with_suffix('.npz')}: {error}") from error
+
+
+def _person(person: Person) -> dict[str, Any]:
+    found = person.detection
+    numbers: dict[str, Any] = {"side": person.side, "track": person.track}
+    numbers |= {"presence": _plain(person.presence), "confidence": _plain(person.confidence)}
+    numbers |= {"camera": {name: _plain(value) for name, value in asdict(person.camera).items()}}
+    numbers |= {
+        "crop": person.crop.tolist(),
+        "face_keypoints_2d": None if found is None else found.face.tolist(),
+        "hand_keypoints_2d": None if found is None else found.hand.tolist(),
+        "detection": None
+        if found is None
+        else {"side": found.side, "confidence": found.confidence, "face_box": found.face_box},
+    }
+    return numbers | {"hand": _part(person.hand), "head": _part(person.head)}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {
+        "body": part.body,
+        "convention": part.convention,
+        "contact_vertices": np.flatnonzero(part.contact > _CONTACT).tolist(),
+        "keypoints_3d": _plain(part.keypoints_3d),
+        "parameters": {name: _plain(value) for name, value in part.parameters.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Lists and floats, null where a number is not finite (JSON has no NaN)."""
+    array = np.asarray(value)
+    plain = array.astype(object)
+    plain[~np.isfinite(array)] = None
+    return plain.tolist()
+
+
+def _read_person(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[Any]]) -> Person:
+    detection = None
+    if (found := record["detection"]) is not None:
+        face, hand = (np.array(record[f"{kind}_keypoints_2d"], np.float32) for kind in ("face", "hand"))
+        box = None if found["face_box"] is None else tuple(found["face_box"])
+        detection = Detection(face, hand, _side(found["side"]), found["confidence"], box)
+    return Person(
+        hand=_read_part(record["hand"], f"{prefix}/hand", arrays),
+        head=_read_part(record["head"], f"{prefix}/head", arrays),
+        side=_side(record["side"]),
+        camera=WeakCamera(*arrays[f"{prefix}/camera"].tolist()),
+        presence=_number(record["presence"]),
+        confidence=_number(record["confidence"]),
+        crop=arrays[f"{prefix}/crop"],
+        detection=detection,
+        track=record["track"],
+    )
+
+
+def _read_part(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[Any]]) -> Part:
+    values = {name: arrays[f"{prefix}/{name}"] for name in _ARRAYS}
+    parameters = {name: arrays[f"{prefix}/{name}"] for name in record["parameters"]}
+    count = len(values["vertices"])
+    wrong = [name for name in ("contact", "deformation") if len(values[name]) != count]
+    if wrong or (values["faces"].size and not 0 <= values["faces"].min() <= values["faces"].max() < count):
+        raise RecordError(f"{prefix}: {', '.join(wrong) or 'faces'} do not fit its {count} vertices")
+    return Part(**values, parameters=parameters, body=record["body"], convention=record["convention"])
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _side(value: str) -> Literal["left", "right"]:
+    if value not in ("left", "right"):
+        raise RecordError(f"side is {value!r}, not 'left' or 'right'")
+    return cast(Literal["left", "right"], value)

@@ -1,0 +1,134 @@
+"""Files of predictions: what trimesh reads back from meshes, and records that return the prediction as it was."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import trimesh
+
+from model.outputs import MESH_FORMATS, RecordError, encode_mesh, read_record, write_record
+from model.outputs.colours import HAND, HEAD
+from model.outputs.mesh_files import glb_extras
+from model.prediction import Prediction
+from tests.model.outputs.synthetic import prediction
+
+
+def equal(mine: object, theirs: object) -> None:
+    """Every field, arrays in type and value."""
+    if isinstance(mine, np.ndarray):
+        assert isinstance(theirs, np.ndarray) and mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
+    elif isinstance(mine, dict):
+        assert list(mine) == list(theirs)  # type: ignore[call-overload]
+        for name in mine:
+            equal(mine[name], theirs[name])  # type: ignore[index]
+    elif hasattr(mine, "__dataclass_fields__"):
+        assert type(mine) is type(theirs)
+        for field in fields(mine):  # type: ignore[arg-type]
+            equal(getattr(mine, field.name), getattr(theirs, field.name))
+    elif isinstance(mine, tuple):
+        assert len(mine) == len(theirs)  # type: ignore[arg-type]
+        for one, other in zip(mine, theirs, strict=True):  # type: ignore[call-overload]
+            equal(one, other)
+    else:
+        assert mine == theirs
+
+
+@pytest.mark.parametrize("kind", MESH_FORMATS)
+@pytest.mark.parametrize("trained", [True, False])
+def test_meshes_are_read_back_upright_coloured_and_honest(kind, trained):
+    person = prediction(3).persons[0]
+    data = encode_mesh(person, kind, trained)
+    assert (b"untrained" in data.lower()) is not trained
+    loaded = trimesh.load(io.BytesIO(data), file_type=kind, process=False)
+    if kind == "glb":
+        assert glb_extras(data)["trained"] is trained and glb_extras(data)["side"] == person.side
+        assert len(loaded.geometry) == 2
+        found = {name.split()[0]: mesh for name, mesh in loaded.geometry.items()}
+        hand, head = found["hand"], found["head"]
+        np.testing.assert_allclose(head.vertices, person.head.vertices * [1, -1, -1], atol=1e-6)
+        np.testing.assert_array_equal(head.faces, person.head.faces)
+        np.testing.assert_array_equal(hand.visual.vertex_colors[:, :3], HAND.colours(person.hand.contact))
+        np.testing.assert_array_equal(head.visual.vertex_colors[:, :3], HEAD.colours(person.head.contact))
+    else:
+        expected = np.concatenate([person.hand.vertices, person.head.vertices]) * [1, -1, -1]
+        np.testing.assert_allclose(loaded.vertices, expected, atol=1e-6)
+        colours = np.concatenate([HAND.colours(person.hand.contact), HEAD.colours(person.head.contact)])
+        np.testing.assert_allclose(loaded.visual.vertex_colors[:, :3], colours, atol=1)
+        np.testing.assert_array_equal(loaded.faces[: len(person.hand.faces)], person.hand.faces)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_record_is_the_prediction(tmp_path, number):
+    found = prediction(number)
+    two = replace(
+        found, persons=(found.persons[0], replace(found.persons[0], detection=None, track=None)), trained=False
+    )
+    write_record(tmp_path, "a", "photos/a.jpg", two)
+    photo, again = read_record(tmp_path / "a.json")
+    assert photo == "photos/a.jpg"
+    equal(two, again)
+    plain = json.loads((tmp_path / "a.json").read_text())
+    assert plain["trained"] is False and plain["schema"] == "handface-prediction/1"
+    assert (
+        plain["persons"][0]["head"]["contact_vertices"] == np.flatnonzero(found.persons[0].head.contact > 0.5).tolist()
+    )
+
+
+def test_nobody_is_a_record_too(tmp_path):
+    nobody = Prediction((), 640, 480, True, "no face")
+    write_record(tmp_path, "a", "a.jpg", nobody)
+    assert read_record(tmp_path / "a.json") == ("a.jpg", nobody)
+
+
+def test_numbers_that_are_not_finite_are_still_json(tmp_path):
+    person = prediction(3).persons[0]
+    hollow = replace(
+        person, presence=float("nan"), head=replace(person.head, keypoints_3d=np.full((2, 3), np.inf, np.float32))
+    )
+    write_record(tmp_path, "a", "a.jpg", replace(prediction(3), persons=(hollow,)))
+    record = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert record["persons"][0]["presence"] is None
+    _, again = read_record(tmp_path / "a.json")
+    assert np.isnan(again.persons[0].presence) and np.isinf(again.persons[0].head.keypoints_3d).all()
+
+
+def edit_json(path, change):
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.update(schema="other/2"), "schema is 'other/2', this reads"),
+        (lambda record: record.pop("width"), "width is missing"),
+        (lambda record: record["persons"][0].update(side="both"), "side is 'both'"),
+        (lambda record: record["persons"][0]["hand"]["parameters"].update(tail=[1]), "person0/hand/tail is missing"),
+        (lambda record: record.update(persons=3), "not a stored prediction"),
+    ],
+)
+def test_wrong_records_are_named(tmp_path, change, message):
+    write_record(tmp_path, "a", "a.jpg", prediction(3))
+    edit_json(tmp_path / "a.json", change)
+    with pytest.raises(RecordError, match=message):
+        read_record(tmp_path / "a.json")
+
+
+def test_wrong_arrays_are_named(tmp_path):
+    person = prediction(3).persons[0]
+    short = replace(person, hand=replace(person.hand, contact=person.hand.contact[:5]))
+    write_record(tmp_path, "a", "a.jpg", replace(prediction(3), persons=(short,)))
+    with pytest.raises(RecordError, match="person0/hand: contact do not fit"):
+        read_record(tmp_path / "a.json")
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(RecordError, match=r"a\.npz: .*zip"):
+        read_record(tmp_path / "a.json")
+    (tmp_path / "b.json").write_text("[1, 2")
+    with pytest.raises(RecordError, match=r"b\.json: not a stored prediction"):
+        read_record(tmp_path / "b.json")
