@@ -97,20 +97,23 @@ class Dice(nn.Module):
         hand_vertices, head_vertices = self.hand_up(hand_coarse), self.head_up(head_coarse)
         deformation = self._gate(self.head_deformation_up(head_interaction[..., :3]), presence)
         levels = self.config.regressor
+        read = [hand_vertices[levels.hand_level], head_vertices[levels.head_level]]
+        if levels.detached:
+            read = [vertices.detach() for vertices in read]
         return DiceOutput(
             hand=PartOutput(
                 hand_keypoints,
                 hand_vertices,
                 _last(self.hand_contact_up(hand_interaction[..., 3:])),
                 (),
-                self.hand_parameters(hand_vertices[levels.hand_level]),
+                self.hand_parameters(read[0]),
             ),
             head=PartOutput(
                 head_keypoints,
                 head_vertices,
                 _last(self.head_contact_up(head_interaction[..., 3:])),
                 deformation,
-                self.head_parameters(head_vertices[levels.head_level]),
+                self.head_parameters(read[1]),
             ),
             camera=camera,
             camera_origin=self._origin(head_vertices[0]),

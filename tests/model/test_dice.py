@@ -71,6 +71,16 @@ def test_one_branch_gives_the_same_kinds_of_output():
         replace(narrow_config(), interaction=())
 
 
+def test_detached_regressors_leave_the_vertices_alone():
+    for detached in (False, True):
+        regressor = replace(narrow_config().regressor, detached=detached)
+        model = build(regressor=regressor).eval()
+        model(pictures(2)).hand.parameters.betas.square().sum().backward()
+        reached = any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.mesh_net.parameters())
+        assert reached is not detached
+        assert model.hand_parameters.layers[-1].weight.grad is not None
+
+
 def test_presets_on_the_free_bodies():
     topology = Topology.from_bodies()
     assert topology.sizes.groups[:2] == (21, 68)
