@@ -74,6 +74,12 @@ VERBS = (
         "priors FreiHAND_pub_v2 --output out/freihand.safetensors",
     ),
     Verb(
+        "train",
+        "Train",
+        "train the network on shards; the same command goes on after whatever stopped it",
+        "train --train out/synthetic --wild out/parts --validation out/validation --output out/run",
+    ),
+    Verb(
         "evaluate",
         "Measure",
         "the paper's table for a network on labelled shards, with intervals, baselines and worst cases",
@@ -109,6 +115,12 @@ VERBS = (
         "Use a network",
         "hand and head meshes, contact and deformation from photos and videos",
         "predict photos/ clip.mp4 --output out/predictions",
+    ),
+    Verb(
+        "demo-page",
+        "Use a network",
+        "a local web page: drop a photo, see overlay and contact, turn the meshes in 3D",
+        "demo-page --open",
     ),
     Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),
     Verb(
