@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MIN_SIDE = 48  # pixels; nothing can be seen in less
+MIN_SIDE = 48  # pixels; nothing can be seen in less
 
 
 class InputError(ValueError):
@@ -61,7 +61,7 @@ class PhotoReader:
         from pipeline.stages.decode import DecodeConfig, DecodeStage
         from pipeline.stages.read import ReadStage
 
-        self._stages = (ReadStage(), DecodeStage(DecodeConfig(min_side=_MIN_SIDE)))
+        self._stages = (ReadStage(), DecodeStage(DecodeConfig(min_side=MIN_SIDE)))
         for stage in self._stages:
             stage.setup()
             stage.start_unit()

@@ -217,13 +217,17 @@ def _mesh_kinds(text: str) -> list[MeshFormat]:
 
 def _notice(summary: Summary) -> None:
     """Loudly on stderr, before the work and after it."""
-    if summary.trained:
-        return
+    if not summary.trained:
+        untrained_notice(summary.model)
+
+
+def untrained_notice(model: str) -> None:
+    """Say on stderr that the network's answers mean nothing. model: its name."""
     from rich.console import Console
     from rich.panel import Panel
 
     text = (
-        f"The network {summary.model} is UNTRAINED: its weights are fresh random numbers, so meshes, contact and parameters mean"
+        f"The network {model} is UNTRAINED: its weights are fresh random numbers, so meshes, contact and parameters mean"
         ' NOTHING. Only detections and crops are real. Every result says "trained": false; give --model a trained checkpoint.'
     )
     Console(stderr=True).print(Panel(text, title="UNTRAINED NETWORK", style="bold red"))
