@@ -55,6 +55,7 @@ class TrainStep:
         self.priors: AdversarialPriors | None = None
         if config.priors is not None:
             sizes = network.config.sizes
+            torch.manual_seed(self._seed("discriminators", 0, 0))
             self.priors = AdversarialPriors(sizes, config.priors.game).to(device)
             self.judge = self._wrap(self.priors)
             self.judge_optimizer = make_optimizer(self.priors, config.priors.lr, config.optim)

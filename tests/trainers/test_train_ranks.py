@@ -1,0 +1,133 @@
+"""Real processes: ranks together do what one does alone, and a run that is killed ends as an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainers.conftest import MakeRun
+from trainers.batchnorm import RankBatchNorm, over_all_ranks
+from trainers.config import OptimConfig, TrainConfig
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+MODULE = ["-m", "jobs.train"]
+
+
+def command(config: TrainConfig, ranks: int) -> list[str]:
+    """How a person starts it."""
+    settings = config.output.with_suffix(".json")
+    settings.write_text(config.dumps())
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    return [sys.executable, *launcher, *MODULE, "--config", str(settings)]
+
+
+def run(config: TrainConfig, ranks: int) -> None:
+    done = subprocess.run(
+        command(config, ranks), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def losses(config: TrainConfig) -> dict[int, dict[str, float]]:
+    lines = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: {k: v for k, v in line.items() if not k.startswith("time/")} for line in lines}
+
+
+def test_two_ranks_do_what_one_does_with_twice_the_batch(make_run: MakeRun) -> None:
+    optim = OptimConfig(lr=1e-6, warm_up=1, schedule="constant")  # so that Adam does not blow rounding up
+    one, two = make_run("one", 4, steps=3, optim=optim), make_run("two", 2, steps=3, optim=optim)
+    run(one, 1)
+    run(two, 2)
+    alone, together = losses(one), losses(two)
+    assert alone.keys() == together.keys() == {1, 2, 3}
+    for step, line in alone.items():
+        for name, value in line.items():
+            accuracy = 1e-5 if name == "loss" else 1e-4  # terms of an untrained network differ by rounding
+            assert together[step][name] == pytest.approx(value, rel=accuracy, abs=1e-6), f"{name} in step {step}"
+
+
+def test_a_killed_rank_costs_nothing(make_run: MakeRun) -> None:
+    """SIGKILL one of two ranks in mid-run; the same command goes on, and the log is that of the undisturbed run, bit for bit."""
+    whole, cut = make_run("whole", 2, steps=8), make_run("cut", 2, steps=8)
+    run(whole, 2)
+    started = subprocess.Popen(
+        command(cut, 2), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 150
+    try:
+        while not (cut.output / "checkpoints" / "step-000000004.pt").exists():
+            assert time.monotonic() < end and started.poll() is None
+            time.sleep(0.02)
+        ranks = [int(pid) for pid in children(started.pid)]
+        os.kill(ranks[-1], signal.SIGKILL)
+        assert started.wait(60) != 0
+    finally:
+        if started.poll() is None:
+            started.kill()
+    run(cut, 2)
+    assert losses(cut) == losses(whole)
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_another_number_of_ranks_goes_on_where_the_stream_stands(make_run: MakeRun) -> None:
+    """Two ranks of 2, then one of 4, consume the same samples as one of 4 all the way: the losses agree."""
+    optim = OptimConfig(lr=1e-6, warm_up=1, schedule="constant")
+    whole, changed = make_run("whole", 4, steps=4, optim=optim), make_run("changed", 2, steps=2, optim=optim)
+    run(whole, 1)
+    run(changed, 2)
+    run(replace(changed, steps=4, data=replace(changed.data, batch_size=4)), 1)
+    expected, found = losses(whole), losses(changed)
+    for step, line in expected.items():
+        assert found[step]["loss"] == pytest.approx(line["loss"], rel=1e-5)
+
+
+def test_batch_norm_over_ranks_is_that_of_the_joined_batch(tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*launcher, "-m", "tests.trainers.norm_ranks", str(tmp_path)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        check=True,
+        timeout=100,
+    )
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    torch.manual_seed(0)
+    x = (torch.randn(6, 3, 4, 4) * 2 + 5).requires_grad_(True)
+    norm = nn.BatchNorm2d(3)
+    nn.init.normal_(norm.weight)
+    y = norm(x)
+    y.pow(3).sum().backward()
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(torch.cat([state["y"] for state in found]), y.detach(), **close)
+    torch.testing.assert_close(torch.cat([state["x"] for state in found]), x.grad, **close)
+    for state in found:
+        torch.testing.assert_close(state["weight"], norm.weight.grad, **close)
+        torch.testing.assert_close(state["bias"], norm.bias.grad, **close)
+        torch.testing.assert_close(state["mean"], norm.running_mean, **close)
+        torch.testing.assert_close(state["var"], norm.running_var, **close)
+
+
+def test_norms_are_replaced_with_what_they_hold() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4)))
+    module(torch.randn(8, 3, 1, 1))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    replaced = over_all_ranks(module, torch.device("cpu"))
+    assert sum(isinstance(part, RankBatchNorm) for part in replaced.modules()) == 2
+    after = replaced.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    replaced.eval()
+    assert torch.isfinite(replaced(torch.randn(2, 3, 1, 1))).all()  # alone, it is an ordinary norm
