@@ -93,7 +93,7 @@ export class Viewer {
     const { yaw, pitch, zoom } = this.view, [a, b] = [Math.cos(yaw), Math.sin(yaw)], [c, d] = [Math.cos(pitch), Math.sin(pitch)];
     const turn = [a, d * b, -c * b, 0, c, d, b, -d * a, c * a];
     const r = this.radius, distance = 4 * r, near = distance - r * 1.5, far = distance + r * 1.5;
-    const aspect = this.canvas.width / this.canvas.height, focal = 3.9 * zoom * Math.min(1, aspect);
+    const aspect = this.canvas.width / this.canvas.height, focal = 4.6 * zoom * Math.min(1, aspect);
     const scale = [focal / aspect, focal, -(far + near) / (far - near)], w = -1;
     const moved = [0, 1, 2].map((row) => -(turn[row] * this.centre[0] + turn[3 + row] * this.centre[1] + turn[6 + row] * this.centre[2]));
     moved[2] -= distance;
