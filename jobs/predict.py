@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -42,6 +42,8 @@ class Config(PredictorOptions):
     """Folder for the results; files of the same name are overwritten."""
     meshes: str = ""
     """Mesh files to write for each person, e.g. `glb,ply,obj`."""
+    format: Literal["files", "rerun"] = "files"
+    """rerun: also NAME.rrd of every photo for the Rerun viewer (extra `rerun`)."""
     pictures: bool = True
     """Write overlays and contact maps."""
 
@@ -151,9 +153,11 @@ def _save(
     config: Config, meshes: Sequence[MeshFormat], one: Input, image: NDArray[np.uint8], prediction: Prediction
 ) -> None:
     """Everything about one photo."""
-    from model.outputs import OverlayConfig, draw_contact_map, draw_overlay, encode_mesh, write_record
+    from model.outputs import OverlayConfig, draw_contact_map, draw_overlay, encode_mesh, write_record, write_recording
 
     write_record(config.output, one.stem, one.name, prediction)
+    if config.format == "rerun":
+        write_recording(config.output / f"{one.stem}.rrd", image, prediction)
     if config.pictures:
         overlay = draw_overlay(image, prediction, OverlayConfig(keypoints=True))
         _write_png(config.output / f"{one.stem}.png", overlay)

@@ -4,6 +4,7 @@ from model.outputs.banner import BANNER, with_banner
 from model.outputs.contact_map import draw_contact_map
 from model.outputs.mesh_files import MESH_FORMATS, MeshFormat, encode_mesh
 from model.outputs.overlay import OverlayConfig, draw_overlay
+from model.outputs.recording import write_recording
 from model.outputs.records import RecordError, read_record, write_record
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "read_record",
     "with_banner",
     "write_record",
+    "write_recording",
 ]
