@@ -16,7 +16,9 @@ DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
 def test_a_run_is_counted_where_prometheus_looks(tmp_path: Path) -> None:
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 << 20, logging_level="error")
+    mine = not ray.is_initialized()  # other tests may have left theirs running
+    if mine:
+        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 << 20, logging_level="error")
     try:
         results = toy_run(tmp_path / "counted", workers=1, count=25)
         kept = sum(result.manifest.kept for result in results if result.manifest)
@@ -27,7 +29,8 @@ def test_a_run_is_counted_where_prometheus_looks(tmp_path: Path) -> None:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
     finally:
-        ray.shutdown()
+        if mine:
+            ray.shutdown()
 
     def value(name: str, **tags: str) -> float:
         lines = [line for line in text.splitlines() if line.startswith(f"{name}{{") and 'run="counted"' in line]

@@ -18,6 +18,7 @@ from torch import nn
 from tests.trainers.conftest import MakeRun
 from trainers.batchnorm import RankBatchNorm, over_all_ranks
 from trainers.config import OptimConfig, TrainConfig
+from trainers.train import train
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -39,6 +40,16 @@ def run(config: TrainConfig, ranks: int) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def alone_here(config: TrainConfig) -> None:
+    """One rank needs no process of its own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train(config)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def losses(config: TrainConfig) -> dict[int, dict[str, float]]:
     lines = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
     return {line["step"]: {k: v for k, v in line.items() if not k.startswith("time/")} for line in lines}
@@ -47,7 +58,7 @@ def losses(config: TrainConfig) -> dict[int, dict[str, float]]:
 def test_two_ranks_do_what_one_does_with_twice_the_batch(make_run: MakeRun) -> None:
     optim = OptimConfig(lr=1e-6, warm_up=1, schedule="constant")  # so that Adam does not blow rounding up
     one, two = make_run("one", 4, steps=3, optim=optim), make_run("two", 2, steps=3, optim=optim)
-    run(one, 1)
+    alone_here(one)
     run(two, 2)
     alone, together = losses(one), losses(two)
     assert alone.keys() == together.keys() == {1, 2, 3}
@@ -87,9 +98,9 @@ def test_another_number_of_ranks_goes_on_where_the_stream_stands(make_run: MakeR
     """Two ranks of 2, then one of 4, consume the same samples as one of 4 all the way: the losses agree."""
     optim = OptimConfig(lr=1e-6, warm_up=1, schedule="constant")
     whole, changed = make_run("whole", 4, steps=4, optim=optim), make_run("changed", 2, steps=2, optim=optim)
-    run(whole, 1)
+    alone_here(whole)
     run(changed, 2)
-    run(replace(changed, steps=4, data=replace(changed.data, batch_size=4)), 1)
+    alone_here(replace(changed, steps=4, data=replace(changed.data, batch_size=4)))
     expected, found = losses(whole), losses(changed)
     for step, line in expected.items():
         assert found[step]["loss"] == pytest.approx(line["loss"], rel=1e-5)

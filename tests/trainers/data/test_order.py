@@ -24,7 +24,8 @@ def order_of(counts: list[int], weights: list[float], seed: int = 0, shuffle: st
 def test_every_pass_of_a_set_holds_each_sample_once(
     counts: list[int], seed: int, shuffle: str, data: st.DataObject
 ) -> None:
-    weights = data.draw(st.lists(st.floats(0.1, 10), min_size=len(counts), max_size=len(counts)))
+    # the smallest share of two blocks, 0.5 of 12.5, is more than the largest set
+    weights = data.draw(st.lists(st.floats(0.5, 4), min_size=len(counts), max_size=len(counts)))
     order = order_of(counts, weights, seed, shuffle)
     rows: dict[int, list[int]] = {d: [] for d in range(len(counts))}
     for position in range(2 * BLOCK):
