@@ -1,10 +1,13 @@
 """Speed, touch quality and detectability of synthetic scenes; writes a dated result and, if asked, a contact sheet.
 
-python -m benchmarks.synthesis --count 200 --detect --sheet sheet.png --result docs/results/DATE-synthesis.md
+python -m benchmarks.synthesis --count 500 --unoccluded 200 --detect --rows rows.jsonl --result docs/results/DATE-synthesis.md
+
+With --rows a run may be stopped, or given a smaller --count first: the next one goes on after the last scene in the file.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter, defaultdict
@@ -22,7 +25,13 @@ class Config:
     """What to measure."""
 
     count: int = 200
-    """Scenes."""
+    """Scenes at most."""
+    unoccluded: int = 0
+    """Stop at so many touching scenes with face and hand unoccluded; 0 makes all of --count."""
+    two_hands_share: float = 0.08
+    """Share of touching scenes with two hands."""
+    rows: Path | None = None
+    """JSONL file that keeps what was measured of each scene."""
     seed: int = 0
     size: int = 256
     detect: bool = False
@@ -41,36 +50,43 @@ def main(config: Config) -> None:
     from rich.progress import track
 
     from pipeline.synthesis.make import SynthesisConfig, SynthesizeStage, make_sample, pack_scene, render_scene
-    from pipeline.synthesis.scene import NoSceneError
+    from pipeline.synthesis.scene import NoSceneError, SceneConfig
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    synthesis = SynthesisConfig(seed=config.seed, size=config.size)
+    scenes = SceneConfig(two_hands_share=config.two_hands_share)
+    synthesis = SynthesisConfig(seed=config.seed, size=config.size, scenes=scenes)
     SynthesizeStage(synthesis).setup()
     make_sample(10**6, synthesis)  # bakes the atlases
     finder = Finder() if config.detect else None
-    cpu: dict[str, float] = defaultdict(float)
-    rows, pictures = [], []
-    wall = 0.0
-    for scene_id in track(range(config.count), "scenes"):
+    rows = (
+        [json.loads(line) for line in config.rows.read_text().splitlines()]
+        if config.rows and config.rows.exists()
+        else []
+    )
+    pictures = []
+    for scene_id in track(range(len(rows), config.count), "scenes"):
+        if config.unoccluded and sum(map(is_unoccluded, rows)) >= config.unoccluded:
+            break
         start_wall = time.perf_counter()
         try:
             made = render_scene(scene_id, synthesis, clock=time.process_time)
         except NoSceneError:
-            rows.append({"failed": True})
-            continue
-        start = time.process_time()
-        sample = pack_scene(made, scene_id, synthesis)
-        for step, seconds in (made.seconds | {"labels, JPEG, depth PNG": time.process_time() - start}).items():
-            cpu[step] += seconds
-        wall += time.perf_counter() - start_wall
-        row = scene_row(made, sample)
-        if finder is not None:
-            row |= finder(made.image, sample)
+            row = {"failed": True}
+        else:
+            start = time.process_time()
+            sample = pack_scene(made, scene_id, synthesis)
+            cpu = made.seconds | {"labels, JPEG, depth PNG": time.process_time() - start}
+            row = scene_row(made, sample) | {"cpu": cpu, "wall": time.perf_counter() - start_wall}
+            if finder is not None:
+                row |= finder(made.image, sample)
+            if config.sheet is not None and len(pictures) < config.shown:
+                pictures.append(drawn(made, sample, scene_id, row))
         rows.append(row)
-        if config.sheet is not None and len(pictures) < config.shown:
-            pictures.append(drawn(made, sample, scene_id, row))
-    text = report(config, rows, cpu, wall)
+        if config.rows is not None:
+            with config.rows.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+    text = report(config, rows)
     print(text)
     if config.result is not None:
         config.result.parent.mkdir(parents=True, exist_ok=True)
@@ -80,9 +96,11 @@ def main(config: Config) -> None:
 
 
 def scene_row(made, sample) -> dict:
+    from pipeline.synthesis.attempt import hand_gap
+
     scene, touch = made.scene, made.scene.touch
     visible = sample.labels.keypoint_visibility
-    return {
+    row = {
         "kind": scene.kind,
         "region": scene.region,
         "grip": scene.grip,
@@ -94,7 +112,24 @@ def scene_row(made, sample) -> dict:
         "deformation": float(np.linalg.norm(scene.displacement, axis=1).max() * 1e3),
         "face_visible": float(visible[17:68].mean()),
         "hand_visible": float(visible[68:].mean()),
+        "hands": 1,
     }
+    if scene.second is not None:
+        first, second = scene.mirrored(scene.hand.vertices), scene.second.mirrored(scene.second.hand.vertices)
+        row |= {
+            "hands": 2,
+            "second_region": scene.second.region,
+            "second_deepest": scene.second.touch.deepest * 1e3,
+            "second_median": scene.second.touch.median_depth * 1e3,
+            "second_contacts": int(scene.second.touch.hand_contact.sum()),
+            "gap": hand_gap(first, second, first_left=scene.left) * 1e3,
+        }
+    return row
+
+
+def is_unoccluded(row: dict) -> bool:
+    """Whether a touching scene shows 60 % of the face's points (without the jaw line) and half of hand 0's."""
+    return row.get("kind") == "touch" and row["face_visible"] >= 0.6 and row["hand_visible"] >= 0.5
 
 
 class Finder:
@@ -109,7 +144,7 @@ class Finder:
     def __call__(self, image: np.ndarray, sample) -> dict:
         face = self.face.process(image).multi_face_landmarks
         hands = self.hands.process(image).multi_hand_landmarks
-        row = {"face": bool(face), "hand": bool(hands)}
+        row = {"face": bool(face), "hand": bool(hands), "hands_found": len(hands or ())}
         size = image.shape[0]
         if hands:
             truth = sample.labels.hand_keypoints_2d[0, :, :2]
@@ -125,12 +160,18 @@ class Finder:
         return row
 
 
-def report(config: Config, rows: list[dict], cpu: dict[str, float], wall: float) -> str:
+def report(config: Config, rows: list[dict]) -> str:
     scenes = [r for r in rows if "kind" in r]
     touching = [r for r in scenes if r["kind"] == "touch"]
-    n, whole = len(scenes), sum(cpu.values())
+    both = [r for r in touching if r["hands"] == 2]
+    n, wall = len(scenes), sum(r["wall"] for r in scenes)
+    cpu: dict[str, float] = defaultdict(float)
+    for row in scenes:
+        for step, seconds in row["cpu"].items():
+            cpu[step] += seconds
+    whole = sum(cpu.values())
     lines = [
-        f"# Synthetic scenes: {config.count} of seed {config.seed} at {config.size} px",
+        f"# Synthetic scenes: {len(rows)} of seed {config.seed} at {config.size} px",
         "",
         "Made by `benchmarks/synthesis.py`; one process, one thread, CPU time per scene (other jobs shared the machine).",
         "",
@@ -147,6 +188,8 @@ def report(config: Config, rows: list[dict], cpu: dict[str, float], wall: float)
     ]
     if touching:
         lines += _touch_lines(touching)
+    if both:
+        lines += _two_hands_lines(both, [r for r in touching if r["hands"] == 1])
     if config.detect:
         lines += _detection_lines(scenes)
     return "\n".join(lines) + "\n"
@@ -173,11 +216,37 @@ def _touch_lines(touching: list[dict]) -> list[str]:
     return [*lines, ""]
 
 
+def _two_hands_lines(both: list[dict], single: list[dict]) -> list[str]:
+    lines = [f"## Two hands: {len(both)} scenes", "", "| | median | least | most |", "| --- | ---: | ---: | ---: |"]
+    for keys, name in (
+        (("deepest", "second_deepest"), "deepest vertex of each hand inside the deformed head, mm"),
+        (("median", "second_median"), "median depth of the vertices inside, mm"),
+        (("contacts", "second_contacts"), "vertices of each hand in contact"),
+        (("gap",), "signed distance between the hands, mm"),
+        (("attempts",), "attempts at the first hand"),
+    ):
+        values = np.array([r[key] for r in both for key in keys])
+        lines.append(f"| {name} | {np.median(values):.2f} | {values.min():.2f} | {values.max():.2f} |")
+    lines.append("")
+    for rows, name in ((both, "two hands"), (single, "one hand")):
+        if rows:
+            geometry = np.mean([r["cpu"]["geometry"] for r in rows]) * 1e3
+            whole = np.mean([sum(r["cpu"].values()) for r in rows])
+            again = np.mean([r["attempts"] > 1 for r in rows])
+            lines.append(
+                f"- Touching with {name}: geometry {geometry:.0f} ms, {1 / whole:.2f} scenes per second of CPU; "
+                f"{again:.0%} drawn more than once."
+            )
+    return [*lines, ""]
+
+
 def _detection_lines(scenes: list[dict]) -> list[str]:
     groups = {
         "touching, face unoccluded (60 % of its points seen), hand seen (50 %)": [
-            r for r in scenes if r["kind"] == "touch" and r["face_visible"] >= 0.6 and r["hand_visible"] >= 0.5
+            r for r in scenes if is_unoccluded(r)
         ],
+        "of these, two hands": [r for r in scenes if is_unoccluded(r) and r["hands"] == 2],
+        "all with two hands": [r for r in scenes if r["hands"] == 2],
         "all touching": [r for r in scenes if r["kind"] == "touch"],
         "near": [r for r in scenes if r["kind"] == "near"],
         "in front": [r for r in scenes if r["kind"] == "front"],
@@ -220,10 +289,12 @@ def drawn(made, sample, scene_id: int, row: dict) -> np.ndarray:
     )
     touched = np.flatnonzero(np.unpackbits(sample.labels.head_contact)[: len(scene.head)])
     dots(view.camera.project(view.to_camera(scene.head[touched])), np.tile([255, 0, 0], (len(touched), 1)), 2)
-    hand = sample.labels.hand_keypoints_2d[0]
-    for a, b in HAND_BONES:
-        ends = [tuple(round(float(v)) for v in (hand[k, :2] + 0.5) * scale - 0.5) for k in (a, b)]
-        cv2.line(over, ends[0], ends[1], (0, 255, 120), 1, cv2.LINE_AA)
+    hands = sample.labels.hand_keypoints_2d
+    hand = hands[0]
+    for points, colour in zip(hands, ((0, 255, 120), (255, 150, 0)), strict=False):
+        for a, b in HAND_BONES:
+            ends = [tuple(round(float(v)) for v in (points[k, :2] + 0.5) * scale - 0.5) for k in (a, b)]
+            cv2.line(over, ends[0], ends[1], colour, 1, cv2.LINE_AA)
     seen = sample.labels.keypoint_visibility.astype(bool)
     points = np.concatenate([sample.labels.face_keypoints_2d[:, :2], hand[:, :2]])
     dots(points, np.where(seen[:, None], [255, 255, 255], [90, 90, 90]), 1)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.render import Material, Mesh, Texture, vertex_normals
+from pipeline.synthesis.attempt import SecondHand
 from pipeline.synthesis.bodies import free_hand, free_head
 from pipeline.synthesis.domain import Domain
 from pipeline.synthesis.eyes import eyeballs, paint_eye
@@ -28,6 +29,7 @@ from pipeline.synthesis.skin import (
 from pipeline.synthesis.view import View
 
 Array = NDArray[np.float64]
+SECOND = "second_"  # before the names of the second hand's meshes
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ def dress(
     meshes = _head(rng, scene, view, complexion, texture_size)
     meshes |= _hand(rng, scene, view, complexion, texture_size, arm_length)
     meshes |= _trunk(rng, scene, view, complexion)
+    if scene.second is not None:
+        second = _hand(rng, scene.second, view, complexion, texture_size, arm_length)
+        meshes |= {SECOND + name: mesh for name, mesh in second.items()}
     return DressedScene(tuple(meshes.values()), tuple(meshes), complexion)
 
 
@@ -75,7 +80,12 @@ def _head(
 
 
 def _hand(
-    rng: np.random.Generator, scene: Scene, view: View, complexion: Complexion, texture_size: int, arm_length: float
+    rng: np.random.Generator,
+    scene: Scene | SecondHand,
+    view: View,
+    complexion: Complexion,
+    texture_size: int,
+    arm_length: float,
 ) -> dict[str, Mesh]:
     body = free_hand()
     size = texture_size // 2
@@ -97,7 +107,13 @@ def _hand(
 
 
 def _in_camera(
-    scene: Scene, view: View, vertices: NDArray[Any], faces: NDArray, material: Material, uv: NDArray, face_uv: NDArray
+    scene: Scene | SecondHand,
+    view: View,
+    vertices: NDArray[Any],
+    faces: NDArray,
+    material: Material,
+    uv: NDArray,
+    face_uv: NDArray,
 ) -> Mesh:
     """A mesh of the right-handed solution as it is in the scene; a left hand's triangles are turned over."""
     seen = view.to_camera(scene.mirrored(np.asarray(vertices, np.float64))).astype(np.float32)

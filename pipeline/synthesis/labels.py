@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.render import NOTHING, Picture
-from pipeline.sample import LEFT, RIGHT, KeypointDepth, Labels
+from pipeline.sample import DEPTH_POINTS, LEFT, RIGHT, KeypointDepth, Labels
+from pipeline.synthesis.attempt import FLIP
 from pipeline.synthesis.bodies import HAND_MODEL, HEAD_MODEL, free_hand, free_head
-from pipeline.synthesis.dress import DressedScene
-from pipeline.synthesis.scene import FLIP, Scene
+from pipeline.synthesis.dress import SECOND, DressedScene
+from pipeline.synthesis.scene import Scene
 from pipeline.synthesis.view import View
 
 Array = NDArray[np.float64]
@@ -27,9 +28,10 @@ ARM_MESHES = ("hand", "forearm", "sleeve")
 
 @dataclass(frozen=True)
 class SceneKeypoints:
-    """The 89 points, face then hand, of the bodies as their parameters pose them, before the skin yields.
+    """The 89 points, face then hand, of the bodies as their parameters pose them, before the skin yields; K = 89, or 110 with the
+    21 of a second hand behind them.
 
-    camera: (89, 3) metres, camera axes.  pixels: (89, 2) their projection.  visible: (89,) bool.  surface: (89,) metres, depth of
+    camera: (K, 3) metres, camera axes.  pixels: (K, 2) their projection.  visible: (K,) bool.  surface: (K,) metres, depth of
     what the picture shows at the point, inf for the background.
     """
 
@@ -46,6 +48,8 @@ def scene_keypoints(scene: Scene, view: View, picture: Picture, dressed: Dressed
     point itself: 1 cm for the face; for hand joints, which lie inside, the finger's thickness.
     """
     points = np.concatenate([scene.head_keypoints, scene.mirrored(scene.hand.keypoints)])
+    if scene.second is not None:
+        points = np.concatenate([points, scene.second.mirrored(scene.second.hand.keypoints)])
     camera = view.to_camera(points)
     points[:68] += _moved_with_skin(scene)
     seen = view.to_camera(points)
@@ -54,9 +58,14 @@ def scene_keypoints(scene: Scene, view: View, picture: Picture, dressed: Dressed
     inside = ((nearest >= 0) & (nearest < size)).all(1)
     x, y = np.clip(nearest, 0, size - 1).T
     surface, mesh = picture.buffers.depth[y, x].astype(np.float64), picture.mesh[y, x]
-    is_hand = np.arange(len(points)) >= 68
-    on_arm = np.isin(mesh, [k for k, name in enumerate(dressed.names) if name in ARM_MESHES])
-    own = np.where(is_hand, on_arm, (mesh != NOTHING) & ~on_arm)
+    number = np.arange(len(points))
+    is_hand = number >= 68
+    on_first, on_second = (
+        np.isin(mesh, [k for k, name in enumerate(dressed.names) if name in arm])
+        for arm in (ARM_MESHES, [SECOND + name for name in ARM_MESHES])
+    )
+    on_own_arm = np.where(number < DEPTH_POINTS, on_first, on_second)
+    own = np.where(is_hand, on_own_arm, (mesh != NOTHING) & ~on_first & ~on_second)
     slack = np.where(is_hand, _HAND_SLACK, _FACE_SLACK)
     # the pixel of a point on the jaw may just miss the outline; nothing covers it then
     uncovered = ~is_hand & (mesh == NOTHING)
@@ -85,26 +94,32 @@ def scene_labels(scene: Scene, view: View, points: SceneKeypoints) -> Labels:
     person = scene.person
     pose = scene.hand.pose * ([1.0, -1.0, -1.0] if scene.left else 1.0)
     # at an outline the pixel may show what lies far behind the point
-    known = points.visible & (np.abs(points.surface - points.camera[:, 2]) < _OWN_DEPTH)
-    depth = np.stack([np.where(known, points.surface, 0), known], 1).astype(np.float32)
+    visible, surface, camera = (
+        points.visible[:DEPTH_POINTS],
+        points.surface[:DEPTH_POINTS],
+        points.camera[:DEPTH_POINTS],
+    )
+    known = visible & (np.abs(surface - camera[:, 2]) < _OWN_DEPTH)
+    depth = np.stack([np.where(known, surface, 0), known], 1).astype(np.float32)
+    side = LEFT if scene.left else RIGHT
     return Labels(
         face_keypoints_2d=pixels[:68],
-        hand_keypoints_2d=pixels[None, 68:],
-        hand_side=np.array([LEFT if scene.left else RIGHT], np.uint8),
-        keypoint_visibility=points.visible.astype(np.uint8),
+        hand_keypoints_2d=pixels[68:].reshape(-1, 21, 3),
+        hand_side=np.array([side] if scene.second is None else [side, LEFT + RIGHT - side], np.uint8),
+        keypoint_visibility=visible.astype(np.uint8),
         camera_intrinsics=view.camera.intrinsics.astype(np.float32),
         hand_betas=person.hand_betas.astype(np.float32),
         hand_pose=pose.astype(np.float32),
         hand_global_orient=hand_orient.astype(np.float32),
         hand_transl=hand_transl.astype(np.float32),
-        hand_keypoints_3d=points.camera[68:].astype(np.float32),
+        hand_keypoints_3d=camera[68:].astype(np.float32),
         hand_contact=np.packbits(scene.touch.hand_contact),
         head_betas=person.head_betas.astype(np.float32),
         head_expression=person.expression.astype(np.float32),
         head_pose=person.head_pose.astype(np.float32),
         head_global_orient=head_orient.astype(np.float32),
         head_transl=head_transl.astype(np.float32),
-        head_keypoints_3d=points.camera[:68].astype(np.float32),
+        head_keypoints_3d=camera[:68].astype(np.float32),
         head_contact=np.packbits(scene.touch.head_contact),
         head_deformation_rows=rows.astype(np.int32),
         head_deformation=scene.displacement[rows].astype(np.float16),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LICENCE, AUTHOR = "CC0-1.0", "handface synthesis"
 SCHEME = "synthetic"
-VERSION = 1  # raise it when the same seed gives other pictures
+VERSION = 2  # raise it when the same seed gives other pictures
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,8 @@ def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> Sample
         "grip": scene.grip,
         "skin_tone": f"{made.dressed.complexion.tone:.1f}",
     }
+    if scene.second is not None:
+        columns |= {"second_region": scene.second.region, "second_grip": scene.second.grip}
     source = Source(
         uri=f"{SCHEME}:{seed}",
         member=str(scene_id),

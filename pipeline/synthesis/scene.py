@@ -13,17 +13,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.synthesis.attempt import FLIP, SecondHand, Side, draw_attempt, draw_second
 from pipeline.synthesis.bodies import free_hand, free_head
 from pipeline.synthesis.deform import Touch, measure, yield_to
-from pipeline.synthesis.distance import Surface
 from pipeline.synthesis.identity import Person, draw_person
-from pipeline.synthesis.pose import MOST_STRAIN, Target, arm_direction, arm_strain, draw_plan
-from pipeline.synthesis.solve import Approach, PlacedHand, allowance
-from pipeline.synthesis.target import REGIONS, draw_target
+from pipeline.synthesis.pose import Target, arm_direction
+from pipeline.synthesis.solve import PlacedHand
+from pipeline.synthesis.target import REGIONS
 
 Array = NDArray[np.float64]
 Kind = Literal["touch", "near", "front"]
-FLIP = np.array([-1.0, 1.0, 1.0])
 ATTEMPTS = 24
 MIN_CONTACTS = 4  # hand vertices of a touching scene
 MAX_DEPTH, MAX_MEDIAN_DEPTH = 0.003, 0.001  # metres that may be left of the overlap
@@ -38,7 +37,9 @@ class SceneConfig:
     front_share: float = 0.1
     """Share of scenes whose hand passes between camera and face, 8 to 20 cm before it."""
     left_share: float = 0.5
-    """Share of left hands."""
+    """Share of left hands; with two hands, of those that the 3D labels are for."""
+    two_hands_share: float = 0.08
+    """Share of touching scenes in which a second hand, of the other side, touches the face as well."""
     regions: tuple[str, ...] = field(default_factory=lambda: tuple(REGIONS))
     """Places that are touched."""
 
@@ -46,6 +47,8 @@ class SceneConfig:
         unknown = [name for name in self.regions if name not in REGIONS]
         if unknown or not self.regions:
             raise ValueError(f"regions {unknown or '()'}: choose some of {', '.join(REGIONS)}")
+        if not 0 <= self.two_hands_share <= 1:
+            raise ValueError(f"two_hands_share is {self.two_hands_share}; it must lie between 0 and 1")
         if min(self.near_share, self.front_share) < 0 or self.near_share + self.front_share > 1:
             raise ValueError("near_share and front_share must be at least 0 and together at most 1")
 
@@ -55,6 +58,7 @@ class Scene:
     """Geometry of one scene in head axes (y up, face to +z, metres), before any camera.
 
     head: (V, 3) undeformed, displacement: (V, 3) of the skin.  hand: the right model's hand, for `left` in the mirror x -> -x.
+    touch: of that hand.  second: the other hand, if it touches too; the displacement is under both.
     """
 
     kind: Kind
@@ -70,18 +74,27 @@ class Scene:
     touch: Touch
     target: Target
     attempts: int
+    second: SecondHand | None = None
 
     def mirrored(self, points: Array) -> Array:
         """Hand points (..., 3) of the right-handed solution as they are in the scene."""
         return points * FLIP if self.left else points
 
+    def hand_vertices(self) -> Array:
+        """Vertices of all hands in the scene, (H V, 3), head axes."""
+        first = self.mirrored(self.hand.vertices)
+        if self.second is None:
+            return first
+        return np.concatenate([first, self.second.mirrored(self.second.hand.vertices)])
+
     def blockers(self) -> tuple[Array, Array]:
-        """What may hide the face: points (N, 3) of hand and forearm in head axes, and their radii (N,), metres."""
-        hand = self.hand.vertices[::5]
-        wrist = self.hand.vertices[free_hand().arrays.rings["wrist"]].mean(0)
-        arm = wrist + np.linspace(0.01, 0.24, 12)[:, None] * arm_direction(self.hand.rotation)
-        radius = np.concatenate([np.full(len(hand), 0.006), np.full(len(arm), 0.032)])
-        return self.mirrored(np.concatenate([hand, arm])), radius
+        """What may hide the face: points (N, 3) of hands and forearms in head axes, and their radii (N,), metres."""
+        points, radius = _blockers(self.hand)
+        points = self.mirrored(points)
+        if self.second is None:
+            return points, radius
+        others, same = _blockers(self.second.hand)
+        return np.concatenate([points, self.second.mirrored(others)]), np.concatenate([radius, same])
 
 
 class NoSceneError(RuntimeError):
@@ -98,32 +111,47 @@ def draw_scene(rng: np.random.Generator, config: SceneConfig = SceneConfig()) ->
     body = free_head()
     posed = body.posed(person.head_betas, person.head_pose[None], person.expression)
     head = posed.vertices[0]
-    # a left hand is solved as a right hand at the mirrored head; vertex numbers stay
-    side = FLIP if left else np.ones(3)
-    solved = head * side
-    faces = body.closed_faces[:, ::-1] if left else body.closed_faces
-    surface = Surface(solved, faces)
+    side = Side(head, left)
+    # its own generator: scenes with one hand are the same whatever the share
+    other = rng.spawn(1)[0]
+    other_side = Side(head, not left) if kind == "touch" and other.random() < config.two_hands_share else None
     for attempt in range(1, ATTEMPTS + 1):
-        target = draw_target(rng, solved, surface.vertex_normals, region)
-        plan = draw_plan(rng, target)
-        if arm_strain(plan.rotation) > MOST_STRAIN:
+        first = draw_attempt(rng, side, region, person, touch=kind == "touch")
+        if first is None:
             continue
-        press = float(rng.uniform(0.1, 1.0) if kind == "touch" else 0.0)
-        hand = Approach(surface, allowance(press), person.hand_betas).place(plan, target)
-        if hand is None:
-            continue
+        hand, target, partner = first.hand, first.target, None
         if kind != "touch":
             gap = rng.uniform(0.01, 0.05) if kind == "near" else rng.uniform(0.08, 0.20)
             hand = hand.moved(gap * (target.normal if kind == "near" else _towards_camera(rng, target)))
-        world = hand.vertices * side
-        displacement = yield_to(head, world) if kind == "touch" else np.zeros_like(head)
-        touch = measure(head + displacement, world, mirrored_hand=left)
-        if _acceptable(kind, touch):
-            return Scene(
-                kind, left, region, plan.grip, person, head, posed.keypoints[0], posed.root[0],
-                displacement, hand, touch, target, attempt,
-            )  # fmt: skip
+        world = [hand.vertices * side.flip]
+        if other_side is not None:
+            partner = draw_second(other, other_side, first, side, config.regions, person)
+            if partner is None:
+                continue
+            world.append(partner.hand.vertices * other_side.flip)
+        displacement = yield_to(head, np.concatenate(world)) if kind == "touch" else np.zeros_like(head)
+        touches = [
+            measure(head + displacement, vertices, mirrored_hand=left != bool(k)) for k, vertices in enumerate(world)
+        ]
+        if not all(_acceptable(kind, touch) for touch in touches):
+            continue
+        second = None
+        if partner is not None:
+            where = partner.target
+            second = SecondHand(not left, where.region, partner.grip, partner.hand, touches[1], where)
+        return Scene(
+            kind, left, region, first.grip, person, head, posed.keypoints[0], posed.root[0],
+            displacement, hand, touches[0], target, attempt, second,
+        )  # fmt: skip
     raise NoSceneError(f"no {kind} of the {region} in {ATTEMPTS} attempts")
+
+
+def _blockers(hand: PlacedHand) -> tuple[Array, Array]:
+    """Points (N, 3) of a hand and its forearm in its own axes, and their radii (N,), metres."""
+    skin = hand.vertices[::5]
+    wrist = hand.vertices[free_hand().arrays.rings["wrist"]].mean(0)
+    arm = wrist + np.linspace(0.01, 0.24, 12)[:, None] * arm_direction(hand.rotation)
+    return np.concatenate([skin, arm]), np.concatenate([np.full(len(skin), 0.006), np.full(len(arm), 0.032)])
 
 
 def _kind_shares(config: SceneConfig) -> list[float]:

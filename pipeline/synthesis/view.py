@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.render import DirectionalLight, Lighting, PerspectiveCamera
+from pipeline.synthesis.attempt import FLIP
 from pipeline.synthesis.domain import Domain
-from pipeline.synthesis.scene import FLIP, Scene
+from pipeline.synthesis.scene import Scene
 
 Array = NDArray[np.float64]
 _ANY_VIEW = 0.25  # share of pictures whose camera does not care what it sees
@@ -47,6 +48,8 @@ def _shown(view: View, face: Array, points: Array, radius: Array) -> float:
 def _random_view(rng: np.random.Generator, scene: Scene, size: int, domain: Domain) -> View:
     """A camera before the face, leaning towards the touched side, far or near, level or not."""
     outward = scene.target.normal * (FLIP if scene.left else 1.0)
+    if scene.second is not None:  # then between the two
+        outward = (outward + scene.second.mirrored(scene.second.target.normal)) / 2
     lean = float(np.arctan2(outward[0], max(outward[2], 0.2)))
     yaw = np.clip(rng.normal(0.3 * lean, np.deg2rad(domain.yaw)), -np.deg2rad(55), np.deg2rad(55))
     lift = 0.25 * float(np.arcsin(np.clip(outward[1], -1, 1)))
@@ -58,7 +61,7 @@ def _random_view(rng: np.random.Generator, scene: Scene, size: int, domain: Doma
     rotation = np.stack([right, -np.cross(toward, right), -toward])
     c, s = np.cos(roll), np.sin(roll)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ rotation
-    seen = np.concatenate([scene.head, scene.mirrored(scene.hand.vertices)]) @ rotation.T
+    seen = np.concatenate([scene.head, scene.hand_vertices()]) @ rotation.T
     low, high = seen.min(0), seen.max(0)
     distance = float(rng.uniform(*domain.distance))
     shift = rng.normal(0, 0.04, 2) * (high - low)[:2]
