@@ -104,6 +104,32 @@ class RegressorConfig:
     head_level: int = 1
     detached: bool = False
     """No gradient from the parameters into the vertices they are read from. Small networks from scratch learn vertices faster so."""
+    norm: Literal["batch", "layer"] = "batch"
+    """As released, or per sample, which does not depend on the batch."""
+    aligned: bool = False
+    """Take rotations from the coarsest vertices by least squares and read the rest from the mesh in its own axes. Not in the paper."""
+
+
+HAND_AT_FACE = (-0.60, -1.29, 0.90)
+"""Mean rotation of right hands at faces, axis-angle in camera axes."""
+FACING = (3.1415927, 0.0, 0.0)
+"""A head that looks into the camera: bodies have y up, cameras y down."""
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """Rest meshes are first placed by an affine map per part, read from the feature cells; tokens draw what is left.
+
+    Not in the paper. Attention learns to turn a template only slowly; this says it in twelve numbers per part.
+    """
+
+    narrowed: int = 64
+    """Features per cell that it reads."""
+    hidden: int = 256
+    hand_orient: tuple[float, float, float] = HAND_AT_FACE
+    hand_centre: tuple[float, float, float] = (-0.01, 0.03, -0.06)
+    """Where the hand is at first: metres from the head's centre."""
+    head_orient: tuple[float, float, float] = FACING
 
 
 @dataclass(frozen=True)
@@ -121,6 +147,7 @@ class DiceConfig:
     camera: CameraConfig = CameraConfig()
     upsampling: UpsamplingConfig = UpsamplingConfig()
     regressor: RegressorConfig = RegressorConfig()
+    placement: PlacementConfig | None = None
     dropout: float = 0.1
     norm_eps: float = 1e-12
     centre_template: bool = True
@@ -180,7 +207,8 @@ _S = DiceConfig(
     interaction=(BlockConfig(128, 64, 3, 4, 512), BlockConfig(64, 4, 3, 4, 256)),
     camera=CameraConfig(scale=700.0, shift=112.0, offset=112.0, start=(1.0, 0.0, 0.0)),
     upsampling=UpsamplingConfig("mesh", rank=32),
-    regressor=RegressorConfig(hidden=768, hand_level=1, head_level=2),
+    regressor=RegressorConfig(hidden=768, hand_level=1, head_level=2, detached=True, norm="layer", aligned=True),
+    placement=PlacementConfig(),
     dropout=0.0,  # masked modelling regularises already, and attention without dropout need not write its T x T matrix
     norm_eps=1e-6,
     preset="dice-s",
@@ -198,14 +226,15 @@ HRNET_NANO = HRNetConfig(
 _NANO = replace(
     _S,
     backbone=HRNET_NANO,
-    mesh=(BlockConfig(64, 32, 1, 2, 128), BlockConfig(32, 3, 1, 2, 64)),
-    interaction_in=64,
-    interaction=(BlockConfig(32, 4, 1, 2, 64),),
+    mesh=(BlockConfig(32, 3, 1, 1, 128),),
+    interaction_in=32,
+    interaction=(BlockConfig(32, 4, 1, 1, 128),),
     presence=(64,),
     input=InputConfig(size=128),
     camera=CameraConfig(scale=400.0, shift=64.0, offset=64.0, start=(1.0, 0.0, 0.0)),
     upsampling=UpsamplingConfig("mesh", rank=8),
-    regressor=RegressorConfig(hidden=256, hand_level=1, head_level=2, detached=True),
+    regressor=RegressorConfig(hidden=256, hand_level=1, head_level=2, detached=True, norm="layer", aligned=True),
+    placement=PlacementConfig(narrowed=64, hidden=128),
     mask_ratio=0.0,
     preset="dice-nano",
 )

@@ -12,8 +12,9 @@ from torch import nn
 
 from model.backbone import build_backbone, count_cells
 from model.config import DiceConfig, preset
-from model.heads import CameraHead, ParameterRegressor, PresenceHead
+from model.heads import CameraHead, PresenceHead
 from model.output import DiceOutput, PartOutput
+from model.placement import PlacementHead, build_regressor
 from model.topology import Topology
 from model.transformer import Blocks, InteractionNet, Tokens
 from model.upsampling import Upsampling
@@ -53,9 +54,12 @@ class Dice(nn.Module):
         self.head_contact_up = Upsampling(sizes.head.vertices, config.upsampling, head)
         self.camera = CameraHead(tokens, config.camera)
         self.presence = PresenceHead(features, cells, config.presence)
-        levels, hidden = config.regressor, config.regressor.hidden
-        self.hand_parameters = ParameterRegressor(sizes.hand.vertices[levels.hand_level], sizes.hand, hidden)
-        self.head_parameters = ParameterRegressor(sizes.head.vertices[levels.head_level], sizes.head, hidden)
+        self.placement = None
+        if config.placement is not None:
+            self.placement = PlacementHead(features, cells, sizes.groups, config.placement)
+            self.mesh_net.start_from_zero()
+        self.hand_parameters = build_regressor("hand", sizes.hand, config.regressor, hand)
+        self.head_parameters = build_regressor("head", sizes.head, config.regressor, head)
         rest = torch.full((tokens, 3), torch.nan)
         if topology is not None:
             rest = torch.from_numpy(topology.template(config.centre_template))
@@ -88,6 +92,8 @@ class Dice(nn.Module):
         masked = None if mask is None else mask[..., None]
         tokens = Tokens(self.template, cells, self.mix.weight, self.mix.bias, masked, self.config.mask_value)
         coordinates, interaction = self._branches(tokens)  # (B, T, 3), (B, T, 4)
+        if self.placement is not None:
+            coordinates = coordinates + self.placement(cells, self.template)
         presence = self.presence(cells)  # (B,)
         camera = self.camera(coordinates)  # (B, 3)
 
@@ -96,24 +102,21 @@ class Dice(nn.Module):
         _, _, hand_interaction, head_interaction = interaction.split(groups, 1)
         hand_vertices, head_vertices = self.hand_up(hand_coarse), self.head_up(head_coarse)
         deformation = self._gate(self.head_deformation_up(head_interaction[..., :3]), presence)
-        levels = self.config.regressor
-        read = [hand_vertices[levels.hand_level], head_vertices[levels.head_level]]
-        if levels.detached:
-            read = [vertices.detach() for vertices in read]
+        hand_read, head_read = self._read(hand_vertices, head_vertices)
         return DiceOutput(
             hand=PartOutput(
                 hand_keypoints,
                 hand_vertices,
                 _last(self.hand_contact_up(hand_interaction[..., 3:])),
                 (),
-                self.hand_parameters(read[0]),
+                self.hand_parameters(*hand_read),
             ),
             head=PartOutput(
                 head_keypoints,
                 head_vertices,
                 _last(self.head_contact_up(head_interaction[..., 3:])),
                 deformation,
-                self.head_parameters(read[1]),
+                self.head_parameters(*head_read),
             ),
             camera=camera,
             camera_origin=self._origin(head_vertices[0]),
@@ -126,6 +129,16 @@ class Dice(nn.Module):
             coordinates, interaction = self.mesh_net(tokens).split((3, 4), 2)
             return coordinates, interaction
         return self.mesh_net(tokens), self.interaction_net(tokens)
+
+    def _read(self, hand: tuple[torch.Tensor, ...], head: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, ...]]:
+        """What the regressors of hand and head are given: vertices of a level, and for aligned ones the same at rest."""
+        config = self.config.regressor
+        vertices = hand[config.hand_level], head[config.head_level]
+        if config.detached:
+            vertices = vertices[0].detach(), vertices[1].detach()
+        if not config.aligned:
+            return [(part,) for part in vertices]
+        return list(zip(vertices, self.template.split(list(self.config.sizes.groups))[2:], strict=True))
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """RGB (B, 3, S, S), uint8 or 0..1 -> what the backbone sees: channel order, mean and std of `config.input`."""

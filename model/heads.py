@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from model.config import CameraConfig
+from model.config import CameraConfig, RegressorConfig
 from model.topology import PartSizes
 
 
@@ -56,11 +56,14 @@ class BodyParameters(NamedTuple):
     transl: torch.Tensor
 
 
+NORMS: dict[str, type[nn.BatchNorm1d] | type[nn.LayerNorm]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
 class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, norm: str) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width), nn.BatchNorm1d(width)
+            nn.Linear(width, width), NORMS[norm](width), nn.ReLU(), nn.Linear(width, width), NORMS[norm](width)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -70,13 +73,14 @@ class _Residual(nn.Module):
 class ParameterRegressor(nn.Module):
     """Predicted vertices -> body parameters (IKNet). (B, V, 3) -> BodyParameters."""
 
-    def __init__(self, vertices: int, part: PartSizes, hidden: int) -> None:
+    def __init__(self, vertices: int, part: PartSizes, config: RegressorConfig) -> None:
         super().__init__()
+        hidden = config.hidden
         self.split = (part.betas, part.expression, part.pose, 3, 3)
         self.layers = nn.Sequential(
-            nn.Sequential(nn.Linear(3 * vertices, hidden), nn.BatchNorm1d(hidden), nn.ReLU()),
-            _Residual(hidden),
-            _Residual(hidden),
+            nn.Sequential(nn.Linear(3 * vertices, hidden), NORMS[config.norm](hidden), nn.ReLU()),
+            _Residual(hidden, config.norm),
+            _Residual(hidden, config.norm),
             nn.Linear(hidden, sum(self.split)),
         )
 

@@ -90,12 +90,14 @@ class PartTopology:
     """Sizes of one part and its rest geometry, metres.
 
     keypoints: (K, 3) and coarse: (n, 3) of the template.  up: coarsest level first, one step per level; empty if unknown.
+    pivot: (3,) the point of the template that global_orient turns about; the coarse vertices' mean if unknown.
     """
 
     sizes: PartSizes
     keypoints: NDArray[np.float64]
     coarse: NDArray[np.float64]
     up: tuple[UpStep, ...] = ()
+    pivot: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         for name, value, count in (
@@ -135,7 +137,9 @@ class PartTopology:
             for index, level in enumerate(levels)
         )
         keypoints = rest.keypoints[0].double().numpy(force=True)
-        return cls(sizes, keypoints, vertices[keep[-1]], up[::-1])
+        about_joint = body.convention.pivot == "root_joint"
+        pivot = rest.joints[0, 0].double().numpy(force=True) if about_joint else vertices.mean(0)
+        return cls(sizes, keypoints, vertices[keep[-1]], up[::-1], pivot)
 
 
 @dataclass(frozen=True)

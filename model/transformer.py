@@ -105,6 +105,14 @@ class Blocks(nn.Sequential):
             *(Block(width, tokens, block, dropout, eps) for width, block in zip(widths, blocks, strict=False))
         )
 
+    def start_from_zero(self) -> None:
+        """With fresh weights, give 0 for every token."""
+        last = self[-1]
+        assert isinstance(last, Block)
+        for linear in (last.head, last.shortcut):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
 
 class InteractionNet(nn.Module):
     """Tokens -> (B, T, 4): deformation vector (metres) and contact logit per token."""

@@ -8,13 +8,10 @@ import torch
 from torch import nn
 
 from model.bodies import DECAF, SMPLX, ParametricBody, load_body
-from model.bodies.names import HEAD_JOINTS
 from model.config import DiceConfig
 from model.heads import BodyParameters
 from trainers.batch import BodyLabels
 from trainers.regressor import keypoint_regressor
-
-_JAW = HEAD_JOINTS.index("jaw")
 
 
 class Bodies(nn.Module):
@@ -47,15 +44,23 @@ class Bodies(nn.Module):
         hand, head = config.sizes.hand, config.sizes.head
         return cls(load_body(hand.body, hand.convention), load_body(head.body, head.convention), config.camera.origin)
 
-    def jaw(self, pose: torch.Tensor) -> torch.Tensor:
-        """The jaw's rotation in the head's predicted pose, (B, P) -> (B, 3)."""
-        return _columns(pose, self.head)
+    def head_pose(self, pose: torch.Tensor) -> torch.Tensor:
+        """What is supervised of the head's predicted pose, (B, P) -> (B, 3 J): its joints but for a second root rotation."""
+        return torch.cat([_columns(pose, self.head, joint) for joint in self._posed], 1)
 
-    def true_jaw(self, labels: BodyLabels, decaf: torch.Tensor) -> torch.Tensor:
-        """The same in labels of either convention, (B, 3). decaf: (B,) bool."""
-        return torch.where(
-            decaf[:, None], _columns(labels.pose, self.head_decaf), _columns(labels.pose, self.head_plain)
-        )
+    def true_head_pose(self, labels: BodyLabels, decaf: torch.Tensor) -> torch.Tensor:
+        """The same in labels of either convention, (B, 3 J). Joints that Decaf's do not turn are at rest in them. decaf: (B,) bool."""
+        joints = []
+        for joint in self._posed:
+            plain = _columns(labels.pose, self.head_plain, joint)
+            turned = joint in self.head_decaf.pose_joints
+            other = _columns(labels.pose, self.head_decaf, joint) if turned else torch.zeros_like(plain)
+            joints.append(torch.where(decaf[:, None], other, plain))
+        return torch.cat(joints, 1)
+
+    @property
+    def _posed(self) -> list[int]:
+        return [joint for joint in self.head.pose_joints if joint != 0]
 
 
 def pose_body(body: ParametricBody, parameters: BodyParameters | BodyLabels):  # type: ignore[no-untyped-def]
@@ -74,6 +79,6 @@ def at_levels(body: ParametricBody, values: torch.Tensor) -> tuple[torch.Tensor,
     return (values, *(values[:, level.keep] for level in body.levels))  # type: ignore[index]
 
 
-def _columns(pose: torch.Tensor, head: ParametricBody) -> torch.Tensor:
-    first = 3 * head.pose_joints.index(_JAW)
+def _columns(pose: torch.Tensor, head: ParametricBody, joint: int) -> torch.Tensor:
+    first = 3 * head.pose_joints.index(joint)
     return pose[:, first : first + 3]

@@ -25,7 +25,7 @@ class PartTargets:
     """True hand or head. Per-level tuples are finest level first.
 
     vertices: levels of (B, V_l, 3), the head undeformed.  keypoints: (B, K, 3).  contact: levels of (B, V_l), 0 or 1.
-    betas: (B, S).  expression: (B, E).  pose: (B, P), what is supervised of it: all of the hand's, the head's jaw alone.
+    betas: (B, S).  expression: (B, E).  pose: (B, P), what is supervised of it: all of the hand's, the head's joints that the network turns.
     """
 
     vertices: tuple[torch.Tensor, ...]
@@ -92,7 +92,7 @@ def make_targets(batch: Batch, bodies: Bodies) -> Targets:
             at_levels(bodies.head, contact["head"]),
             batch.head.betas,
             batch.head.expression,
-            bodies.true_jaw(batch.head, batch.decaf_head),
+            bodies.true_head_pose(batch.head, batch.decaf_head),
         ),
         deformation=at_levels(bodies.head, deformation),
         presence=torch.maximum(contact["hand"].amax(1), contact["head"].amax(1)),
@@ -115,7 +115,7 @@ class PosedPart:
     np_vertices: levels of (B, V_l, 3).  np_keypoints: (B, K, 3) the network's keypoint tokens.  np_regressed: (B, K, 3) keypoints
     read off np_vertices.  vertices: (B, V, 3) and keypoints: (B, K, 3) are P.  The head is undeformed in all of them.
     *_pixels: (B, K, 2), the same keypoints in the network's input.
-    pose: (B, P), what is supervised of it: all of the hand's, the head's jaw alone.
+    pose: (B, P), what is supervised of it: all of the hand's, the head's joints that the network turns.
     """
 
     np_vertices: tuple[torch.Tensor, ...]
@@ -172,7 +172,7 @@ def pose_output(output: DiceOutput, bodies: Bodies) -> Posed:
                 pose,
             )
 
-        posed_head = part(output.head, head, bodies.head_regressor, bodies.jaw(output.head.parameters.pose))
+        posed_head = part(output.head, head, bodies.head_regressor, bodies.head_pose(output.head.parameters.pose))
         return Posed(
             hand=part(output.hand, hand, bodies.hand_regressor, output.hand.parameters.pose),
             head=posed_head,

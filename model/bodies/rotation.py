@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 _SMALL = 1e-4  # squared angle below which the series is exact to double precision
@@ -26,3 +28,36 @@ def mirror_axis_angle(axis_angle: torch.Tensor) -> torch.Tensor:
     """The rotation seen in the mirror x -> -x: M R M. (..., 3) -> (..., 3); also for flat (..., 3 n)."""
     sign = torch.tensor([1.0, -1.0, -1.0], dtype=axis_angle.dtype, device=axis_angle.device)
     return (axis_angle.unflatten(-1, (-1, 3)) * sign).flatten(-2)
+
+
+def matrix_to_axis_angle(rotation: torch.Tensor, near: tuple[float, float, float]) -> torch.Tensor:
+    """Axis-angle of rotations, differentiable, angle in [0, 2 pi). (..., 3, 3) -> (..., 3) radians.
+
+    A rotation has two such vectors, of opposite quaternions; given is the one on the side of `near`, so that it is continuous for
+    all rotations less than pi away from there, also around half turns.
+    """
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in rotation.unbind(-2))
+    # four multiples w q, x q, y q, z q of the quaternion q = (w, x, y, z); the largest is the exact one
+    candidates = torch.stack(
+        [
+            torch.stack([1 + a + e + i, h - f, c - g, d - b], -1),
+            torch.stack([h - f, 1 + a - e - i, b + d, c + g], -1),
+            torch.stack([c - g, b + d, 1 - a + e - i, f + h], -1),
+            torch.stack([d - b, c + g, f + h, 1 - a - e + i], -1),
+        ],
+        -2,
+    )  # (..., 4, 4)
+    largest = candidates.square().sum(-1).argmax(-1)[..., None, None].expand(*rotation.shape[:-2], 1, 4)
+    chosen = candidates.gather(-2, largest)[..., 0, :]
+    half = math.sqrt(sum(x * x for x in near)) / 2
+    scale = math.sin(half) / (2 * half) if half else 0.5
+    towards = (math.cos(half), *(scale * x for x in near))
+    side = torch.stack([weight * value for weight, value in zip(towards, chosen.unbind(-1), strict=True)], -1).sum(-1)
+    chosen = torch.where((side < 0)[..., None], -chosen, chosen)
+    chosen = chosen / chosen.square().sum(-1, keepdim=True).sqrt()
+    w, xyz = chosen[..., 0], chosen[..., 1:]
+    squared = xyz.square().sum(-1)
+    small = squared < 1e-12
+    sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    factor = torch.where(small, 2 / w.clamp(min=0.5), 2 * torch.atan2(sine, w) / sine)
+    return factor[..., None] * xyz

@@ -49,7 +49,7 @@ def narrow_topology(seed: int = 0) -> Topology:
 
 
 def narrow_config(sizes: Sizes | None = None, **changes: object) -> DiceConfig:
-    """`dice-s` with everything small."""
+    """`dice-s` with everything small, and with the paper's regressors."""
     base = preset("dice-s", sizes or narrow_topology().sizes)
     narrow = replace(
         base,
@@ -61,6 +61,7 @@ def narrow_config(sizes: Sizes | None = None, **changes: object) -> DiceConfig:
         input=replace(base.input, size=64),
         upsampling=UpsamplingConfig("mesh", rank=4),
         regressor=RegressorConfig(16, 1, 2),
+        placement=None,
         preset="narrow",
     )
     return dataclasses.replace(narrow, **changes)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""L_mesh, parameters: beta and theta of the hand, beta, psi and jaw of the head."""
+"""L_mesh, parameters: beta and theta of the hand; beta, psi and the turned joints of the head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainers.losses.reduce import l1
 
 
 def parameters(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """0.5 sum of L1 over betas, hand pose, shape, expression and jaw: coefficients and radians, (B,).
+    """0.5 sum of L1 over betas, hand pose, shape, expression and head joints: coefficients and radians, (B,).
 
     pairs: predicted and true, (B, n) each. Orientation and translation are supervised through the vertices alone.
     """
