@@ -1,0 +1,33 @@
+"""A network that can learn at all learns eight pictures by heart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.cli import main
+from trainers.config import OptimConfig, TrainConfig
+from trainers.data import AugmentConfig, DataConfig, DatasetConfig
+from trainers.losses import LossConfig, LossWeights
+from trainers.train import train
+
+STEPS = 280
+
+
+def test_an_untrained_network_learns_eight_scenes_to_under_three_millimetres(tmp_path: Path) -> None:
+    """PVE of the posed bodies, hand and head, from random weights: whole pictures, whole loop, `dice-nano` as it is."""
+    scenes = str(tmp_path / "scenes")
+    assert main(["synthesize", "--count", "12", "--size", "192", "--output", scenes, "--local"]) == 0
+    eight = DatasetConfig("scenes", (scenes,), limit=8)
+    config = TrainConfig(
+        data=DataConfig((eight,), image_size=128, batch_size=8, workers=0, augment=AugmentConfig.none()),
+        output=tmp_path / "run",
+        preset="dice-nano",
+        steps=STEPS,
+        validation=(eight,),
+        validate_every=STEPS,
+        checkpoint_every=STEPS,
+        loss=LossConfig(LossWeights(touch=0, collision=0, depth=0, parameters=50)),
+        optim=OptimConfig(lr=3e-3, warm_up=20, schedule="cosine", clip_value=None, clip_norm=10),
+    )
+    result = train(config)
+    assert result.metric == "pve" and result.best is not None and result.best < 3.0  # mm
