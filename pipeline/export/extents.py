@@ -9,6 +9,7 @@ from pipeline.shards import ShardError
 
 _BLOCK = 512
 _NAME, _SIZE, _TYPE, _PREFIX = slice(0, 100), slice(124, 136), 156, slice(345, 500)
+_PLAIN = b"0\0"  # type flags of plain files
 END = bytes(2 * _BLOCK)  # closes a tar
 
 Read = Callable[[int, int], bytes]  # offset, length -> bytes
@@ -29,29 +30,34 @@ def sample_extents(name: str, length: int, read: Read) -> Iterator[Extent]:
     name: for messages.  length: bytes of the tar.  read: returns a range of it.
     Raises ShardError for anything that is not such a file; the extents were then not to be copied blindly.
     """
-    key, start, offset = "", 0, 0
+    key, start, offset = b"", 0, 0
     while offset + _BLOCK <= length:
         header = read(offset, _BLOCK)
         if len(header) != _BLOCK or not header[0]:
             break
-        member = _text(header[_PREFIX] + b"/" if header[_PREFIX.start] else b"") + _text(header[_NAME])
-        if header[_TYPE : _TYPE + 1] not in (b"0", b"\0"):
-            raise ShardError(f"{name}: member {member!r} is not a plain file; `handface validate` says more")
+        member = _member(header)
+        if header[_TYPE] not in _PLAIN:
+            raise ShardError(f"{name}: member {_text(member)!r} is not a plain file; `handface validate` says more")
         try:
             size = int(header[_SIZE].rstrip(b" \0"), 8)
         except ValueError as error:
             raise ShardError(f"{name}: damaged header at byte {offset}; `handface validate` says more") from error
-        stem = member.partition(".")[0]
+        stem = member.partition(b".")[0]
         if stem != key:
             if key:
-                yield Extent(key, start, offset - start)
+                yield Extent(_text(key), start, offset - start)
             key, start = stem, offset
         offset += _BLOCK + -(-size // _BLOCK) * _BLOCK
     if offset > length:
-        raise ShardError(f"{name}: cut off inside sample {key}; remove its .json and run the job again")
+        raise ShardError(f"{name}: cut off inside sample {_text(key)}; remove its .json and run the job again")
     if key:
-        yield Extent(key, start, offset - start)
+        yield Extent(_text(key), start, offset - start)
+
+
+def _member(header: bytes) -> bytes:
+    name = header[_NAME].partition(b"\0")[0]
+    return header[_PREFIX].partition(b"\0")[0] + b"/" + name if header[_PREFIX.start] else name
 
 
 def _text(raw: bytes) -> str:
-    return raw.partition(b"\0")[0].decode("utf-8", "replace")
+    return raw.decode("utf-8", "replace")

@@ -29,7 +29,7 @@ from pipeline.export.manifest import (
 )
 from pipeline.export.select import Dropped, select
 from pipeline.export.split import assign_splits, shuffled
-from pipeline.export.write import Copier, Shard, plan_shards
+from pipeline.export.write import Shard, plan_shards, write_shards
 from pipeline.sample import SCHEMA_VERSION
 from pipeline.storage import Folder
 
@@ -71,12 +71,8 @@ def release(
             )
         log.info("%s: this release is there already, revision %d", output, there.revision)
         return there
-    written: list[Shard] = []
     total = sum(piece.size for shard in shards for piece in shard.pieces)
-    with Copier(catalogue.tars) as copier:
-        for shard in shards:
-            folder.clean(shard.name)
-            written.append(copier.write(folder, shard, lambda count: advance(count, total)))
+    written = write_shards(catalogue.tars, folder, shards, lambda count: advance(count, total))
     index = _index_table(rows, written)
     folder.write(DROPPED, _parquet(_dropped_table(selection.dropped)))
     files = {s.name: ReleaseFile(s.bytes, s.sha256, len(s.pieces), s.split) for s in written}

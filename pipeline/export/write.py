@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.export.catalogue import ExportError, reader
+from pipeline.export.catalogue import ExportError
 from pipeline.export.extents import END
 from pipeline.storage import Folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.export.extents import Read
-
+WRITERS = 2  # threads; more do not help one disk
 _OPEN = 256  # parts held open at once
-_CHUNK = 4 << 20  # bytes gathered before they are hashed and written
+_CHUNK = 1 << 20  # bytes gathered before they are hashed and written; stays in the cache meanwhile
+
+Fill = Callable[[int, memoryview], int]  # offset, where to -> bytes read
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,39 @@ def _cut(pieces: Sequence[Piece], max_samples: int, max_bytes: int) -> Iterator[
         yield chunk
 
 
+def write_shards(
+    tars: Sequence[tuple[Folder, str]], output: Folder, shards: Sequence[Shard], advance: Callable[[int], None]
+) -> list[Shard]:
+    """Write every shard; returns them in order with sizes and checksums. advance: told the bytes written, from any thread.
+
+    Local files are copied by a few threads, a shard each, so that one is hashed while another is read, written or synced;
+    what is fetched whole from elsewhere is held once, by one thread. Raises as `Copier.write`; later shards are then not begun.
+    """
+    workers = WRITERS if output.local and all(folder.local for folder in {folder for folder, _ in tars}) else 1
+    own = threading.local()
+
+    def write(shard: Shard) -> Shard:
+        if not hasattr(own, "copier"):
+            own.copier = copiers.enter_context(Copier(tars))
+        copier: Copier = own.copier
+        output.clean(shard.name)
+        return copier.write(output, shard, advance)
+
+    with ExitStack() as copiers, ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(write, shard) for shard in shards]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 class Copier:
     """Copies pieces of some tars, each a folder and a name, into shards; keeps a bounded number of them open."""
 
     def __init__(self, tars: Sequence[tuple[Folder, str]]) -> None:
         self.tars = tars
-        self._open: OrderedDict[int, tuple[Read, ExitStack]] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Fill, ExitStack]] = OrderedDict()
+        self._buffer = memoryview(bytearray(_CHUNK))
 
     def __enter__(self) -> Copier:
         return self
@@ -97,28 +129,50 @@ class Copier:
                 advance(len(chunk))
         return Shard(shard.name, shard.split, shard.pieces, total, digest.hexdigest())
 
-    def _chunks(self, shard: Shard) -> Iterator[bytes]:
-        gathered: list[bytes] = []
+    def _chunks(self, shard: Shard) -> Iterator[memoryview]:
+        """The shard's bytes in order; each chunk is good until the next is asked for."""
         held = 0
         for piece in shard.pieces:
-            data = self._read(piece.part)(piece.offset, piece.size)
-            if len(data) != piece.size:
-                folder, name = self.tars[piece.part]
-                raise ExportError(f"{folder.uri}/{name}: cut off inside sample {piece.key}; run its job again")
-            gathered.append(data)
-            held += len(data)
-            if held >= _CHUNK:
-                yield b"".join(gathered)
-                gathered, held = [], 0
-        yield b"".join((*gathered, END))
+            fill, done = self._source(piece.part), 0
+            while done < piece.size:
+                room = self._buffer[held : held + piece.size - done]
+                if fill(piece.offset + done, room) != len(room):
+                    folder, name = self.tars[piece.part]
+                    raise ExportError(f"{folder.uri}/{name}: cut off inside sample {piece.key}; run its job again")
+                done, held = done + len(room), held + len(room)
+                if held == _CHUNK:
+                    yield self._buffer
+                    held = 0
+        yield self._buffer[:held]
+        yield memoryview(END)
 
-    def _read(self, part: int) -> Read:
+    def _source(self, part: int) -> Fill:
         if part in self._open:
             self._open.move_to_end(part)
             return self._open[part][0]
         if len(self._open) >= _OPEN:
             self._open.popitem(last=False)[1][1].close()
         stack = ExitStack()
-        read = stack.enter_context(reader(*self.tars[part]))
-        self._open[part] = read, stack
-        return read
+        fill = stack.enter_context(_filler(*self.tars[part]))
+        self._open[part] = fill, stack
+        return fill
+
+
+@contextmanager
+def _filler(folder: Folder, name: str) -> Iterator[Fill]:
+    """A function that reads one file into memory that is there already: fresh memory for each chunk costs as much as the copy."""
+    if folder.local:
+        descriptor = os.open(Path(folder.path(name)), os.O_RDONLY)
+        try:
+            yield lambda offset, room: os.preadv(descriptor, [room], offset)
+        finally:
+            os.close(descriptor)
+        return
+    data = memoryview(folder.read(name))
+
+    def copied(offset: int, room: memoryview) -> int:
+        found = data[offset : offset + len(room)]
+        room[: len(found)] = found
+        return len(found)
+
+    yield copied
