@@ -12,17 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.config import AnnotateConfig
 
-if TYPE_CHECKING:
-    from pipeline.graph import Run
-    from pipeline.worker import UnitResult
-
 log = logging.getLogger(__name__)
 _GLOB = "*?["
-_ERRORS_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +37,8 @@ class Config(AnnotateConfig):
 
 def run(config: Config) -> int:
     """Plan, work, show the funnel. Returns 0, or 1 if some units failed."""
-    from jobs.progress import Progress, print_funnel
+    from jobs.progress import Progress
+    from jobs.units import run_units
     from pipeline.exclusion import digest
     from pipeline.graph import prepare
     from pipeline.sources import open_source
@@ -70,36 +65,7 @@ def run(config: Config) -> int:
             "joining the run of %s in %s: %d parts are finished; inputs that came later need another output folder",
             *(ready.day, config.output, ready.finished.parts),
         )
-    failed, left = _work(ready, config)
-    print_funnel(ready.finished)
-    for result in failed[:_ERRORS_SHOWN]:
-        log.error("unit %s (%d inputs) failed: %s", result.unit, result.inputs, result.error)
-    if failed:
-        log.error(
-            "%d units failed, %d were not tried; tracebacks are in %s/stats. Run the same command again for the rest",
-            *(len(failed), left, config.output.rstrip("/")),
-        )
-    return 1 if failed else 0
-
-
-def _work(ready: Run, config: Config) -> tuple[list[UnitResult], int]:
-    """Execute under a progress bar, adding finished units to the run's funnel. Returns failed units, and how many are left."""
-    from jobs.progress import Progress
-    from pipeline.graph import execute
-
-    failed: list[UnitResult] = []
-    left = len(ready.pending)
-    done = ready.finished.inputs
-    total = done + sum(ref.inputs for ref in ready.pending)
-    with Progress("annotating", total, done) as progress:
-        for result in execute(ready, workers=config.workers, local=config.local):
-            left -= 1
-            if result.manifest is None:
-                failed.append(result)
-            else:
-                ready.finished.add(result.manifest)
-            progress.advance(result.inputs, f", {ready.finished.kept:,} kept, {len(failed)} units failed")
-    return failed, left
+    return run_units(ready, "annotating", workers=config.workers, local=config.local)
 
 
 def _dry_run(inputs: Sequence[str], annotate: AnnotateConfig, config: Config) -> int:

@@ -31,9 +31,9 @@ def run(config: Config) -> int:
     """Check the dataset, convert, show what came out. Returns 0, or 1 if some units failed."""
     from pathlib import Path
 
-    from jobs.progress import Progress, print_funnel
+    from jobs.units import run_units
     from pipeline.decaf.convert import ConvertStage, list_frames, open_bodies
-    from pipeline.graph import execute, prepare
+    from pipeline.graph import prepare
 
     decaf = DecafConfig(**{f.name: getattr(config, f.name) for f in fields(DecafConfig)})
     decaf = replace(decaf, decaf=str(Path(decaf.decaf).resolve()))
@@ -45,19 +45,7 @@ def run(config: Config) -> int:
         list_inputs=lambda: list_frames(decaf),
         stages=lambda settings, _: [ConvertStage(settings)],
     )
-    failed = []
-    total = ready.finished.inputs + sum(ref.inputs for ref in ready.pending)
-    with Progress("converting", total, ready.finished.inputs) as progress:
-        for result in execute(ready, workers=config.workers, local=config.local):
-            if result.manifest is None:
-                failed.append(result)
-            else:
-                ready.finished.add(result.manifest)
-            progress.advance(result.inputs)
-    print_funnel(ready.finished)
-    for result in failed:
-        log.error("unit %s (%d frames) failed: %s", result.unit, result.inputs, result.error)
-    return 1 if failed else 0
+    return run_units(ready, "converting", workers=config.workers, local=config.local)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from pipeline.synthesis.capture import CaptureConfig
+from pipeline.synthesis.dataset import CaptureConfig
 from pipeline.synthesis.make import SynthesisConfig
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ def run(config: Config) -> int:
 
 
 def _shards(config: Config) -> int:
-    from jobs.progress import Progress, print_funnel
-    from pipeline.graph import execute, prepare
+    from jobs.units import run_units
+    from pipeline.graph import prepare
     from pipeline.synthesis.make import SCHEME, SynthesizeStage, list_scenes
 
     synthesis = SynthesisConfig(**{f.name: getattr(config, f.name) for f in fields(SynthesisConfig)})
@@ -55,26 +55,14 @@ def _shards(config: Config) -> int:
         list_inputs=lambda: list_scenes(synthesis, config.count),
         stages=lambda settings, _: [SynthesizeStage(settings)],
     )
-    failed = []
-    done = ready.finished.inputs
-    with Progress("rendering", config.count, done) as progress:
-        for result in execute(ready, workers=config.workers, local=config.local):
-            if result.manifest is None:
-                failed.append(result)
-            else:
-                ready.finished.add(result.manifest)
-            progress.advance(result.inputs)
-    print_funnel(ready.finished)
-    for result in failed:
-        log.error("unit %s (%d scenes) failed: %s", result.unit, result.inputs, result.error)
-    return 1 if failed else 0
+    return run_units(ready, "rendering", workers=config.workers, local=config.local)
 
 
 def _film(config: Config) -> int:
     from pathlib import Path
 
     from jobs.progress import Progress
-    from pipeline.synthesis.capture import DatasetConfig
+    from pipeline.synthesis.dataset import DatasetConfig
     from pipeline.synthesis.film import film, pending
 
     if "://" in config.output:
@@ -98,7 +86,7 @@ def _film(config: Config) -> int:
     print(f"{config.count} frames of {subjects} subjects, each from {cameras} cameras, in {config.output}")
     print(
         f"next: handface decaf-to-shards --decaf {config.output} --hand-model free-hand --head-model free-head "
-        "--licence CC0-1.0 --output FOLDER"
+        "--licence CC0-1.0 --author handface --output FOLDER"
     )
     return 0
 

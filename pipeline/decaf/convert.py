@@ -46,6 +46,8 @@ class DecafConfig:
     """Of the stored picture, 4:4:4 sampling."""
     licence: str = "Decaf: non-commercial, no redistribution"
     """Written into every sample."""
+    author: str = "Decaf"
+    """Whom the pictures are by, written into every sample."""
     unit_size: int = 512
     """Frames per work unit, hence per part. Videos are decoded forward, so small units decode much twice."""
 
@@ -169,17 +171,23 @@ class _CameraStream:
         pixels, mask = cut_out(view, crop)
         jpeg = simplejpeg.encode_jpeg(pixels, config.jpeg_quality, colorspace="RGB", colorsubsampling="444")
         labels = frame_labels(self.bodies, pose, view, camera, crop)
-        meta = SampleMeta(sample_key(jpeg), self._source(item, view, config.licence), crop, None, ())
+        meta = SampleMeta(sample_key(jpeg), self._source(item, view, config), crop, None, ())
         self.frame += 1
         return Sample(jpeg, labels, meta, mask_png=_png(mask))
 
-    def _source(self, item: SourceItem, view: View, licence: str) -> Source:
+    def _source(self, item: SourceItem, view: View, config: DecafConfig) -> Source:
         from pipeline.phash import hash_hex, perceptual_hash
 
         columns = {"subject": self.subject, "camera": self.camera, "segment": str(self.reader.segment(self.frame))}
         phash = hash_hex(perceptual_hash(view.image))
         return Source(
-            item.uri, self._sha256, phash, member=item.member, licence=licence, author="Decaf", columns=columns
+            item.uri,
+            self._sha256,
+            phash,
+            member=item.member,
+            licence=config.licence,
+            author=config.author,
+            columns=columns,
         )
 
     def _stored_in_mano_order(self) -> bool:

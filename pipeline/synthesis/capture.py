@@ -10,11 +10,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,67 +20,16 @@ from numpy.typing import NDArray
 from pipeline.decaf.layout import DecafError, Split
 from pipeline.decaf.writer import SequenceWriter, write_assets
 from pipeline.synthesis.bodies import free_head
+from pipeline.synthesis.dataset import SHORTEST_TAKE, DatasetConfig
 from pipeline.synthesis.identity import Person, draw_person
-from pipeline.synthesis.make import PictureConfig
 from pipeline.synthesis.motion import MovingScene, draw_take
 from pipeline.synthesis.scene import NoSceneError
+from pipeline.synthesis.studio import Studio
 
-VERSION = 1  # raise it when the same seed gives other files
 TEST_SUBJECTS = (1, 3, 6)  # of every eight, as Decaf splits S1 to S8
-CAMERAS = ("108", "102", "110", "100", "121", "084", "122", "111")  # Decaf's, those that alone are often used first
 _MANIFESTS, _ASIDE = "synthesis", ".writing"
 _BACKGROUNDS, _BACKGROUND_SIZE = 4, 480
-_SHORTEST_TAKE = 6
 _TRIES = 5  # per take, each of many attempts
-
-
-@dataclass(frozen=True)
-class CaptureConfig:
-    """How large a dataset in Decaf's layout is."""
-
-    subjects: int = 3
-    """People. S1, S3, S6 (and so on by eights) go to test/, the others to train/."""
-    cameras: int = 2
-    """Cameras that film each subject, 1 to 8."""
-    take_frames: int = 60
-    """About how many frames pass between two cuts, at 30 per second."""
-    width: int = 640
-    """Of the videos, pixels; 1920 in Decaf. Even."""
-    height: int = 360
-    """Of the videos, pixels; 1080 in Decaf. Even."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.cameras <= len(CAMERAS):
-            raise ValueError(f"capture.cameras is {self.cameras}; Decaf has 1 to {len(CAMERAS)}")
-        if self.subjects < 1 or self.take_frames < _SHORTEST_TAKE:
-            raise ValueError(f"capture needs at least one subject and take_frames of at least {_SHORTEST_TAKE}")
-        if min(self.width, self.height) < 64 or self.width % 2 or self.height % 2:
-            raise ValueError(f"capture.width x height is {self.width} x {self.height}; even numbers from 64")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetConfig:
-    """Everything that, with a subject's number, decides its files."""
-
-    seed: int = 0
-    frames: int
-    capture: CaptureConfig = field(default_factory=CaptureConfig)
-    pictures: PictureConfig = field(default_factory=PictureConfig)
-
-    def __post_init__(self) -> None:
-        least = 2 * self.capture.subjects
-        if self.frames < least:
-            raise ValueError(f"{self.frames} frames are too few for {self.capture.subjects} subjects; give {least}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain | {"version": VERSION}
-
-    def frames_of(self, number: int) -> int:
-        """Frames of the subject of this number, from 1: all get the same, the first ones the rest."""
-        share, rest = divmod(self.frames, self.capture.subjects)
-        return share + (number <= rest)
 
 
 def subject_name(number: int) -> str:
@@ -97,8 +44,6 @@ def split_of(number: int, subjects: int) -> Split:
 
 def write_subject(root: Path, config: DatasetConfig, number: int) -> int:
     """Film one subject and put its files in place; returns the frames. Raises NoSceneError, BackgroundError, DecafError."""
-    from pipeline.synthesis.studio import Studio
-
     name, split = subject_name(number), split_of(number, config.capture.subjects)
     rng = np.random.default_rng([config.seed, number, 0])
     person = draw_person(rng, "cheek")
@@ -130,7 +75,7 @@ def _take(seed: list[int], person: Person, frames: int) -> Iterator[MovingScene]
 
 def take_lengths(frames: int, about: int) -> list[int]:
     """Lengths of the takes that make `frames`: two at least where there is room, so that every subject has a cut."""
-    takes = max(round(frames / about), 2 if frames >= 2 * _SHORTEST_TAKE else 1)
+    takes = max(round(frames / about), 2 if frames >= 2 * SHORTEST_TAKE else 1)
     return [len(part) for part in np.array_split(np.arange(frames), takes)]
 
 

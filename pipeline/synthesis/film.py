@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.synthesis.capture import DatasetConfig, finished, subject_name, write_shared, write_subject
+from pipeline.synthesis.capture import finished, subject_name, write_shared, write_subject
+from pipeline.synthesis.dataset import DatasetConfig
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pipeline.decaf.layout import HAND_PARAMS, HEAD_PARAMS, Camera, Pose3D
 from pipeline.decaf.layout import View as DecafView
 from pipeline.synthesis.background import draw_background
 from pipeline.synthesis.bodies import free_hand, free_head
+from pipeline.synthesis.dataset import CAMERAS, DatasetConfig
 from pipeline.synthesis.domain import DOMAINS
 from pipeline.synthesis.dress import dress
 from pipeline.synthesis.labels import MOVES, rigid_parameters, scene_keypoints
@@ -23,7 +24,6 @@ from pipeline.synthesis.view import View, draw_light
 
 if TYPE_CHECKING:
     from model.bodies.body import ParametricBody
-    from pipeline.synthesis.capture import DatasetConfig
     from pipeline.synthesis.identity import Person
 
 Array = NDArray[np.float64]
@@ -96,8 +96,6 @@ class Studio:
 
 def draw_cameras(rng: np.random.Generator, centre: Array, config: DatasetConfig) -> dict[str, Camera]:
     """Calibrated cameras on an arc before the face, the first one nearly frontal. centre: (3,) what they look at, world."""
-    from pipeline.synthesis.capture import CAMERAS
-
     width, height, count = config.capture.width, config.capture.height, config.capture.cameras
     cameras = {}
     for k, name in enumerate(CAMERAS[:count]):

@@ -21,7 +21,8 @@ from pipeline.decaf.layout import DecafError
 from pipeline.decaf.reader import SubjectReader, find_sequences
 from pipeline.sample import Labels
 from pipeline.shards import iter_samples
-from pipeline.synthesis.capture import CaptureConfig, DatasetConfig, finished, split_of, take_lengths
+from pipeline.synthesis.capture import finished, split_of, take_lengths
+from pipeline.synthesis.dataset import CaptureConfig, DatasetConfig
 from pipeline.synthesis.motion import draw_way
 from tests.pipeline.toy_stages import parts_of
 
