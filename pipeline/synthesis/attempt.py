@@ -13,12 +13,12 @@ from pipeline.synthesis.distance import Surface
 from pipeline.synthesis.identity import Person
 from pipeline.synthesis.pose import MOST_STRAIN, Target, arm_direction, arm_strain, draw_plan
 from pipeline.synthesis.solve import Approach, PlacedHand, allowance, arm_clear
-from pipeline.synthesis.target import REGIONS, draw_target
+from pipeline.synthesis.target import REGIONS, draw_target, region_vertices
 
 Array = NDArray[np.float64]
 FLIP = np.array([-1.0, 1.0, 1.0])
 HAND_GAP = 0.002  # metres that two hands stay apart
-SECOND_ATTEMPTS = 6  # at a second hand before the first is drawn anew
+SECOND_ATTEMPTS = 12  # at a second hand before the first is drawn anew
 _OWN_SIDE = 0.012  # metres beyond the middle of the face that a hand of two reaches at most
 _TARGETS_APART = 0.035  # metres between the places that two hands touch
 _BOTH_SIDES = ("cheek", "jaw", "temple", "ear", "eye")  # regions that people touch with both hands at once
@@ -61,36 +61,55 @@ class SecondHand:
         return points * FLIP if self.left else points
 
 
-def draw_attempt(rng: np.random.Generator, side: Side, region: str, person: Person, *, touch: bool) -> Attempt | None:
-    """A hand at a region, pressed in if it is to `touch`; None if no arm can do that or the hand misses the face."""
+def draw_attempt(
+    rng: np.random.Generator,
+    side: Side,
+    region: str,
+    person: Person,
+    *,
+    touch: bool,
+    paired: bool = False,
+    away: Array | None = None,
+) -> Attempt | None:
+    """A hand at a region, pressed in if it is to `touch`; None if no arm can do that or the hand misses the face.
+
+    paired: the hand is one of two. Each of them stays on its own half of the face, so that arms do not cross.
+    away: (3,) a place, in the side's axes, that the target must not be near.
+    """
     target = draw_target(rng, side.head, side.surface.vertex_normals, region)
     plan = draw_plan(rng, target)
     if arm_strain(plan.rotation) > MOST_STRAIN:
         return None
     press = float(rng.uniform(0.1, 1.0) if touch else 0.0)
-    hand = Approach(side.surface, allowance(press), person.hand_betas).place(plan, target)
-    return None if hand is None else Attempt(target, plan.grip, hand)
+    if away is not None and np.linalg.norm(target.point - away) <= _TARGETS_APART:
+        return None
+    approach = Approach(side.surface, allowance(press), person.hand_betas)
+    if paired:  # what the arm will not reach is seen before the costly approach
+        planned = approach.posed(plan.pose, plan.rotation, np.zeros(3))
+        planned = planned.moved(target.point - planned.vertices[plan.anchor].mean(0))
+        if target.point[0] > _OWN_SIDE or not arm_clear(planned, side.surface, side.head):
+            return None
+    hand = approach.place(plan, target)
+    if hand is None or (paired and not arm_clear(hand, side.surface, side.head)):
+        return None
+    return Attempt(target, plan.grip, hand)
 
 
 def draw_second(
     rng: np.random.Generator, side: Side, first: Attempt, first_side: Side, regions: tuple[str, ...], person: Person
 ) -> Attempt | None:
-    """A second hand, of the other side, that leaves the first alone; None if none of a few attempts does.
-
-    Each of the two stays on its own half of the face, so that arms do not cross.
-    """
-    if not _fits(first, first_side):
-        return None
+    """A second hand, of the other side, that leaves the first (a paired one) alone; None if none of a few attempts does."""
     taken = first.target.region
     # lids are closed only when the first hand goes to an eye
     names = [name for name in regions if name != "eye" or taken == "eye"]
     weights = np.array([REGIONS[n] * (_BOTH_FACTOR if n == taken and n in _BOTH_SIDES else 1.0) for n in names])
+    away = first.target.point * FLIP  # in the other side's axes
+    if not _has_room(side, names, away):
+        return None
     for _ in range(SECOND_ATTEMPTS):
-        second = draw_attempt(rng, side, str(rng.choice(names, p=weights / weights.sum())), person, touch=True)
-        if second is None or not _fits(second, side):
-            continue
-        distance = np.linalg.norm(second.target.point * side.flip - first.target.point * first_side.flip)
-        if distance > _TARGETS_APART and _apart(first.hand, first_side.left, second.hand):
+        region = str(rng.choice(names, p=weights / weights.sum()))
+        second = draw_attempt(rng, side, region, person, touch=True, paired=True, away=away)
+        if second is not None and _apart(first.hand, first_side.left, second.hand):
             return second
     return None
 
@@ -107,9 +126,11 @@ def hand_gap(first: Array, second: Array, *, first_left: bool) -> float:
     return float(min(to_first, to_second))
 
 
-def _fits(attempt: Attempt, side: Side) -> bool:
-    """Whether a hand of two keeps to its half of the face and its arm out of head, neck and chest."""
-    return attempt.target.point[0] < _OWN_SIDE and arm_clear(attempt.hand, side.surface, side.head)
+def _has_room(side: Side, regions: list[str], away: Array) -> bool:
+    """Whether any of the regions has a place for a paired hand far enough from `away` (3,)."""
+    places = side.head[np.concatenate([region_vertices()[name] for name in regions])]
+    apart: NDArray[np.bool_] = np.linalg.norm(places - away, axis=1) > _TARGETS_APART
+    return bool((apart & (places[:, 0] < _OWN_SIDE)).any())
 
 
 def _apart(first: PlacedHand, first_left: bool, second: PlacedHand) -> bool:

@@ -23,7 +23,7 @@ from pipeline.synthesis.target import REGIONS
 
 Array = NDArray[np.float64]
 Kind = Literal["touch", "near", "front"]
-ATTEMPTS = 24
+ATTEMPTS, PAIRED_ATTEMPTS = 24, 96  # with one hand, with two: most of the latter end before anything costly
 MIN_CONTACTS = 4  # hand vertices of a touching scene
 MAX_DEPTH, MAX_MEDIAN_DEPTH = 0.003, 0.001  # metres that may be left of the overlap
 
@@ -115,8 +115,9 @@ def draw_scene(rng: np.random.Generator, config: SceneConfig = SceneConfig()) ->
     # its own generator: scenes with one hand are the same whatever the share
     other = rng.spawn(1)[0]
     other_side = Side(head, not left) if kind == "touch" and other.random() < config.two_hands_share else None
-    for attempt in range(1, ATTEMPTS + 1):
-        first = draw_attempt(rng, side, region, person, touch=kind == "touch")
+    most = ATTEMPTS if other_side is None else PAIRED_ATTEMPTS
+    for attempt in range(1, most + 1):
+        first = draw_attempt(rng, side, region, person, touch=kind == "touch", paired=other_side is not None)
         if first is None:
             continue
         hand, target, partner = first.hand, first.target, None
@@ -143,7 +144,7 @@ def draw_scene(rng: np.random.Generator, config: SceneConfig = SceneConfig()) ->
             kind, left, region, first.grip, person, head, posed.keypoints[0], posed.root[0],
             displacement, hand, touches[0], target, attempt, second,
         )  # fmt: skip
-    raise NoSceneError(f"no {kind} of the {region} in {ATTEMPTS} attempts")
+    raise NoSceneError(f"no {kind} of the {region} in {most} attempts")
 
 
 def _blockers(hand: PlacedHand) -> tuple[Array, Array]:
