@@ -22,13 +22,13 @@ class Config:
     url: tuple[str, ...] = ()
     """Addresses of the originals."""
     sha256: tuple[str, ...] = ()
-    """Checksums of the originals."""
+    """Checksums, of the originals as their owners have them or of what was stored."""
     phash: tuple[str, ...] = ()
     """Perceptual hashes, 16 hex digits; near copies go too."""
     key: tuple[str, ...] = ()
     """Keys of samples."""
     image: tuple[Path, ...] = ()
-    """The pictures themselves: their checksum and perceptual hash are looked for."""
+    """The pictures themselves: their checksum and perceptual hash are looked for; original or stored, near copies too."""
     distance: int = 6
     """Bits in which the perceptual hash of a copy may differ."""
     reason: str = "requested"
@@ -48,7 +48,9 @@ def run(config: Config) -> int:
         data = path.read_bytes()
         sha256.append(hashlib.sha256(data).hexdigest())
         phash.append(_hash(data, path))
-    request = Request(config.key, config.url, tuple(sha256), tuple(phash), config.distance, config.reason)
+    request = Request(
+        config.key, config.url, tuple(value.lower() for value in sha256), tuple(phash), config.distance, config.reason
+    )
     done = take_down(absolute(config.release), request, datetime.now(UTC).date().isoformat())
     for key in done.keys:
         print(f"removed {key}")

@@ -1,10 +1,10 @@
-"""Lists of what must stay out: tombstones of a takedown, refusals found by a recheck, copies. Parquet files, any of five columns."""
+"""Lists of what must stay out: tombstones of a takedown, refusals found by a recheck, copies. Parquet files, any of six columns."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # a list's column -> what of a picture it names; `dropped` is how `handface dedupe` calls the key
-COLUMNS = {"key": "key", "dropped": "key", "sha256": "sha256", "phash": "phash", "uri": "uri"}
+ORIGINAL_SHA256 = (
+    "original_sha256"  # of the file as its owner has it, before metadata was taken out or pixels encoded anew
+)
+COLUMNS = {
+    "key": "key",
+    "dropped": "key",
+    "sha256": "sha256",
+    ORIGINAL_SHA256: "sha256",
+    "phash": "phash",
+    "uri": "uri",
+}
 RADIUS = 4  # bits: a re-encoded or resized copy of what was taken down
 
 
@@ -26,7 +36,7 @@ class ExclusionError(ValueError):
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One list, read. phash: (M,) uint64, 0 left out."""
+    """One list, read. sha256: of stored and of original files alike.  phash: (M,) uint64, 0 left out."""
 
     uri: str
     keys: frozenset[str]
@@ -57,9 +67,9 @@ class Exclusion:
         keys, sha256, uris = (frozenset(named[name]) for name in ("key", "sha256", "uri"))
         return cls(uri, keys, sha256, uris, phash[phash != 0])
 
-    def names(self, uri: str, sha256: str | None, phash: int, key: str | None = None) -> bool:
-        """Whether the list names this picture, by address, checksum, key, or a perceptual hash within 4 bits."""
-        if uri in self.uris or sha256 in self.sha256 or key in self.keys:
+    def names(self, uri: str, sha256: Set[str], phash: int, key: str | None = None) -> bool:
+        """Whether the list names this picture, by address, a checksum, key, or a perceptual hash within 4 bits."""
+        if uri in self.uris or sha256 & self.sha256 or key in self.keys:
             return True
         return bool(phash and len(self.phash) and np.bitwise_count(self.phash ^ np.uint64(phash)).min() <= RADIUS)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pipeline.exclusion import ORIGINAL_SHA256
 from pipeline.export.extents import sample_extents
 from pipeline.parts import Part, read_parts
 from pipeline.storage import Folder
@@ -31,7 +32,7 @@ class ExportError(ValueError):
 class Catalogue:
     """Kept samples of all parts.
 
-    rows: the parts' columns plus `host`, `part` (index into `tars`), `offset` and `size` of the sample in its tar.
+    rows: the parts' columns plus `original_sha256`, `host`, `part` (index into `tars`), `offset` and `size` of the sample in its tar.
     tars: folder and name of each part's tar.  inputs: rows before rejection.  funnel: {stage: {reason: count}}.
     """
 
@@ -79,6 +80,7 @@ def _part_rows(part: Part, index: int) -> pa.Table:
     if [extent.key for extent in extents] != rows["key"].to_pylist():
         raise ExportError(f"{name}: holds other samples than its table; remove the part's .json and run its job again")
     columns = {
+        "original_sha256": _original_sha256(rows),
         "host": pa.array([host_of(uri) for uri in rows["uri"].to_pylist()], pa.string()),
         "part": pa.array([index] * len(extents), pa.int32()),
         "offset": pa.array([extent.start for extent in extents], pa.int64()),
@@ -87,6 +89,14 @@ def _part_rows(part: Part, index: int) -> pa.Table:
     for column, values in columns.items():
         rows = rows.append_column(column, values)
     return rows
+
+
+def _original_sha256(rows: pa.Table) -> pa.Array:
+    """Of the file as its owner has it: the crawler takes metadata out or re-encodes, and notes the checksum from before."""
+    import pyarrow.compute as pc
+
+    noted = pc.map_lookup(rows["columns"], ORIGINAL_SHA256, "first")
+    return pc.coalesce(noted, rows["sha256"])
 
 
 def host_of(uri: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.dedupe import Hashed, find_duplicates
-from pipeline.exclusion import RADIUS, Exclusion
+from pipeline.exclusion import ORIGINAL_SHA256, RADIUS, Exclusion
 from pipeline.export.catalogue import Catalogue, ExportError
 from pipeline.export.config import ExportConfig
 from pipeline.export.query import parse_query
@@ -78,7 +78,12 @@ def _drop(rows: pa.Table, out: NDArray[np.bool_], reason: str, because: str, dro
 def excluded_rows(rows: pa.Table, uri: str) -> NDArray[np.bool_]:
     """Which rows a list excludes (`pipeline/exclusion.py`)."""
     listed = Exclusion.read(uri)
-    named = [rows["key"], listed.keys], [rows["sha256"], listed.sha256], [rows["uri"], listed.uris]
+    named = [
+        (rows["key"], listed.keys),
+        (rows["sha256"], listed.sha256),
+        (rows[ORIGINAL_SHA256], listed.sha256),
+        (rows["uri"], listed.uris),
+    ]
     out = near_any(_hashes(rows), listed.phash, RADIUS)
     for column, values in named:
         out |= np.array([value in values for value in column.to_pylist()], bool)

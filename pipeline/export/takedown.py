@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.exclusion import ORIGINAL_SHA256
 from pipeline.export.catalogue import ExportError, reader
 from pipeline.export.extents import sample_extents
 from pipeline.export.manifest import INDEX, TOMBSTONES, ReleaseFile, read_release
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_COLUMNS = ("key", "uri", "sha256", "phash", "reason", "date")
+_NAMES = ("key", "uri", "sha256", ORIGINAL_SHA256, "phash")  # columns that name a picture
+_COLUMNS = (*_NAMES, "reason", "date")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to take down; a sample that any of them names goes. phash: copies within `distance` bits go too."""
+    """What to take down; a sample that any of them names goes. phash: copies within `distance` bits go too.
+
+    sha256: of the stored file or of the original that its owner has.
+    """
 
     keys: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
@@ -91,7 +96,8 @@ def take_down(output: str, request: Request, date: str) -> Takedown:
 
 def _named(index: pa.Table, request: Request) -> NDArray[np.bool_]:
     out = np.zeros(len(index), bool)
-    for column, values in (("key", request.keys), ("uri", request.urls), ("sha256", request.sha256)):
+    sums = [(name, request.sha256) for name in ("sha256", ORIGINAL_SHA256)]
+    for column, values in (("key", request.keys), ("uri", request.urls), *sums):
         out |= np.array([value in values for value in index[column].to_pylist()], bool)
     hashes = np.array([int(value or "0", 16) for value in index["phash"].to_pylist()], np.uint64)
     return out | near_any(hashes, np.array([int(value, 16) for value in request.phash], np.uint64), request.distance)
@@ -109,17 +115,18 @@ def _bury(folder: Folder, rows: pa.Table, request: Request, date: str) -> None:
     import pyarrow.parquet as pq
 
     note = {"reason": request.reason, "date": date}
-    new = [{name: row[name] for name in ("key", "uri", "sha256", "phash")} | note for row in rows.to_pylist()]
+    new = [{name: row[name] for name in _NAMES} | note for row in rows.to_pylist()]
     for column, values in (
         ("key", request.keys),
         ("uri", request.urls),
         ("sha256", request.sha256),
         ("phash", request.phash),
     ):
-        new += [{column: value} | note for value in values if all(value != row.get(column) for row in new)]
+        said = {row.get(column) for row in new} | {row.get(ORIGINAL_SHA256) for row in new if column == "sha256"}
+        new += [{column: value} | note for value in values if value not in said]
     stones = _tombstones(folder)
-    known = {tuple(stone[name] for name in _COLUMNS[:4]) for stone in stones}
-    stones += [row for row in new if tuple(row.get(name) for name in _COLUMNS[:4]) not in known]
+    known = {tuple(stone.get(name) for name in _NAMES) for stone in stones}
+    stones += [row for row in new if tuple(row.get(name) for name in _NAMES) not in known]
     buffer = io.BytesIO()
     schema = pa.schema([(name, pa.string()) for name in _COLUMNS])
     pq.write_table(pa.Table.from_pylist(stones, schema), buffer, compression="zstd", write_page_index=False)

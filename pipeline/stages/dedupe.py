@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.exclusion import Exclusion
+from pipeline.exclusion import ORIGINAL_SHA256, Exclusion
 from pipeline.phash import distance, hash_hex, perceptual_hash
 from pipeline.record import Reason, Record, Resources
 
@@ -47,7 +47,8 @@ class DedupeStage:
             assert record.image is not None and record.sha256 is not None
             value = perceptual_hash(record.image)
             record.phash = hash_hex(value)
-            listed = [e.uri for e in self._excluded if e.names(record.item.uri, record.sha256, value)]
+            sums = {record.sha256, record.item.column(ORIGINAL_SHA256) or record.sha256}
+            listed = [e.uri for e in self._excluded if e.names(record.item.origin, sums, value)]
             if listed:
                 record.reject(Reason.EXCLUDED, f"named by {listed[0]}")
                 continue

@@ -114,6 +114,20 @@ def test_what_a_list_names_stays_out(tmp_path: Path, column: str) -> None:
     assert str(listed) in batch[0].detail
 
 
+@pytest.mark.parametrize(("column", "value"), [("uri", "https://a.org/1.jpg"), ("sha256", "sum from before")])
+def test_a_crawled_photo_is_known_by_its_address_and_by_its_original(tmp_path: Path, column: str, value: str) -> None:
+    """What is read is the crawl's tar, whose member has other bytes than its owner's file."""
+    listed = tmp_path / "tombstones.parquet"
+    pq.write_table(pa.table({column: [value]}), listed)
+    stage = DedupeStage(DedupeConfig(exclude=(str(listed),)))
+    stage.setup()
+    crawled = record("crawl.tar", photo(seed=5), "sum of the member")
+    columns = (("original_sha256", "sum from before"), ("url", "https://a.org/1.jpg"))
+    crawled.item = SourceItem("crawl.tar", "1.jpg", 512, 100, columns)
+    stage([crawled])
+    assert crawled.reason is Reason.EXCLUDED
+
+
 def test_bad_lists_are_named(tmp_path: Path) -> None:
     empty, other = tmp_path / "empty.parquet", tmp_path / "other.parquet"
     empty.touch()

@@ -17,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs import takedown
 from pipeline.export.catalogue import ExportError, host_of, read_catalogue
 from pipeline.export.config import ExportConfig
 from pipeline.export.extents import sample_extents
@@ -39,7 +41,8 @@ HASHES = np.random.default_rng(0).integers(1, 2**63, 100, dtype=np.uint64)  # fa
 
 
 def record(number: int, host: str, phash: int | None = None, **columns: str) -> Record:
-    item = SourceItem(f"https://{host}/{number}.jpg", columns=tuple({"licence": "CC0-1.0", **columns}.items()))
+    known = {"licence": "CC0-1.0", "original_sha256": f"{1000 + number:064x}", **columns}
+    item = SourceItem(f"https://{host}/{number}.jpg", columns=tuple(known.items()))
     made = Record(item, sha256=f"{number:064x}", phash=f"{int(HASHES[number] if phash is None else phash):016x}")
     made.original_size = (640, 480)
     made.sample = toy_sample(number, item.uri)
@@ -169,6 +172,8 @@ def test_copies_are_dropped_or_stay_together(tmp_path: Path) -> None:
         ("key", record(3, "x").sample.key),
         ("dropped", record(3, "x").sample.key),
         ("sha256", f"{3:064x}"),
+        ("sha256", f"{1003:064x}"),
+        ("original_sha256", f"{1003:064x}"),
         ("uri", "https://host3.org/3.jpg"),
         ("phash", f"{int(HASHES[3]) ^ 1:016x}"),
     ],
@@ -300,6 +305,25 @@ def test_takedown_rewrites_one_shard_and_leaves_a_tombstone(parts: str, tmp_path
     assert made is not None and made.revision == 2 and sum(made.samples.values()) == 19
     assert {name: info.sha256 for name, info in made.files.items()}.items() <= after.items()
     # and a later export that is given the tombstones leaves it out
+    config = dataclasses.replace(CONFIG, exclude=(str(out / "tombstones.parquet"),))
+    assert release([parts], str(tmp_path / "later"), config).dropped == {"excluded": 1}
+
+
+def test_who_has_the_original_finds_what_was_stored_of_it(tmp_path: Path) -> None:
+    """A crawled photo loses its metadata; the file with it names the sample by checksum, and its tombstone names both files."""
+    photo = tmp_path / "mine.jpg"
+    photo.write_bytes(simplejpeg.encode_jpeg(np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)))
+    original = hashlib.sha256(photo.read_bytes()).hexdigest()
+    crawled, loose = record(3, "a.org", original_sha256=original), record(4, "b.org", original_sha256="")
+    loose.item = dataclasses.replace(loose.item, columns=())  # read from a folder: the file is the original
+    parts, out = write_parts(tmp_path / "parts", [crawled, loose]), tmp_path / "out"
+    release([parts], str(out), dataclasses.replace(CONFIG, splits={"train": 1.0}))
+    found = {row["key"]: row["original_sha256"] for row in index(out)}
+    assert found == {crawled.sample.key: original, loose.sample.key: f"{4:064x}"}
+    assert takedown.run(takedown.Config(str(out), image=(photo,))) == 0
+    assert [row["key"] for row in index(out)] == [loose.sample.key]
+    stones = pq.read_table(out / "tombstones.parquet").to_pylist()
+    assert (stones[0]["sha256"], stones[0]["original_sha256"]) == (f"{3:064x}", original)
     config = dataclasses.replace(CONFIG, exclude=(str(out / "tombstones.parquet"),))
     assert release([parts], str(tmp_path / "later"), config).dropped == {"excluded": 1}
 
