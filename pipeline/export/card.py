@@ -66,7 +66,8 @@ def dataset_card(made: Release, index: pa.Table) -> bytes:
         files = [info for info in shards.values() if info.split == split]
         lines.append(f"| {split} | {count:,} | {len(files)} | {sum(f.bytes for f in files) / 1e6:,.1f} |")
     lines += ["", "## Where it comes from", "", f"{made.inputs:,} inputs; {total:,} published.", ""]
-    lines += ["| turned away by | reason | inputs |", "|---|---|---:|"]
+    if made.funnel or made.dropped:
+        lines += ["| turned away by | reason | inputs |", "|---|---|---:|"]
     for stage, reasons in made.funnel.items():
         lines += [f"| {stage} | {reason} | {count:,} |" for reason, count in sorted(reasons.items())]
     lines += [f"| export | {reason} | {count:,} |" for reason, count in made.dropped.items()]
@@ -81,7 +82,8 @@ def dataset_card(made: Release, index: pa.Table) -> bytes:
         "",
     ]
     lines += ["| licence | samples |", "|---|---:|", *(f"| {name} | {count:,} |" for name, count in found)]
-    lines += ["", "## Scores", "", "| score | 5 % | median | 95 % |", "|---|---:|---:|---:|", *_quantiles(index)]
+    if quantiles := _quantiles(index):
+        lines += ["", "## Scores", "", "| score | 5 % | median | 95 % |", "|---|---:|---:|---:|", *quantiles]
     lines += [
         "",
         "## How to read it",

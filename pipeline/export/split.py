@@ -63,7 +63,10 @@ def _containers(rows: pa.Table) -> list[str | None]:
 
 
 def _identities(rows: pa.Table, column: str) -> list[str | None]:
-    return [dict(pairs or ()).get(column) for pairs in rows["columns"].to_pylist()]
+    import pyarrow.compute as pc
+
+    found: list[str | None] = pc.map_lookup(rows["columns"], column, "last").to_pylist()
+    return found
 
 
 def _digest(seed: int, what: str, key: str) -> bytes:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from jobs import takedown
 from pipeline.export.catalogue import ExportError, host_of, read_catalogue
+from pipeline.export.coco import write_coco
 from pipeline.export.config import ExportConfig
 from pipeline.export.extents import sample_extents
 from pipeline.export.manifest import read_release
@@ -402,6 +403,35 @@ def test_the_card_counts_and_the_ledger_attributes(parts: str, tmp_path: Path) -
     assert f"| train | {made.samples['train']} |" in card and "| detect | no_face | 1 |" in card
     ledger = (tmp_path / "out/licences.csv").read_text().splitlines()
     assert len(ledger) == 21 and ledger[0].startswith("key,licence,author")
+
+
+def test_coco_annotations_are_in_pixel_corners_and_point_at_pictures(parts: str, tmp_path: Path) -> None:
+    out, coco = tmp_path / "out", tmp_path / "coco"
+    made = release([parts], str(out), CONFIG)
+    write_coco(str(out), str(coco))
+    for split, count in made.samples.items():
+        document = json.loads((coco / split / "labels.json").read_text())
+        samples = {
+            s.key: s for name, f in made.files.items() if f.split == split for s in iter_samples(str(out / name))
+        }
+        assert len(document["images"]) == count == len(list((coco / split / "data").iterdir()))
+        ids = {image["id"]: samples[image["file_name"].removesuffix(".jpg")] for image in document["images"]}
+        assert len(ids) == count and len({a["id"] for a in document["annotations"]}) == len(document["annotations"])
+        names = {c["id"]: c for c in document["categories"]}
+        for annotation in document["annotations"]:
+            sample, points = ids[annotation["image_id"]], np.reshape(annotation["keypoints"], (-1, 3))
+            assert len(points) == len(names[annotation["category_id"]]["keypoints"])
+            assert annotation["num_keypoints"] == (points[:, 2] > 0).sum() == (np.any(points, axis=1)).sum()
+            if annotation["category_id"] == 1:
+                face = sample.labels.face_keypoints_2d
+                known = face[:, 2] > 0
+                if not known.any():  # sample 0: nothing of it is known
+                    assert annotation["bbox"] == [0, 0, 0, 0]
+                    continue
+                np.testing.assert_allclose(points[known, :2], face[known, :2] + 0.5, atol=0.006)
+                x, y, width, height = annotation["bbox"]
+                np.testing.assert_allclose([x, y], (face[known, :2] + 0.5).min(0), atol=0.01)
+                np.testing.assert_allclose([x + width, y + height], (face[known, :2] + 0.5).max(0), atol=0.01)
 
 
 def test_s3(parts: str, tmp_path: Path, s3: str) -> None:
