@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     import torch
 
     from model.dice import Dice
-    from model.topology import Sizes
+    from trainers.batch import Batch
     from trainers.data import DataConfig
     from trainers.evaluate import Row
     from trainers.evaluation.pictures import Case, Image, Kind
     from trainers.evaluation.speed import Speed
     from trainers.evaluation.systems import System
     from trainers.evaluation.truth import LabelMeshes
-    from trainers.metrics import Records, Surface
+    from trainers.metrics import Records
 
 log = logging.getLogger(__name__)
-ORACLE_LIMIT = 1e-3  # mm: rounding of single precision stays far below
+_BASELINES_SIDE = 224  # pixels, without a network that says
 NETWORK, MEAN, ORACLE = "network", "mean pose", "oracle"
 
 
@@ -80,20 +80,33 @@ def run(config: Config) -> int:
     from trainers.data import make_pass
     from trainers.evaluate import collect, tabulate
     from trainers.evaluation.facts import read_facts
+    from trainers.evaluation.setup import closed_surface, data_of, network_system, open_network, oracle_error
+    from trainers.evaluation.systems import MeanPose, Oracle
     from trainers.evaluation.truth import LabelMeshes
     from trainers.evaluation.write import write_results, write_samples
 
     if not config.shards:
         raise ValueError("name at least one data set of shards")
     device = _device(config.device)
-    model, sizes = _network(config, device)
-    data = _data(config, sizes, config.shards, config.limit, 224 if model is None else model.config.input.size)
+    model, sizes = open_network(config.model, config.hand_body, config.head_body, device)
+    side = _BASELINES_SIDE if model is None else model.config.input.size
+    data = data_of(config.shards, sizes, side, config.batch_size, config.workers, config.limit)
     loader = make_pass(data, pin_memory=False)
     config.output.mkdir(parents=True, exist_ok=True)
     _save_config(config)
     truth = LabelMeshes(sizes, device)
-    surface = _surface(truth) if config.plausibility else None
-    systems = _systems(config, model, sizes, truth)
+    surface = closed_surface(truth) if config.plausibility else None
+    systems: dict[str, System] = {}
+    if model is not None:
+        systems[NETWORK] = network_system(model, sizes, config.precision)
+    if config.train:
+        train = data_of(config.train, sizes, side, config.batch_size, config.workers, config.train_limit)
+        loader_of_train = make_pass(train, pin_memory=False)
+        with _progress("mean pose", sum(loader_of_train.sizes)) as step:
+            systems[MEAN] = MeanPose.of((_counted(batch.to(device), step) for batch in loader_of_train), truth)
+    else:
+        log.info("no mean-pose baseline: name the training shards with --train")
+    systems[ORACLE] = Oracle()
     with _progress("provenance", 0) as step:
         facts = read_facts({dataset.name: dataset.shards for dataset in data.datasets}, lambda: step(0))
     with _progress("evaluate", sum(loader.sizes)) as step:
@@ -108,7 +121,15 @@ def run(config: Config) -> int:
     sheets = _pictures(config, data, records, systems, truth)
     _write_page(config, rows, sheets, speed)
     _print(config, rows)
-    return _check(rows)
+    if error := oracle_error(rows, ORACLE):
+        log.error("%s: do not trust this table", error)
+        return 1
+    return 0
+
+
+def _counted(batch: Batch, step: Callable[[int], None]) -> Batch:
+    step(len(batch))
+    return batch
 
 
 def _device(name: str) -> torch.device:
@@ -122,84 +143,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
     return device
-
-
-def _network(config: Config, device: torch.device) -> tuple[Dice | None, Sizes]:
-    """The network and the sizes of its bodies, with the bodies' names replaced where the caller says so."""
-    from model.topology import Topology
-    from model.weights.checkpoint import load_dice
-
-    if config.model is None:
-        return None, Topology.from_bodies(config.hand_body or "free-hand", config.head_body or "free-head").sizes
-    model = load_dice(Path(config.model))
-    sizes = model.config.sizes
-    for part in ("hand", "head"):
-        if body := getattr(config, f"{part}_body"):
-            sizes = replace(sizes, **{part: replace(getattr(sizes, part), body=body)})
-    sizes.require(Topology.from_bodies(sizes.hand.body, sizes.head.body, sizes.head.convention).sizes)
-    return model.to(device), sizes
-
-
-def _data(config: Config, sizes: Sizes, shards: Sequence[str], limit: int | None, side: int) -> DataConfig:
-    from trainers.data import DataConfig, DatasetConfig
-
-    datasets: list[DatasetConfig] = []
-    for index, argument in enumerate(shards):
-        name, equals, path = argument.partition("=")
-        if not equals:
-            path, name = argument, Path(argument.rstrip("/")).name or f"set{index}"
-        if any(dataset.name == name for dataset in datasets):
-            name = f"{name}-{index}"
-        datasets.append(DatasetConfig(name, (path,), limit=limit))
-    return DataConfig(
-        tuple(datasets),
-        image_size=side,
-        batch_size=config.batch_size,
-        shuffle="none",
-        hand_body=sizes.hand.body,
-        head_body=sizes.head.body,
-        workers=config.workers,
-    )
-
-
-def _surface(truth: LabelMeshes) -> Surface:
-    import torch
-
-    from trainers.geometry import closed_faces
-    from trainers.metrics import Surface
-
-    faces = truth.head.faces
-    return Surface(faces, torch.from_numpy(closed_faces(truth.head.arrays)[len(faces) :]).to(faces))
-
-
-def _systems(config: Config, model: Dice | None, sizes: Sizes, truth: LabelMeshes) -> dict[str, System]:
-    from model.bodies import load_body
-    from model.inference import InferenceConfig, prepare
-    from trainers.data import make_pass
-    from trainers.evaluation.systems import MeanPose, Network, Oracle
-
-    systems: dict[str, System] = {}
-    device = truth.hand.template.device
-    if model is not None:
-        hand = load_body(sizes.hand.body, sizes.hand.convention).to(device)
-        head = load_body(sizes.head.body, sizes.head.convention).to(device)
-        run = prepare(model, InferenceConfig(config.precision))
-        systems[NETWORK] = Network(run, hand, head, model.config.camera.origin)
-    if config.train:
-        side = 224 if model is None else model.config.input.size
-        loader = make_pass(_data(config, sizes, config.train, config.train_limit, side), pin_memory=False)
-        with _progress("mean pose", sum(loader.sizes)) as step:
-            batches = (_counted(batch.to(device), step) for batch in loader)
-            systems[MEAN] = MeanPose.of(batches, truth)
-    else:
-        log.info("no mean-pose baseline: name the training shards with --train")
-    systems[ORACLE] = Oracle()
-    return systems
-
-
-def _counted(batch, step: Callable[[int], None]):  # type: ignore[no-untyped-def]
-    step(len(batch))
-    return batch
 
 
 def _speed(config: Config, model: Dice | None) -> list[Speed]:
@@ -270,22 +213,6 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
             table.add_section()
         console.print(table)
     console.print(f"Subsets, files and pictures: {config.output}/index.html")
-
-
-def _check(rows: Sequence[Row]) -> int:
-    """The labels against themselves must be perfect, or the metrics or the labels are broken."""
-    for row in rows:
-        if row.system == ORACLE:
-            for name in ("pve_same", "mpjpe_same", "pa_mpjpe", "deformation"):
-                estimate = row.frames.get(name)
-                if estimate is not None and estimate.known and abs(estimate.value) > ORACLE_LIMIT:
-                    log.error(
-                        "the labels themselves have %s %.4f mm instead of 0: do not trust this table",
-                        name,
-                        estimate.value,
-                    )
-                    return 1
-    return 0
 
 
 @contextmanager

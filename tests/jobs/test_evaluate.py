@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from jobs.cli import main
-from jobs.evaluate import ORACLE, _check
+from jobs.evaluate import ORACLE
 from model.config import preset
 from model.dice import Dice
 from model.topology import Topology
 from model.weights import checkpoint
 from tests.trainers.labelled import studio_samples
 from trainers.evaluate import Row
+from trainers.evaluation.setup import oracle_error
 from trainers.metrics import Estimate
 from trainers.priors import ParameterSet
 
@@ -97,13 +98,12 @@ def test_damaged_weights_exit_2(
     assert "model.safetensors: damaged" in capsys.readouterr().err
 
 
-def test_labels_that_miss_themselves_exit_1(caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_that_miss_themselves_are_an_error() -> None:
     def row(system: str, value: float) -> Row:
         return Row(system, "all", "all", 1, 1, {"pve_same": Estimate(value, value, value)}, {})
 
-    assert _check([row("network", 50.0), row(ORACLE, 1e-5)]) == 0
-    assert _check([row(ORACLE, 0.1)]) == 1
-    assert "do not trust this table" in caplog.text
+    assert oracle_error([row("network", 50.0), row(ORACLE, 1e-5)], ORACLE) is None
+    assert oracle_error([row(ORACLE, 0.1)], ORACLE) == "the labels themselves have pve_same 0.1000 mm instead of 0"
 
 
 def test_priors_writes_one_small_file(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

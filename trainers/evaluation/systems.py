@@ -99,7 +99,9 @@ class MeanPose:
             camera.add({"camera": cameras[cameras.isfinite().all(1)]})
         if decaf is None:
             raise ValueError("the mean pose needs training samples with 3D labels; these shards have none")
-        return cls(_mean_meshes(mean, camera, truth.hand, truth.decaf_head if decaf else truth.head))
+        return cls(
+            _mean_meshes(mean, camera, truth.hand, truth.bodies.head_decaf if decaf else truth.bodies.head_plain)
+        )
 
     def __call__(self, batch: Batch, truth: Meshes) -> Answer:
         """The same for every sample."""

@@ -1,0 +1,90 @@
+"""What an evaluation needs before it can start, from names: network, data, surfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from model.bodies import load_body
+from model.dice import Dice
+from model.inference import InferenceConfig, prepare
+from model.topology import Sizes, Topology
+from model.weights.checkpoint import load_dice
+from trainers.data import DataConfig, DatasetConfig
+from trainers.evaluate import Row
+from trainers.evaluation.systems import Network
+from trainers.evaluation.truth import LabelMeshes
+from trainers.geometry import closed_faces
+from trainers.metrics import Surface
+
+_ORACLE_LIMIT = 1e-3  # mm: rounding of single precision stays far below
+
+
+def open_network(
+    folder: str | None, hand_body: str | None, head_body: str | None, device: torch.device
+) -> tuple[Dice | None, Sizes]:
+    """The network, None without a folder, and the sizes of its bodies, whose names the caller may replace.
+
+    Raises WeightsError, BodyFileError, TopologyError.
+    """
+    if folder is None:
+        return None, Topology.from_bodies(hand_body or "free-hand", head_body or "free-head").sizes
+    model = load_dice(Path(folder))
+    sizes = model.config.sizes
+    for part, body in (("hand", hand_body), ("head", head_body)):
+        if body:
+            sizes = replace(sizes, **{part: replace(getattr(sizes, part), body=body)})
+    sizes.require(Topology.from_bodies(sizes.hand.body, sizes.head.body, sizes.head.convention).sizes)
+    return model.to(device), sizes
+
+
+def data_of(
+    shards: Sequence[str], sizes: Sizes, side: int, batch_size: int, workers: int, limit: int | None
+) -> DataConfig:
+    """Data sets from NAME=PATH or PATH, in order, for pictures of `side` pixels. A name that comes twice gets a number."""
+    datasets: list[DatasetConfig] = []
+    for index, argument in enumerate(shards):
+        name, equals, path = argument.partition("=")
+        if not equals:
+            path, name = argument, Path(argument.rstrip("/")).name or f"set{index}"
+        if any(dataset.name == name for dataset in datasets):
+            name = f"{name}-{index}"
+        datasets.append(DatasetConfig(name, (path,), limit=limit))
+    return DataConfig(
+        tuple(datasets),
+        image_size=side,
+        batch_size=batch_size,
+        shuffle="none",
+        hand_body=sizes.hand.body,
+        head_body=sizes.head.body,
+        workers=workers,
+    )
+
+
+def closed_surface(truth: LabelMeshes) -> Surface:
+    """The head's surface and the caps that close it."""
+    faces = truth.head.faces
+    return Surface(faces, torch.from_numpy(closed_faces(truth.head.arrays)[len(faces) :]).to(faces))
+
+
+def network_system(model: Dice, sizes: Sizes, precision: Literal["fp32", "bf16"]) -> Network:
+    """The network as a system to be measured, prepared for inference on its device."""
+    device = model.template.device
+    hand = load_body(sizes.hand.body, sizes.hand.convention).to(device)
+    head = load_body(sizes.head.body, sizes.head.convention).to(device)
+    return Network(prepare(model, InferenceConfig(precision)), hand, head, model.config.camera.origin)
+
+
+def oracle_error(rows: Sequence[Row], oracle: str) -> str | None:
+    """What is wrong if the labels do not score perfectly against themselves: then the metrics or the labels are broken."""
+    for row in rows:
+        if row.system == oracle:
+            for name in ("pve_same", "mpjpe_same", "pa_mpjpe", "deformation"):
+                estimate = row.frames.get(name)
+                if estimate is not None and estimate.known and abs(estimate.value) > _ORACLE_LIMIT:
+                    return f"the labels themselves have {name} {estimate.value:.4f} mm instead of 0"
+    return None
