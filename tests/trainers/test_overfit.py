@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from jobs.cli import main
 from trainers.config import OptimConfig, TrainConfig
 from trainers.data import AugmentConfig, DataConfig, DatasetConfig
@@ -13,6 +15,8 @@ from trainers.train import train
 STEPS = 280
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # two minutes on a quiet core
 def test_an_untrained_network_learns_eight_scenes_to_under_three_millimetres(tmp_path: Path) -> None:
     """PVE of the posed bodies, hand and head, from random weights: whole pictures, whole loop, `dice-nano` as it is."""
     scenes = str(tmp_path / "scenes")
