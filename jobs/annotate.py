@@ -45,6 +45,8 @@ def run(config: Config) -> int:
     from pipeline.stages.detect import resolved
     from pipeline.storage import absolute
 
+    if not config.input:
+        raise ValueError("--input: name at least one folder, list, tar, video or URL")
     inputs = [_checked(uri) for uri in config.input]
     annotate = AnnotateConfig(**{f.name: getattr(config, f.name) for f in fields(AnnotateConfig)})
     if config.dry_run:

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import crawl as verb
+from jobs.cli import main
+from pipeline.exclusion import Exclusion
 from pipeline.fetch.config import HttpConfig, user_agent
 from pipeline.fetch.http import fetch_all
 from pipeline.fetch.links import read_page, srcset_best
@@ -210,6 +212,21 @@ def test_recheck_lists_what_is_no_longer_permitted(server, tmp_path):
     assert {one.uri: one.reason for one in found} == {urls[0]: "http_404", urls[2]: "robots", urls[3]: "optout"}
     write_exclusions(str(tmp_path / "x.parquet"), found)
     assert len(pq.read_table(tmp_path / "x.parquet")["key"]) == 3
+
+
+def test_the_recheck_verb_writes_a_list_that_annotate_honours(server, tmp_path, capsys):
+    urls = [server.url(f"/{i}.jpg", "h0.test") for i in range(3)]
+    out, excluded = start(tmp_path, server, urls), tmp_path / "excluded.parquet"
+    server.files["h0.test", "/1.jpg"][:] = [(200, {"X-Robots-Tag": "noai"}, IMAGE)]
+    flags = ["--contact", "me@example.org", "--http.open-ranges", "127.0.0.0/8", "--http.host-interval", "0"]
+    resolve = ["--http.resolve", *(word for pair in HOSTS.items() for word in pair)]
+    assert main(["recheck", str(out), "--output", str(excluded), *flags, *resolve]) == 0
+    assert "3 pictures from the web, 1 to exclude: optout 1" in capsys.readouterr().out
+    assert Exclusion.read(str(excluded)).uris == {urls[1]}
+    flags = ["--local", "--dedupe.exclude", str(excluded), "--detect.segmenter", "off"]
+    assert main(["annotate", "--input", str(out), "--output", str(tmp_path / "parts"), *flags]) == 0
+    found = pq.ParquetDataset(sorted((tmp_path / "parts").glob("part-*.parquet"))).read().to_pylist()
+    assert [row["reason"] for row in found].count("excluded") == 1 and len(found) == 3
 
 
 def test_all_urls_of_a_host_are_in_one_lane_and_nothing_is_lost(tmp_path):
