@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import struct
 from collections.abc import Iterator
 
 _ORIENTATION = 0x0112
+_SCAN, _END = 0xDA, 0xD9
 _JPEG_DROP = {0xFE, *range(0xE1, 0xF0)} - {
     0xE2,
     0xEE,
 }  # comment, APP1..APP15; ICC (APP2) and Adobe (APP14) decide colours
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan: neither a stuffed zero, a restart nor a fill byte
 _PNG_DROP = {b"eXIf", b"tEXt", b"iTXt", b"zTXt", b"tIME", b"caBX", b"iDOT"}
 _MARKS = {  # evidence name -> byte patterns that give its presence away
     "exif": (b"Exif\0\0", b"eXIf", b"EXIF"),
@@ -41,13 +45,20 @@ def strip(data: bytes, kind: str) -> bytes | None:
 
 
 def presence(data: bytes) -> dict[str, str]:
-    """{"c2pa": "present", ...} for each kind of metadata that the file carries; looks at the first and last 256 kB."""
+    """{"c2pa": "present", ...} for each kind of metadata that the file carries.
+
+    Looks at everything in a JPEG but its scans, and at the first and last 256 kB of other (and of broken) files.
+    """
     head = data if len(data) < 1 << 19 else data[: 1 << 18] + data[-(1 << 18) :]
+    if data[:2] == b"\xff\xd8":
+        with contextlib.suppress(CutOffError, struct.error, IndexError):
+            spans = list(_segments(data))
+            head = b"".join(data[at:end] for marker, at, end in spans if marker != _SCAN) + data[spans[-1][2] :]
     return {name: "present" for name, patterns in _MARKS.items() if any(pattern in head for pattern in patterns)}
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of the JPEG segments before the scan (ITU T.81, B.1); the last runs to the end of the file."""
+    """(marker, start, end) of a JPEG's segments (ITU T.81, B.1), scans with their data, up to the first picture's end."""
     at = 2
     while at < len(data):
         while data[at] == 0xFF and data[at + 1] == 0xFF:  # fill bytes
@@ -55,27 +66,29 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if data[at] != 0xFF:
             raise CutOffError(f"no marker at byte {at}")
         marker = data[at + 1]
-        if marker == 0xDA:
-            yield marker, at, len(data)
+        if marker == _END:
+            yield marker, at, at + 2
             return
         (length,) = struct.unpack_from(">H", data, at + 2)
         if length < 2 or at + 2 + length > len(data):
             raise CutOffError(f"segment at byte {at} is longer than the file")
-        yield marker, at, at + 2 + length
-        at += 2 + length
-    raise CutOffError("no scan")
+        end = at + 2 + length
+        if marker == _SCAN:
+            following = _MARKER.search(data, end)
+            if following is None:
+                raise CutOffError("the file ends inside the picture")
+            end = following.start()
+        yield marker, at, end
+        at = end
+    raise CutOffError("no end of the picture")
 
 
 def _jpeg(data: bytes) -> bytes:
+    """What hides behind the picture's end (second pictures with their own EXIF, data) goes as well."""
     kept, orientation = [b"\xff\xd8"], 1
     for marker, start, end in _segments(data):
         if marker == 0xE1 and data[start + 4 : start + 10] == b"Exif\0\0":
             orientation = _exif_orientation(data[start + 10 : end])
-        if marker == 0xDA:
-            tail = data.rfind(b"\xff\xd9")
-            if tail < start:
-                raise CutOffError("JPEG: the file ends inside the picture")
-            end = tail + 2  # what hides behind the end (second pictures, data) goes
         if marker not in _JPEG_DROP and not (marker == 0xE2 and data[start + 4 : start + 8] == b"MPF\0"):
             kept.append(data[start:end])
     if orientation != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -41,10 +42,15 @@ class Original:
     height: int
     found: dict[str, str]
 
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the stored bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
     @property
     def key(self) -> str:
-        """First 16 hex of the sha256 of the stored bytes."""
-        return hashlib.sha256(self.data).hexdigest()[:16]
+        """First 16 hex of `sha256`."""
+        return self.sha256[:16]
 
 
 def make_original(data: bytes, config: KeepConfig, *, consent: bool = True) -> Original:
@@ -71,7 +77,7 @@ def make_original(data: bytes, config: KeepConfig, *, consent: bool = True) -> O
 def provenance(original: Original, fields: dict[str, str], evidence: dict[str, str]) -> bytes:
     """The `.json` member: flat, so that any WebDataset reader and `annotate` take it as columns."""
     flat = fields | {EVIDENCE + name: value for name, value in evidence.items()}
-    return json.dumps(flat | {"sha256": hashlib.sha256(original.data).hexdigest()}, sort_keys=True).encode()
+    return json.dumps(flat | {"sha256": original.sha256}, sort_keys=True).encode()
 
 
 def _reencoded(data: bytes, config: KeepConfig, found: dict[str, str]) -> Original:

@@ -99,7 +99,8 @@ class CrawlStage:
             original = make_original(answer.data, self.keep, consent=self.http.consent)
         except RejectedImage as refused:
             return record.reject(refused.reason, refused.detail)
-        record.sha256 = hashlib.sha256(answer.data).hexdigest()
+        untouched = original.data == answer.data
+        record.sha256 = original.sha256 if untouched else hashlib.sha256(answer.data).hexdigest()
         record.original_size = original.width, original.height
         record.evidence |= original.found
         columns = {name: value for name, value in record.item.columns if name not in _OWN}
