@@ -6,6 +6,7 @@ file (--dump-config writes one to start from); flags that are given override it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from trainers.config import TrainConfig
     from trainers.data import DatasetConfig
     from trainers.train import TrainResult
-
-_SIDE = {"dice-nano": 128}
-_DEFAULT_SIDE = 224
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,8 @@ def run(config: Config) -> int:
         print(f"wrote {config.dump_config}")
         return 0
     if config.workers == "0":
+        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0:
+            resolved = replace(resolved, resume="auto")  # torchrun started its ranks again
         result = train(resolved)
         if _rank() == 0:
             _print(resolved, result)
@@ -91,10 +91,11 @@ def resolve(config: Config) -> TrainConfig:
         except ValueError as error:
             raise ValueError(f"{config.config}: {error}") from error
     elif sets:
-        base = TrainConfig(data=DataConfig(sets, image_size=_SIDE.get(config.preset or "", _DEFAULT_SIDE)))
+        base = TrainConfig(data=DataConfig(sets))
     else:
         raise ValueError("nothing to train on: give --train SHARDS or --config FILE")
-    data = _changed(base.data, datasets=sets or None, batch_size=config.batch_size, seed=config.seed)
+    side = _image_size(config.init or base.init, config.preset or base.preset)
+    data = _changed(base.data, datasets=sets or None, batch_size=config.batch_size, seed=config.seed, image_size=side)
     source = tuple(PriorSource(path) for path in config.priors)
     return _changed(
         base,
@@ -109,6 +110,14 @@ def resolve(config: Config) -> TrainConfig:
         precision=config.precision,
         seed=config.seed,
     )
+
+
+def _image_size(init: Path | None, name: str) -> int:
+    """Side of the pictures that a network sees: the only size there is to train it on. Raises WeightsError."""
+    from model.config import preset
+    from model.weights.checkpoint import read_config
+
+    return (preset(name) if init is None else read_config(init)).input.size
 
 
 def _changed(owner: Any, **values: Any) -> Any:
@@ -129,19 +138,28 @@ def _datasets(arguments: tuple[str, ...], weak: bool) -> tuple[DatasetConfig, ..
 
 
 def _on_ray(resolved: TrainConfig, config: Config) -> None:
-    """Run the same loop on Ray Train workers. Lost ones are started again and go on from the run's newest checkpoint."""
+    """Run the same loop on Ray Train workers. Lost ones are started again and go on from the run's newest checkpoint.
+
+    Raises CheckpointError if the folder holds a run and `resume` is "never".
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+
+    from pipeline.cluster import cluster
+    from trainers.checkpoint import allowed, newest
 
     low, dots, high = config.workers.partition("..")
     try:
         count: Any = (int(low), int(high)) if dots else int(low)
+        most = int(high or low)
     except ValueError as error:
         raise ValueError(f"--workers {config.workers}: expected N or MIN..MAX") from error
     output = resolved.output.absolute()
+    allowed(newest(output), resolved)
+    resolved = replace(resolved, output=output, resume="auto")  # workers that start again go on with this very run
     trainer = TorchTrainer(
         _ray_worker,
-        train_loop_config={"config": replace(resolved, output=output).dumps()},
+        train_loop_config={"config": resolved.dumps()},
         scaling_config=ScalingConfig(num_workers=count, use_gpu=config.gpus),
         run_config=RunConfig(
             name=output.name,
@@ -149,7 +167,8 @@ def _on_ray(resolved: TrainConfig, config: Config) -> None:
             failure_config=FailureConfig(max_failures=config.failures),
         ),
     )
-    trainer.fit()
+    with cluster(most):
+        trainer.fit()
     print(f"trained to step {resolved.steps}; weights are in {output / 'last'}")
 
 
@@ -174,8 +193,6 @@ def _print(config: TrainConfig, result: TrainResult) -> None:
 
 
 def _rank() -> int:
-    import os
-
     return int(os.environ.get("RANK", 0))
 
 

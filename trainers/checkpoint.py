@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from trainers.config import TrainConfig
 from trainers.step import TrainStep
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,13 @@ def newest(folder: Path) -> Path | None:
     """The checkpoint with the most steps, or None."""
     found = _found(folder)
     return found[-1] if found else None
+
+
+def allowed(found: Path | None, config: TrainConfig) -> Path | None:
+    """The newest checkpoint, from which a run goes on; None where it begins. Raises CheckpointError if it may only begin."""
+    if found is not None and config.resume == "never":
+        raise CheckpointError(f"{config.output}: holds a run already and resume is 'never'; choose another folder")
+    return found
 
 
 def _found(folder: Path) -> list[Path]:

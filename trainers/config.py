@@ -23,8 +23,8 @@ class OptimConfig:
     """Decay of the running moments."""
     weight_decay: float = 1e-4
     """Decoupled weight decay."""
-    warm_up: int = 500
-    """Steps in which the rate grows from 0."""
+    warm_up: int | None = None
+    """Steps in which the rate grows from 0. None: a twentieth of all steps, at most 500."""
     schedule: Literal["step", "cosine", "constant"] = "step"
     """step: a tenth of the rate after half of the steps, as released; cosine: down to a hundredth."""
     clip_value: float | None = 0.3
@@ -37,6 +37,10 @@ class OptimConfig:
     """Steps in which the backbone stays as it is."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is validated and exported; 0 is none."""
+
+    def warm_up_of(self, steps: int) -> int:
+        """Steps of warm-up in a run of so many."""
+        return min(500, steps // 20) if self.warm_up is None else self.warm_up
 
     def __post_init__(self) -> None:
         if not self.lr > 0 or self.accumulate < 1 or not 0 <= self.ema < 1:
@@ -127,7 +131,9 @@ class TrainConfig:
     def differences(self, other: TrainConfig) -> list[str]:
         """Fields that decide the weights and differ, as `name mine != theirs`."""
         free = {"output", "wandb", "log_every", "validate_every", "checkpoint_every", "keep", "resume", "rollbacks"}
-        if self.optim.schedule == "constant":
+        if self.optim.schedule == "constant" and self.optim.warm_up_of(self.steps) == other.optim.warm_up_of(
+            other.steps
+        ):
             free.add("steps")  # other schedules depend on it
         free |= {"data.batch_size", "data.workers", "data.prefetch", "data.index_folder", "validate_samples"}
         mine, theirs = (_flat(json.loads(config.dumps())) for config in (self, other))

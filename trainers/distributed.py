@@ -63,10 +63,12 @@ def join() -> Iterator[Ranks]:
     """
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     local = int(os.environ.get("LOCAL_RANK", 0))
-    device = (
-        torch.device("cuda", local % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
-    )
-    if device.type == "cuda":
+    gloo = (
+        dist.is_initialized() and dist.get_backend() == "gloo"
+    )  # Ray Train's workers without GPUs, on a machine with some
+    device = torch.device("cpu")
+    if torch.cuda.is_available() and not gloo:
+        device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
     if dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)

@@ -22,12 +22,13 @@ def make_optimizer(module: nn.Module, lr: float, config: OptimConfig) -> torch.o
 
 def rate(step: int, steps: int, config: OptimConfig) -> float:
     """Factor of the learning rate in a step (0-based) of `steps`."""
-    if step < config.warm_up:
-        return (step + 1) / config.warm_up
+    warm_up = config.warm_up_of(steps)
+    if step < warm_up:
+        return (step + 1) / warm_up
     if config.schedule == "step":
         return 1.0 if step < steps / 2 else 0.1
     if config.schedule == "cosine":
-        done = (step - config.warm_up) / max(1, steps - config.warm_up)
+        done = (step - warm_up) / max(1, steps - warm_up)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     return 1.0
 

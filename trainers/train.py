@@ -107,24 +107,32 @@ def loop(
 
 
 def build_network(config: TrainConfig) -> Dice:
-    """The network that a run starts from: random weights of its seed, or those of `init`."""
+    """The network that a run starts from: random weights of its seed, or those of `init`.
+
+    Raises ValueError if the pictures are of another size than its own.
+    """
     from model.config import preset
     from model.weights.checkpoint import load_dice
 
     topology = Topology.from_bodies(config.data.hand_body, config.data.head_body)
     if config.init is not None:
-        return load_dice(config.init, topology)
-    wanted = preset(config.preset, topology.sizes)
-    torch.manual_seed(config.seed)
-    return Dice(wanted.with_one_branch() if config.one_branch else wanted, topology)
+        network = load_dice(config.init, topology)
+    else:
+        wanted = preset(config.preset, topology.sizes)
+        torch.manual_seed(config.seed)
+        network = Dice(wanted.with_one_branch() if config.one_branch else wanted, topology)
+    side = network.config.input.size
+    if config.data.image_size != side:
+        raise ValueError(
+            f"data.image_size is {config.data.image_size}, but {config.init or config.preset} sees {side} pixels"
+        )
+    return network
 
 
 def start(config: TrainConfig, trainer: TrainStep, loader: Loader, ranks: Ranks) -> Progress:
     """Begin in an empty folder, or go on from the newest checkpoint that is there. Raises CheckpointError, DataError."""
-    found = ranks.share(checkpoint.newest(config.output))
-    if found is None or config.resume == "never":
-        if found is not None:
-            raise CheckpointError(f"{config.output}: holds a run already and resume is 'never'; choose another folder")
+    found = checkpoint.allowed(ranks.share(checkpoint.newest(config.output)), config)
+    if found is None:
         progress = Progress()
         if ranks.first:
             config.output.mkdir(parents=True, exist_ok=True)

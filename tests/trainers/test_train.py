@@ -274,6 +274,21 @@ def test_learning_rates(schedule: str, expected: list[float]) -> None:
     assert found == pytest.approx(expected, abs=0.01)
 
 
+def test_the_warm_up_is_short_in_a_short_run(make_run: MakeRun) -> None:
+    assert [OptimConfig().warm_up_of(steps) for steps in (10, 100, 5_000, 100_000)] == [0, 5, 250, 500]
+    assert rate(0, 10, OptimConfig(schedule="constant")) == 1
+    short, long = (make_run(steps=steps, optim=OptimConfig(schedule="constant")) for steps in (100, 200))
+    assert short.differences(long) == ["steps 100 != 200"]  # it changes the rate of the steps that were done
+    fixed = [replace(run, optim=replace(run.optim, warm_up=5)) for run in (short, long)]
+    assert fixed[0].differences(fixed[1]) == []
+
+
+def test_pictures_of_another_size_are_refused(make_run: MakeRun) -> None:
+    config = make_run()
+    with pytest.raises(ValueError, match=r"image_size is 96, but .* sees 64 pixels"):
+        train(replace(config, data=replace(config.data, image_size=96)))
+
+
 def test_clipping_bounds_entries_and_norm_and_tells_what_was() -> None:
     weight = torch.nn.Parameter(torch.zeros(4))
     weight.grad = torch.tensor([3.0, -4.0, 0.0, 0.1])
