@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as collective
+import torch.nn.functional as functional
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _OverRanks(torch.autograd.Function):
+    """One collective forward and one backward: a network has hundreds of norms, and ranks wait for each other in every collective."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
+    ) -> tuple[torch.Tensor, ...]:
+        """x (B, C, ...), weight and bias (C,) -> y like x; mean, variance (C,) and count () over all ranks.
+
+        Each rank's moments about its own mean, joined as Chan, Golub and LeVeque (1983) do: without cancellation.
+        """
+        variance, mean = torch.var_mean(x, _axes(x), correction=0)
+        count = mean.new_full((1,), x.numel() / x.shape[1])
+        mine = torch.cat([mean, variance * count, count])
+        held = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(held, mine)
+        means, squares, counts = torch.stack(held).split([len(mean), len(mean), 1], 1)
+        count = counts.sum()
+        mean = (counts * means).sum(0) / count
+        variance = (squares + counts * (means - mean).square()).sum(0) / count
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        return functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps), mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """x's gradient counts all ranks' losses; those of weight and bias are this rank's, as of any other layer."""
+        x, weight, mean, scale, count = ctx.saved_tensors
+        dy, axes, shape = gradients[0], _axes(x), [1, -1, *[1] * (x.ndim - 2)]
+        normed = (x - mean.view(shape)) * scale.view(shape)
+        mine = torch.cat([dy.sum(axes), (dy * normed).sum(axes)])
+        total = mine.clone()
+        dist.all_reduce(total)
+        dy_mean, slope = (part.view(shape) for part in (total / count).chunk(2))
+        dx = (dy - dy_mean - normed * slope) * (scale if weight is None else scale * weight).view(shape)
+        db, dw = mine.chunk(2)
+        return dx, None if weight is None else dw, None if weight is None else db, None
+
+
+def _axes(x: torch.Tensor) -> list[int]:
+    """All but the channels."""
+    return [0, *range(2, x.ndim)]
 
 
 class RankBatchNorm(_BatchNorm):
@@ -20,19 +66,8 @@ class RankBatchNorm(_BatchNorm):
         """(B, C, ...) -> the same shape."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(input)
-        x = input.float()
-        axes = [0, *range(2, x.ndim)]
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        count = x.new_full((1,), x.numel() / x.shape[1])
-        totals = collective.all_reduce(torch.cat([x.sum(axes), count]))
-        count = totals[-1]
-        mean = totals[:-1] / count
-        centred = x - mean.view(shape)
-        variance = collective.all_reduce(centred.square().sum(axes)) / count  # two passes: no cancellation
-        self._remember(mean.detach(), (variance * count / (count - 1)).detach())
-        y = centred * torch.rsqrt(variance + self.eps).view(shape)
-        if self.affine:
-            y = y * self.weight.view(shape) + self.bias.view(shape)
+        y, mean, variance, count = _OverRanks.apply(input.float(), self.weight, self.bias, self.eps)
+        self._remember(mean, variance * count / (count - 1))
         return y.to(input.dtype)
 
     @torch.no_grad()
