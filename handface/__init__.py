@@ -1,4 +1,4 @@
-"""The public face of the project: `handface.load("dice-s").predict("photo.jpg")`. Nothing heavy is imported before `load`."""
+"""The public face of the project: `handface.load().predict("photo.jpg")`. Nothing heavy is imported before `load`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["load"]
 
 
 def load(
-    model: str = "dice-s",
+    model: str = "dice-nano",
     *,
     hand: str | None = None,
     head: str | None = None,

@@ -1,12 +1,20 @@
-"""Run the main jobs on an embedded input: render labelled scenes, annotate their pictures beside photos from installed packages and bad files, validate, report. Needs no licence, and no network either."""
+"""The whole way on an embedded input: scenes and photos to shards, a few training steps on two processes, evaluation, predictions, one page.
+
+Needs no licence, and no network either. Every step does what the verb of its name does.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainers.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -22,32 +30,46 @@ class Config:
     workers: int = 2
     """Ray workers."""
     local: bool = False
-    """Without Ray, in this process."""
+    """Without Ray: annotation in this process."""
+    steps: int = 8
+    """Training steps, of 4 scenes on each of 2 processes."""
 
 
 Step = Callable[[Config], int]
 
 
 def run(config: Config) -> int:
-    """Do one step after the other, as the verbs of their names do. Returns the first exit code that is not 0."""
-    code = next((code for step in STEPS if (code := step(config))), 0)
-    if code == 0:
-        print(f"Open {_report(config).absolute()} in a browser.")
-    return code
+    """Do one step after the other. Returns the first exit code that is not 0."""
+    import time
+
+    seconds: list[tuple[str, float]] = []
+    for name, step in STEPS:
+        start = time.monotonic()
+        log.info("%s ...", name)
+        if code := step(config):
+            return code
+        seconds.append((name, time.monotonic() - start))
+    write_page(config, seconds)
+    print(f"Open {_page(config).absolute()} in a browser.")
+    return 0
 
 
 def render_scenes(config: Config) -> int:
-    """Labelled shards of synthetic scenes in scenes/."""
+    """Labelled shards of synthetic scenes in scenes/, and of others to measure on in held_out/."""
+    # two parts, so that both workers have something to do
+    return _render(config, _scenes(config), seed=0, size=384) or _render(config, _held_out(config), seed=1, size=192)
+
+
+def _render(config: Config, output: Path, seed: int, size: int) -> int:
     from jobs import synthesize
 
-    # two parts, so that both workers have something to do
-    unit, size = -(-config.scenes // 2), 384
     return synthesize.run(
         synthesize.Config(
             count=config.scenes,
-            output=str(_scenes(config)),
+            output=str(output),
+            seed=seed,
             size=size,
-            unit_size=unit,
+            unit_size=-(-config.scenes // 2),
             workers=config.workers,
             local=config.local,
         )
@@ -97,7 +119,86 @@ def make_report(config: Config) -> int:
     return report.run(report.Config(parts=(str(_parts(config)),), output=str(_report(config))))
 
 
-STEPS: tuple[Step, ...] = (render_scenes, write_input, annotate_pictures, check_shards, make_report)
+def train_network(config: Config) -> int:
+    """A few steps on two processes, from the embedded weights, in run/."""
+    import subprocess
+
+    run = _run(config)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "demo.json").write_text(_training(config).dumps())
+    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *ranks, "-m", "jobs.train", "--config", str(run / "demo.json")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _training(config: Config) -> TrainConfig:
+    from model.weights.named import EMBEDDED
+    from trainers.config import OptimConfig, TrainConfig
+    from trainers.data import DataConfig, DatasetConfig
+    from trainers.losses import LossConfig, LossWeights
+
+    scenes = DatasetConfig("scenes", (str(_scenes(config)),))
+    return TrainConfig(
+        data=DataConfig((scenes,), image_size=128, batch_size=4, workers=0),
+        output=_run(config),
+        preset="dice-nano",
+        init=EMBEDDED / "dice-nano",
+        steps=config.steps,
+        loss=LossConfig(LossWeights(touch=0, collision=0)),
+        optim=OptimConfig(lr=1e-4, warm_up=1, schedule="constant"),
+        log_every=1,
+        checkpoint_every=config.steps,
+    )
+
+
+def evaluate_network(config: Config) -> int:
+    """The paper's table in evaluation/, on scenes that were not trained on."""
+    from jobs import evaluate
+
+    return evaluate.run(
+        evaluate.Config(
+            shards=(f"held out={_held_out(config)}",),
+            model=str(_run(config) / "last"),
+            train=(str(_scenes(config)),),
+            output=config.output / "evaluation",
+            workers=0,
+            pictures=2,
+        )
+    )
+
+
+def predict_pictures(config: Config) -> int:
+    """Meshes over the photos and some scenes, in predictions/."""
+    from jobs import predict
+
+    photos = config.output / "input"
+    names = [*photos.glob("touch_*_left.*"), *photos.glob("touch_*_right.*"), *sorted(photos.glob("scene_*touch*"))[:4]]
+    model = str(_run(config) / "last")
+    return predict.run(predict.Config(inputs=tuple(map(str, names)), output=_predictions(config), model=model))
+
+
+STEPS: tuple[tuple[str, Step], ...] = (
+    ("render scenes", render_scenes),
+    ("write input", write_input),
+    ("annotate", annotate_pictures),
+    ("validate", check_shards),
+    ("report", make_report),
+    ("train on two processes", train_network),
+    ("evaluate", evaluate_network),
+    ("predict", predict_pictures),
+)
+
+
+def write_page(config: Config, seconds: Sequence[tuple[str, float]]) -> None:
+    """Everything on one page, index.html."""
+    from pipeline.demo_page import DemoPage, render_demo_page
+
+    overlays = sorted(p for p in _predictions(config).glob("*.png") if not p.stem.endswith("_contact"))
+    network = f"The embedded dice-nano and {config.steps} more steps on {config.scenes} scenes: too few to change much."
+    evaluation, log = config.output / "evaluation" / "index.html", _run(config) / "log.jsonl"
+    page = DemoPage(seconds, _report(config), log, evaluation, overlays, network)
+    _page(config).write_text(render_demo_page(page), encoding="utf-8")
 
 
 def _scenes(config: Config) -> Path:
@@ -108,8 +209,24 @@ def _parts(config: Config) -> Path:
     return config.output / "parts"
 
 
+def _held_out(config: Config) -> Path:
+    return config.output / "held_out"
+
+
+def _run(config: Config) -> Path:
+    return config.output / "run"
+
+
+def _predictions(config: Config) -> Path:
+    return config.output / "predictions"
+
+
 def _report(config: Config) -> Path:
     return config.output / "report.html"
+
+
+def _page(config: Config) -> Path:
+    return config.output / "index.html"
 
 
 def _have_fastdepth() -> bool:

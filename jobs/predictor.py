@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class PredictorOptions:
     """Which network, and how it runs."""
 
-    model: str = "dice-s"
-    """A preset (dice-s, dice-w64), a checkpoint folder, or the model.safetensors in one."""
+    model: str = "dice-nano"
+    """A preset (dice-nano comes with weights), a checkpoint folder, or the model.safetensors in one."""
     hand: str | None = None
     """Hand body (.npz), if not the one the checkpoint names."""
     head: str | None = None

@@ -16,6 +16,7 @@ import pipeline.people
 from handface.facade import HandFace
 from jobs.inputs import InputError
 from model.prediction import NobodyFoundError
+from model.weights import named
 from pipeline.demo_input import demo_files
 from tests.model.marked_photo import Mark, photo, predictor
 
@@ -79,7 +80,7 @@ def test_a_video_streams(image, tmp_path):
         list(HandFace(predictor()).predict_video(tmp_path / "absent.mp4"))
 
 
-def test_a_fresh_network_says_that_it_is_untrained(monkeypatch, image):
+def test_a_fresh_network_says_that_it_is_untrained(monkeypatch, tmp_path, image):
     class Nobody:
         def __init__(self, isolated: bool) -> None:
             assert not isolated  # a child process would run the caller's script again
@@ -88,6 +89,7 @@ def test_a_fresh_network_says_that_it_is_untrained(monkeypatch, image):
             raise NobodyFoundError("no face")
 
     monkeypatch.setattr(pipeline.people, "PeopleDetector", Nobody)
+    monkeypatch.setattr(named, "EMBEDDED", tmp_path)
     found = handface.load("dice-nano").predict(image)
     assert not found.trained and not found.persons and found.reason == "no face"
 
@@ -97,11 +99,11 @@ def test_a_plain_script_without_a_main_guard_works(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(content)
     (tmp_path / "script.py").write_text(
         "import handface\n"
-        "found = handface.load('dice-nano').predict('photo.jpg')\n"
+        "found = handface.load().predict('photo.jpg')\n"
         "print(found.trained, [person.side for person in found.persons])\n"
     )
     environment = os.environ | {"HANDFACE_MODELS": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "False ['left']", done.stderr
+    assert done.stdout.strip() == "True ['left']", done.stderr

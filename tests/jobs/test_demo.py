@@ -13,6 +13,7 @@ from PIL import Image
 
 from jobs import demo
 from jobs.cli import main
+from model.weights.checkpoint import is_trained
 from pipeline import demo_input
 from pipeline.demo_input import (
     DemoInputError,
@@ -23,6 +24,7 @@ from pipeline.demo_input import (
     write_demo_input,
     write_scene_pictures,
 )
+from pipeline.demo_page import loss_curve
 from pipeline.sample import RIGHT, Sample
 from pipeline.shards import iter_samples
 
@@ -98,10 +100,34 @@ def scenes_of(folder: Path) -> dict[str, Sample]:
 
 
 @pytest.mark.slow
-def test_demo_runs_from_pictures_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--output", str(tmp_path), "--local"]) == 0
-    assert f"Open {tmp_path / 'report.html'}" in capsys.readouterr().out
-    page = (tmp_path / "report.html").read_text()
+@pytest.mark.timeout(600)
+def test_demo_goes_from_pictures_to_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--output", str(tmp_path), "--local", "--steps", "3"]) == 0
+    assert f"Open {tmp_path / 'index.html'}" in capsys.readouterr().out
+    check_report(tmp_path)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [1, 2, 3] and is_trained(tmp_path / "run" / "last")
+    systems = {row["system"] for row in json.loads((tmp_path / "evaluation" / "results.json").read_text())["rows"]}
+    assert systems == {"network", "mean pose", "oracle"}
+    overlays = {path.stem for path in (tmp_path / "predictions").glob("*.json")} - {"summary"}
+    assert {f"touch_{who}_{side}" for who in ("astronaut", "hopper") for side in ("left", "right")} <= overlays
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("<iframe") == 2 and page.count("<figure>") == len(overlays) and "step 3:" in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page  # needs no network
+
+
+def test_the_loss_curve_spans_its_picture(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text(
+        '{"step": 10, "loss": 8.0}\n{"step": 15, "validation/pve": 3}\n{"step": 20, "loss": 4.0}\n{"step": 30, "loss": 6.0}\n'
+    )
+    assert 'points="0.00,4.00 50.00,96.00 100.00,50.00"' in loss_curve(log)
+    assert "step 10: 8; step 30: 6" in loss_curve(log)
+
+
+def check_report(folder: Path) -> None:
+    """report.html counts every picture as what it is."""
+    page = (folder / "report.html").read_text()
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     assert data["totals"]["inputs"] == 29 and data["totals"]["parts"] == 2
     kept = {
@@ -125,7 +151,7 @@ def test_demo_runs_from_pictures_to_report(tmp_path: Path, capsys: pytest.Captur
         "bomb_30000x30000": "too_many_pixels",
         "tiny": "too_small",
     }
-    scenes = scenes_of(tmp_path / "scenes")
+    scenes = scenes_of(folder / "scenes")
     found = {name: sides for name, sides in kept.items() if name in scenes}
     assert len(scenes) == 12 and sum("touch" in name for name in found) >= 5
     true = {n: sorted("right" if side == RIGHT else "left" for side in scenes[n].labels.hand_side) for n in found}

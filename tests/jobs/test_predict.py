@@ -16,6 +16,7 @@ from jobs.inputs import list_inputs
 from jobs.predict import Config, run
 from model.prediction import Detection, NobodyFoundError
 from model.topology import TopologyError
+from model.weights import named
 from model.weights.checkpoint import save_dice
 from model.weights.named import load_network
 from model.weights.unpickle import WeightsError
@@ -46,6 +47,12 @@ REAL = pipeline.people.PeopleDetector
 @pytest.fixture(autouse=True)
 def quick_detector(monkeypatch):
     monkeypatch.setattr(pipeline.people, "PeopleDetector", ByBrightness)
+
+
+@pytest.fixture(autouse=True)
+def fresh_weights(monkeypatch, tmp_path_factory):
+    """As a preset that comes without weights."""
+    monkeypatch.setattr(named, "EMBEDDED", tmp_path_factory.getbasetemp() / "none")
 
 
 def grey(path, level=GREY, size=(WIDTH, HEIGHT), mode="RGB"):

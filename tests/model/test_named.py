@@ -25,7 +25,8 @@ def folder(nano, tmp_path):
     return save_dice(nano, tmp_path / "nano")
 
 
-def test_a_preset_without_a_checkpoint_is_fresh_untrained_and_always_the_same():
+def test_a_preset_without_a_checkpoint_is_fresh_untrained_and_always_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(named, "EMBEDDED", tmp_path)
     state = torch.get_rng_state()
     first = load_network("dice-nano")
     assert torch.equal(state, torch.get_rng_state())  # the caller's own randomness is left alone
