@@ -36,11 +36,16 @@ def shard(tmp_path_factory: pytest.TempPathFactory, make_sample, write_tar) -> P
 
 @pytest.fixture
 def make_run(tmp_path: Path, narrow_weights: Path, shard: Path) -> MakeRun:
-    """make_run(name="run", batch_size=4, seed=88, **TrainConfig fields): a run of a few seconds."""
+    """make_run(name="run", batch_size=4, **TrainConfig fields): a run of a few seconds."""
+    return runs_in(tmp_path, narrow_weights, shard)
+
+
+def runs_in(folder: Path, narrow_weights: Path, shard: Path) -> MakeRun:
+    """`make_run` for a folder of one's own."""
 
     def make(name: str = "run", batch_size: int = 4, **changes: object) -> TrainConfig:
         settings: dict[str, object] = {
-            "output": tmp_path / name,
+            "output": folder / name,
             "init": narrow_weights,
             "steps": 4,
             "loss": LossConfig(LossWeights(touch=0, collision=0)),
@@ -54,7 +59,7 @@ def make_run(tmp_path: Path, narrow_weights: Path, shard: Path) -> MakeRun:
             image_size=64,
             batch_size=batch_size,
             workers=0,
-            index_folder=str(tmp_path / "index"),
+            index_folder=str(folder / "index"),
         )
         return TrainConfig(data=data, **(settings | changes))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What each of two ranks does in the test of batch normalisation: `torchrun --nproc-per-node 2 -m tests.trainers.norm_ranks FOLDER`."""
+"""What each of two ranks does in the test of batch normalisation: `python -m tests.trainers.norm_ranks FOLDER`."""
 
 from __future__ import annotations
 
