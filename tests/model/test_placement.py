@@ -118,13 +118,15 @@ def test_a_fresh_network_starts_with_a_facing_head_and_a_hand_at_it():
     topology = Topology.from_bodies()
     torch.manual_seed(0)
     model = Dice.from_preset("dice-nano", topology).eval()
+    assert model.placement is not None
     with torch.no_grad():
+        model.placement.out.weight.zero_()  # what differs between pictures starts small; this is what they share
         output = model(torch.rand(2, 3, 128, 128))
     head = output.head.vertices[-1]
     expected = torch.from_numpy(topology.head.coarse - topology.head.coarse.mean(0)).float() * torch.tensor([1, -1, -1])
-    torch.testing.assert_close(head[0], expected, rtol=0, atol=0.03)
+    torch.testing.assert_close(head[0], expected, rtol=0, atol=1e-4)
     between = output.hand.vertices[-1].mean(1) - output.head.vertices[-1].mean(1)
-    torch.testing.assert_close(between, torch.tensor([[-0.01, 0.03, -0.06]]).expand(2, 3), rtol=0, atol=0.03)
+    torch.testing.assert_close(between, torch.tensor([[-0.01, 0.03, -0.06]]).expand(2, 3), rtol=0, atol=1e-4)
     turned = axis_angle_to_matrix(output.head.parameters.global_orient)
     torch.testing.assert_close(turned[0], torch.diag(torch.tensor([1.0, -1.0, -1.0])), rtol=0, atol=0.1)
 
