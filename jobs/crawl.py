@@ -82,13 +82,20 @@ def run(config: Config) -> int:
 
 
 def _crawl(config: Config) -> Crawl:
+    from pipeline.exclusion import digest
     from pipeline.fetch.config import user_agent
     from pipeline.storage import absolute
 
     if not (config.input or config.seeds or config.sitemaps or config.commons or config.openverse):
         raise ValueError("nothing to fetch: give --input, --seeds, --sitemaps, --commons or --openverse")
     settings = CrawlConfig(**{f.name: getattr(config, f.name) for f in fields(CrawlConfig)})
-    settings = replace(settings, http=replace(settings.http, user_agent=user_agent(config.contact)))
+    exclude = tuple(absolute(uri) for uri in config.exclude)
+    settings = replace(
+        settings,
+        http=replace(settings.http, user_agent=user_agent(config.contact)),
+        exclude=exclude,
+        exclude_digest=digest(exclude),
+    )
     names = ("seeds", "sitemaps", "commons", "openverse")
     inputs = [absolute(uri) for uri in config.input]
     inputs += [f"{name}:{value}" for name in names for value in getattr(config, name)]

@@ -37,6 +37,11 @@ class CrawlConfig:
     http: HttpConfig = field(default_factory=HttpConfig)
     keep: KeepConfig = field(default_factory=KeepConfig)
     links: LinkConfig = field(default_factory=LinkConfig)
+    exclude: tuple[str, ...] = ()
+    """Parquet lists of what must stay out (`tombstones.parquet` of a takedown, refusals, copies): URLs they name are not
+    asked for, files they name by checksum are not kept."""
+    exclude_digest: str = ""
+    """Checksum of those lists; filled in when a crawl starts, so that one crawl never uses two versions of them."""
 
     def __post_init__(self) -> None:
         if self.unit_size < 1 or self.lane_units < 1:
@@ -148,7 +153,7 @@ class Crawl:
         config = self.config
 
         def stages(_: Any, day: str) -> list[Stage]:
-            return [CrawlStage(config.http, config.keep, config.links, day)]
+            return [CrawlStage(config.http, config.keep, config.links, day, config.exclude)]
 
         return prepare(
             [*self.inputs, self.rounds()[number].name],

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.exclusion import Exclusion
 from pipeline.fetch.config import HttpConfig
 from pipeline.fetch.links import PageLinks, read_page
 from pipeline.fetch.original import KeepConfig, make_original, provenance
@@ -43,12 +44,15 @@ class CrawlStage:
     name = "crawl"
     resources = Resources(num_cpus=1)
 
-    def __init__(self, http: HttpConfig, keep: KeepConfig, links: LinkConfig, day: str) -> None:
-        self.http, self.keep, self.links, self.day = http, keep, links, day
+    def __init__(
+        self, http: HttpConfig, keep: KeepConfig, links: LinkConfig, day: str, exclude: tuple[str, ...] = ()
+    ) -> None:
+        self.http, self.keep, self.links, self.day, self.exclude = http, keep, links, day, exclude
         self._crawler: Crawler | None = None
 
     def setup(self) -> None:
-        """Start the event loop that lives as long as the worker."""
+        """Read the lists of what must stay out and start the event loop that lives as long as the worker."""
+        self._excluded = [Exclusion.read(uri) for uri in self.exclude]
         self._runner = asyncio.Runner()
 
     def start_unit(self) -> None:
@@ -77,6 +81,8 @@ class CrawlStage:
 
     async def _one(self, crawler: Crawler, record: Record) -> None:
         item = record.item
+        if listed := self._listed_by(item.uri, set()):  # before anything is asked of the site
+            return record.reject(Reason.EXCLUDED, f"named by {listed}")
         role = item.column(ROLE) or "image"
         answer = await crawler.fetch(
             item.uri, "image" if role == "image" else "page", MAX_BYTES if role == "sitemap" else None
@@ -92,6 +98,11 @@ class CrawlStage:
             self._read_sitemap(record, answer)
         else:
             self._read_page(record, answer)
+        return None
+
+    def _listed_by(self, uri: str, sha256: set[str]) -> str | None:
+        """The first list that names an address or checksum. Perceptual hashes need pixels: `annotate` and `export` compare them."""
+        return next((listed.uri for listed in self._excluded if listed.names(uri, sha256, 0)), None)
 
     def _keep_image(self, record: Record, answer: Fetched) -> None:
         assert answer.data is not None
@@ -103,6 +114,8 @@ class CrawlStage:
         record.sha256 = original.sha256 if untouched else hashlib.sha256(answer.data).hexdigest()
         record.original_size = original.width, original.height
         record.evidence |= original.found
+        if listed := self._listed_by(answer.url, {record.sha256, original.sha256}):
+            return record.reject(Reason.EXCLUDED, f"named by {listed}")
         columns = {name: value for name, value in record.item.columns if name not in _OWN}
         columns.setdefault("licence", columns.pop("license", ""))
         known = {"url": record.item.uri, "fetched_at": self.day, "original_sha256": record.sha256}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections import Counter
@@ -9,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs import crawl as verb
 from jobs.cli import main
+from pipeline.config import ConfigMismatchError
 from pipeline.exclusion import Exclusion
 from pipeline.fetch.config import HttpConfig, user_agent
 from pipeline.fetch.http import fetch_all
@@ -232,6 +235,29 @@ def test_the_recheck_verb_writes_a_list_that_annotate_honours(server, tmp_path, 
     assert main(["annotate", "--input", str(out), "--output", str(tmp_path / "parts"), *flags]) == 0
     found = pq.ParquetDataset(sorted((tmp_path / "parts").glob("part-*.parquet"))).read().to_pylist()
     assert [row["reason"] for row in found].count("excluded") == 1 and len(found) == 3
+
+
+def test_what_a_list_names_is_not_asked_for_and_a_copy_at_another_address_is_not_kept(server, tmp_path):
+    taken, there = server.url("/0.jpg", "h0.test"), server.url("/9.jpg", "h1.test")
+    copied, fine = server.url("/1.jpg", "h0.test"), server.url("/2.jpg", "h0.test")
+    server.files["h0.test", "/go"].append((302, {"Location": there}, b""))
+    sha256 = hashlib.sha256(server.files["h0.test", "/1.jpg"][0][2]).hexdigest()
+    table = pa.table({"uri": [taken, there, None], "original_sha256": [None, None, sha256]})
+    pq.write_table(table, tmp_path / "tombstones.parquet")
+    listed = {"exclude": (str(tmp_path / "tombstones.parquet"),)}
+    out = start(tmp_path, server, [taken, copied, fine, server.url("/go", "h0.test")], **listed)
+    ends = {row["uri"]: row["reason"] for row in rows(out)}
+    assert ends == {
+        taken: "excluded",
+        copied: "excluded",
+        fine: None,
+        server.url("/go", "h0.test"): "moved",
+        there: "excluded",
+    }
+    assert "/0.jpg" not in server.paths("h0.test") and not server.paths("h1.test")  # not even their robots.txt
+    pq.write_table(table.slice(0, 2), tmp_path / "tombstones.parquet")
+    with pytest.raises(ConfigMismatchError, match="exclude_digest"):
+        start(tmp_path, server, [taken, copied, fine, server.url("/go", "h0.test")], **listed)
 
 
 def test_all_urls_of_a_host_are_in_one_lane_and_nothing_is_lost(tmp_path):
