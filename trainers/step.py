@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -133,6 +134,9 @@ class TrainStep:
         """Gradients averaged over ranks; buffers are not sent around, since synchronised norms keep them equal."""
         if self.ranks.world == 1:
             return module
+        # neither is for the user to act on: 1x1 convolutions' gradients have strides of their own, and buffers are equal from the start
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         devices = [self.ranks.device] if self.ranks.device.type == "cuda" else None
         return DistributedDataParallel(
             module, device_ids=devices, broadcast_buffers=not self.config.sync_batchnorm, gradient_as_bucket_view=True
