@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import chain, combinations, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from pipeline.components import Pairs, equal, join
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BITS = 64
-_PAIRS = 1 << 22  # pairs compared at once: 100 MB
 
 
-@dataclass(frozen=True)
-class Hashed:
+class Hashed(NamedTuple):
     """What is known of a kept sample: its key, the perceptual hash and the sha256 of its original."""
 
     key: str
@@ -40,76 +40,42 @@ class Duplicate:
 def find_duplicates(samples: Iterable[Hashed], max_distance: int = 6) -> list[Duplicate]:
     """Every sample that is a copy of one with a smaller key, in key order.
 
-    Exact for the radius: hashes within `max_distance` bits agree fully in at least one of max_distance + 1 bands
-    (pigeonhole), so only pairs that share a band are compared. Raises ValueError for a radius that leaves bands too short.
+    Exact for the radius. Raises ValueError for one that leaves bands too short to be worth comparing.
     """
     if not 0 <= max_distance <= 11:
         raise ValueError(f"max_distance is {max_distance}; bands of a 64-bit hash allow 0 to 11")
-    rows = sorted({(s.key, s.phash, s.sha256) for s in samples})
-    hashes = np.array([int(phash, 16) for _, phash, _ in rows], np.uint64)
-    parent = np.arange(len(rows))
-    for a, b in _same(np.array([sha for _, _, sha in rows])):
-        _join(parent, a, b)
-    for key_a, key_b in _same(np.array([key for key, _, _ in rows])):
-        _join(parent, key_a, key_b)
-    for left, right in _near(hashes, max_distance):
-        for a, b in zip(left.tolist(), right.tolist(), strict=True):
-            _join(parent, a, b)
+    rows = sorted(set(samples))
+    keys, phashes, sums = zip(*rows, strict=True) if rows else ((), (), ())
+    hashes = np.array([int(phash, 16) for phash in phashes], np.uint64)
+    root = join(len(rows), chain([equal(sums), equal(keys)], _near(hashes, max_distance)))
     found = []
-    for index in range(len(rows)):
-        root = _find(parent, index)
-        if root != index and rows[root][0] != rows[index][0]:
-            bits = int(hashes[root] ^ hashes[index]).bit_count()
-            found.append(Duplicate(rows[index][0], rows[root][0], bits))
+    for index in np.flatnonzero(root != np.arange(len(rows))):
+        kept = root[index]
+        if keys[kept] != keys[index]:
+            found.append(Duplicate(keys[index], keys[kept], int(hashes[kept] ^ hashes[index]).bit_count()))
     return found
 
 
-def _near(hashes: NDArray[np.uint64], radius: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Index pairs of hashes within the radius, some more than once. Flat images (hash 0) match nothing."""
-    usable = np.flatnonzero(hashes != 0)
-    edges = np.linspace(0, _BITS, radius + 2).astype(int)
-    for low, high in pairwise(edges):
-        mask = np.uint64(((1 << int(high - low)) - 1) << int(low))
-        band = hashes[usable] & mask
-        order = np.argsort(band, kind="stable")
-        ordered = usable[order]
-        starts = np.flatnonzero(np.r_[True, np.diff(band[order]) != 0, True])
-        for group in np.split(ordered, starts[1:-1]) if len(ordered) else ():
-            # A stock photo's family can be thousands: compare blockwise, and equal hashes only with their first.
-            if len(group) > 1:
-                yield from _close_pairs(hashes, group, radius)
+def _near(hashes: NDArray[np.uint64], radius: int) -> Iterator[Pairs]:
+    """Index pairs of hashes within the radius, some more than once. Flat images (hash 0) match nothing.
 
-
-def _close_pairs(
-    hashes: NDArray[np.uint64], group: NDArray[np.int64], radius: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    values, first, inverse = np.unique(hashes[group], return_index=True, return_inverse=True)
-    repeated = group != group[first[inverse]]
-    yield group[repeated], group[first[inverse]][repeated]
-    heads = group[first]
-    block = max(1, _PAIRS // max(1, len(heads)))
-    for start in range(0, len(heads), block):
-        bits = np.bitwise_count(values[start : start + block, None] ^ values[None, :])
-        left, right = np.nonzero(bits <= radius)
-        left += start
-        yield heads[left[left < right]], heads[right[left < right]]
-
-
-def _same(values: NDArray[np.str_]) -> Iterator[tuple[int, int]]:
-    """Index pairs (first, other) of equal values."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    for index in np.flatnonzero(first[inverse] != np.arange(len(values))):
-        yield int(first[inverse[index]]), int(index)
-
-
-def _find(parent: NDArray[np.int64], index: int) -> int:
-    while parent[index] != index:
-        parent[index] = parent[parent[index]]
-        index = int(parent[index])
-    return index
-
-
-def _join(parent: NDArray[np.int64], a: int, b: int) -> None:
-    """Union by the smaller index, which is the smaller key: the root of a cluster is the sample that stays."""
-    a, b = _find(parent, a), _find(parent, b)
-    parent[max(a, b)] = min(a, b)
+    Two hashes within the radius agree in at least two of radius + 2 bands (pigeonhole), so for every two bands only those that
+    agree in both are compared: neighbours once sorted, each with the next, then the one after it, until none agrees that far.
+    """
+    values, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero((first[inverse] != np.arange(len(hashes))) & (hashes != 0))
+    yield first[inverse[repeated]], repeated
+    first, values = first[values != 0], values[values != 0]
+    edges = np.linspace(0, _BITS, radius + 3).astype(int).tolist()
+    bands = [np.uint64((1 << high) - (1 << low)) for low, high in pairwise(edges)]
+    for one, other in combinations(bands, 2):
+        order = np.argsort(values & (one | other))
+        ordered = values[order]
+        band = ordered & (one | other)
+        left, step = np.arange(len(values)), 0
+        while len(left):
+            step += 1
+            left = left[: np.searchsorted(left, len(values) - step)]
+            left = left[band[left] == band[left + step]]
+            close = left[np.bitwise_count(ordered[left] ^ ordered[left + step]) <= radius]
+            yield first[order[close]], first[order[close + step]]

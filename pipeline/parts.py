@@ -98,7 +98,7 @@ class Part:
         """One row per input, in input order; columns as in `row_schema`."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(io.BytesIO(self.folder.read(part_name(self.manifest.unit, "parquet"))))
+        return pq.ParquetFile(io.BytesIO(self.folder.read(part_name(self.manifest.unit, "parquet")))).read()
 
     def found(self) -> Iterator[SourceItem]:
         """Further inputs that those of this part led to, in order."""
@@ -116,8 +116,8 @@ def build_part(unit: str, records: Sequence[Record], stages: Sequence[str], fing
     """Encode a unit's finished records. Every record must be rejected or hold a sample; equal crops are kept once."""
     _reject_equal_samples(records)
     tar = io.BytesIO()
-    write_members(tar, ((kept.key, kept.members) for record in records if (kept := _kept(record)) is not None))
-    data = {part_name(unit, "tar"): tar.getvalue(), part_name(unit, "parquet"): _parquet(records)}
+    places = write_members(tar, ((kept.key, kept.members) for record in records if (kept := _kept(record)) is not None))
+    data = {part_name(unit, "tar"): tar.getvalue(), part_name(unit, "parquet"): _parquet(records, places)}
     if found := [item for record in records for item in record.found]:
         data[part_name(unit, FOUND)] = pack_items(found)
     rejected: dict[str, Counter[str]] = {}
@@ -186,10 +186,11 @@ def row_schema() -> pa.Schema:
     columns += [("width", pa.int32()), ("height", pa.int32()), *((name, real) for name in _SCORES)]
     columns += [("keypoint_agreement", pa.map_(text, real)), ("licence", text), ("author", text), ("page", text)]
     columns += [("columns", words), ("evidence", words)]
+    columns += [("offset", pa.int64()), ("size", pa.int64())]  # of the sample in the part's tar
     return pa.schema(columns)
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: Record, place: tuple[int, int] | None) -> dict[str, Any]:
     item, scores, size = record.item, record.scores, record.original_size
     source = record.sample.meta.source if record.alive and record.sample else None  # knows what the stages found out
     return {
@@ -212,15 +213,18 @@ def _row(record: Record) -> dict[str, Any]:
         "page": (source and source.page) or item.column("page"),
         "columns": sorted(item.columns),
         "evidence": sorted(record.evidence.items()),
+        "offset": place and place[0],
+        "size": place and place[1],
     }
 
 
-def _parquet(records: Sequence[Record]) -> bytes:
+def _parquet(records: Sequence[Record], places: dict[str, tuple[int, int]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    table = pa.Table.from_pylist([_row(record) for record in records], row_schema())
+    rows = [_row(record, places.get(_key(record) or "")) for record in records]
+    table = pa.Table.from_pylist(rows, row_schema())
     pq.write_table(table, buffer, compression="zstd", write_page_index=False)
     return buffer.getvalue()
 

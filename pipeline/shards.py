@@ -33,14 +33,21 @@ def write_shard(stream: IO[bytes], samples: Iterable[Sample]) -> None:
     write_members(stream, ((sample.key, encode(sample)) for sample in samples))
 
 
-def write_members(stream: IO[bytes], groups: Iterable[tuple[str, dict[str, bytes]]]) -> None:
-    """Write (key, {extension: bytes}) groups in the same reproducible way."""
+def write_members(stream: IO[bytes], groups: Iterable[tuple[str, dict[str, bytes]]]) -> dict[str, tuple[int, int]]:
+    """Write (key, {extension: bytes}) groups in the same reproducible way.
+
+    Returns where each lies, headers and padding included: {key: (offset, size)}, bytes of the tar.
+    """
+    places: dict[str, tuple[int, int]] = {}
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for key, members in groups:
+            start = tar.offset
             for extension, data in members.items():
                 member = tarfile.TarInfo(f"{key}.{extension}")
                 member.size, member.mode = len(data), _MODE  # mtime, uid, gid and names keep their zeros
                 tar.addfile(member, io.BytesIO(data))
+            places[key] = start, tar.offset - start
+    return places
 
 
 def read_shard(uri: str) -> Iterator[tuple[str, dict[str, bytes]]]:

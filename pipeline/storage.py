@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from fsspec import AbstractFileSystem
 
 _TEMP = ".tmp-"  # leading dot: no reader's `*.tar` glob matches a file that is still being written
+_STEP = 32 << 20  # bytes of a large file that are put on the disk at once
 _NO_RETRY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
 
 
@@ -120,7 +124,7 @@ class Folder:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temp = tempfile.mkstemp(prefix=f"{_TEMP}{target.name}.", dir=target.parent)
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with io.BufferedWriter(_SteadyFile(handle, "wb")) as stream:
                 yield stream
                 stream.flush()
                 os.fchmod(stream.fileno(), 0o666 & ~_umask())
@@ -149,6 +153,42 @@ class Folder:
         if error.errno == errno.EIO:
             return f"{reason}. Check the disk, then run the same command again; finished parts are kept"
         return f"{reason}. Make the folder writable and run the same command again; finished parts are kept"
+
+
+class _SteadyFile(io.FileIO):
+    """Puts a large file on the disk step by step while more is written, and gives the memory of each step back.
+
+    Otherwise the file waits for the disk at its end only, and takes fresh memory all along, which costs more than the copying.
+    """
+
+    _start = _end = 0
+    _pool: ThreadPoolExecutor | None = None
+    _settled: Future[None] | None = None
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Raises OSError also for what could not be put on the disk since."""
+        count = super().write(data)
+        self._end += count
+        if self._end - self._start >= _STEP and hasattr(os, "posix_fadvise"):
+            if self._settled is not None:
+                self._settled.result()
+            self._pool = self._pool or ThreadPoolExecutor(1)
+            self._settled = self._pool.submit(_settle, self.fileno(), self._start, self._end - self._start)
+            self._start = self._end
+        return count
+
+    def close(self) -> None:
+        """Raises as `write`: the disk reports a failure once, to whoever asked first."""
+        if self._pool is not None:
+            self._pool.shutdown()  # nothing may use the descriptor afterwards
+        super().close()
+        if self._settled is not None:
+            self._settled.result()
+
+
+def _settle(descriptor: int, start: int, length: int) -> None:
+    os.fdatasync(descriptor)
+    os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
 def absolute(uri: str) -> str:

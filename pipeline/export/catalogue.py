@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import numpy as np
 
 from pipeline.exclusion import ORIGINAL_SHA256
 from pipeline.export.extents import sample_extents
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.export.extents import Read
+
+
+_READERS = 8  # parts' tables read at once: what is elsewhere is waited for
 
 
 class ExportError(ValueError):
@@ -45,50 +52,59 @@ class Catalogue:
 def read_catalogue(folders: Sequence[str]) -> Catalogue:
     """Read every finished part of some folders. A key that is in two parts is listed twice.
 
-    Raises ExportError if there are no parts, or a part's table and tar disagree.
+    Tars are not opened: what lies where is in the parts' tables. Raises ExportError if there are no parts.
     """
     import pyarrow as pa
 
-    tables: list[pa.Table] = []
-    tars: list[tuple[Folder, str]] = []
-    inputs, funnel = 0, dict[str, dict[str, int]]()
+    parts: list[Part] = []
     for folder in folders:
-        count = len(tars)
-        for part in read_parts(folder):
-            tables.append(_part_rows(part, len(tars)))
-            tars.append((part.folder, part.uri("tar").rpartition("/")[2]))
-            inputs += part.manifest.inputs
-            for stage, reasons in part.manifest.rejected.items():
-                held = funnel.setdefault(stage, {})
-                for reason, number in reasons.items():
-                    held[reason] = held.get(reason, 0) + number
-        if len(tars) == count:
+        found = list(read_parts(folder))
+        if not found:
             raise ExportError(f"{folder}: no finished parts there; give a folder that `handface annotate` wrote")
-    return Catalogue(pa.concat_tables(tables), tuple(tars), inputs, funnel)
+        parts += found
+    with ThreadPoolExecutor(_READERS) as pool:
+        rows = pa.concat_tables(pool.map(_part_rows, parts, range(len(parts))))
+    tars = tuple((part.folder, part.uri("tar").rpartition("/")[2]) for part in parts)
+    funnel: dict[str, Counter[str]] = {}
+    for part in parts:
+        for stage, reasons in part.manifest.rejected.items():
+            funnel.setdefault(stage, Counter()).update(reasons)
+    inputs = sum(part.manifest.inputs for part in parts)
+    return Catalogue(rows, tars, inputs, {stage: dict(reasons) for stage, reasons in funnel.items()})
 
 
 def _part_rows(part: Part, index: int) -> pa.Table:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     rows = part.rows()
-    rows = rows.filter(pc.field("kept")).drop_columns(["kept", "reason", "detail", "stage"])
+    rows = rows.filter(rows["kept"]).drop_columns(["kept", "reason", "detail", "stage"])
+    if "offset" not in rows.column_names:
+        rows = _with_places(rows, part)
+    columns = {
+        "original_sha256": _original_sha256(rows),
+        "host": pa.array([host_of(uri) for uri in rows["uri"].to_pylist()], pa.string()),
+        "part": pa.array(np.full(len(rows), index, np.int32)),
+        "offset": rows["offset"],
+        "size": rows["size"],
+    }
+    rows = rows.drop_columns(["offset", "size"])
+    for column, values in columns.items():
+        rows = rows.append_column(column, values)
+    return rows
+
+
+def _with_places(rows: pa.Table, part: Part) -> pa.Table:
+    """For parts whose tables do not say where samples lie, as they did at first: the tar's headers do."""
+    import pyarrow as pa
+
     name = part.uri("tar")
     tar = name.rpartition("/")[2]
     with reader(part.folder, tar) as read:
         extents = list(sample_extents(name, part.manifest.files[tar].bytes, read))
     if [extent.key for extent in extents] != rows["key"].to_pylist():
         raise ExportError(f"{name}: holds other samples than its table; remove the part's .json and run its job again")
-    columns = {
-        "original_sha256": _original_sha256(rows),
-        "host": pa.array([host_of(uri) for uri in rows["uri"].to_pylist()], pa.string()),
-        "part": pa.array([index] * len(extents), pa.int32()),
-        "offset": pa.array([extent.start for extent in extents], pa.int64()),
-        "size": pa.array([extent.size for extent in extents], pa.int64()),
-    }
-    for column, values in columns.items():
-        rows = rows.append_column(column, values)
-    return rows
+    rows = rows.append_column("offset", pa.array([extent.start for extent in extents], pa.int64()))
+    return rows.append_column("size", pa.array([extent.size for extent in extents], pa.int64()))
 
 
 def _original_sha256(rows: pa.Table) -> pa.Array:

@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
 from pipeline.export.card import dataset_card, licence_ledger
@@ -49,9 +50,11 @@ def release(
     folder = Folder(output)
     catalogue = read_catalogue(parts)
     selection = select(catalogue, config)
-    order = shuffled(selection.rows["key"].to_pylist(), config.seed)
-    rows = selection.rows.take(order)
-    splits = assign_splits(rows, config.splits, config.seed, config.identity_column)
+    keys = selection.rows["key"].to_pylist()
+    order = shuffled(keys, config.seed)
+    chosen = assign_splits(selection.rows, config.splits, config.seed, config.identity_column)
+    places = sorted(order, key=chosen.__getitem__)  # split by split, shuffled within each
+    rows, splits = selection.rows.take(places), [chosen[place] for place in places]
     shards = plan_shards(rows, splits, config.shard_samples, config.shard_bytes)
     made = Release(
         name=config.name,
@@ -61,7 +64,7 @@ def release(
         funnel=catalogue.funnel,
         dropped=_count(selection.dropped),
         config=config.as_dict(),
-        fingerprint=_fingerprint(rows, config),
+        fingerprint=_fingerprint((keys[place] for place in order), config),
         files={},
     )
     if (there := read_release(folder)) is not None:
@@ -98,29 +101,22 @@ def _index_table(rows: pa.Table, shards: Sequence[Shard]) -> pa.Table:
     """One row per published sample, in shard order: where it is, where it comes from, how it scored."""
     import pyarrow as pa
 
-    position = {key: index for index, key in enumerate(rows["key"].to_pylist())}
-    places: list[tuple[str, str, int, int]] = []
-    take: list[int] = []
-    for shard in shards:
-        offset = 0
-        for piece in shard.pieces:
-            take.append(position[piece.key])
-            places.append((shard.split, shard.name, offset, piece.size))
-            offset += piece.size
-    table = rows.take(take).drop_columns(["part", "offset", "size", "id"])
-    for name, kind, column in zip(
-        ("split", "shard", "offset", "size"),
-        (pa.string(), pa.string(), pa.int64(), pa.int64()),
-        zip(*places, strict=True),
-        strict=True,
-    ):
-        table = table.append_column(name, pa.array(column, kind))
+    offsets = [accumulate((piece.size for piece in shard.pieces[:-1]), initial=0) for shard in shards]
+    columns = {
+        "split": pa.array([shard.split for shard in shards for _ in shard.pieces], pa.string()),
+        "shard": pa.array([shard.name for shard in shards for _ in shard.pieces], pa.string()),
+        "offset": pa.array(list(chain.from_iterable(offsets)), pa.int64()),
+        "size": rows["size"],
+    }
+    table = rows.drop_columns(["part", "offset", "size", "id"])
+    for name, column in columns.items():
+        table = table.append_column(name, column)
     return table
 
 
-def _fingerprint(rows: pa.Table, config: ExportConfig) -> str:
+def _fingerprint(keys: Iterable[str], config: ExportConfig) -> str:
     digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, config.as_dict()], sort_keys=True).encode())
-    for key in rows["key"].to_pylist():
+    for key in keys:
         digest.update(key.encode())
     return digest.hexdigest()
 

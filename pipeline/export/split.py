@@ -6,54 +6,28 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.components import equal, join
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def assign_splits(rows: pa.Table, splits: Mapping[str, float], seed: int, identity_column: str) -> list[str]:
-    """The split of every row. What shares a host, a file that holds many (video, tar), an identity or a family is one group.
+    """The split of every row; rows are in key order. What shares a host, a file that holds many (video, tar), an identity or a family is one group.
 
     A group's split follows from the seed and the smallest key in it, so that it stays when other samples come or go; shares are
     met in expectation, and only roughly where one host is large.
     """
-    groups = _groups(rows, identity_column)
-    smallest: dict[int, str] = {}
     keys = rows["key"].to_pylist()
-    for key, group in zip(keys, groups, strict=True):
-        smallest[group] = min(key, smallest.get(group, key))
-    chosen = {group: _choose(_fraction(seed, "split", key), splits) for group, key in smallest.items()}
-    return [chosen[group] for group in groups]
+    shared = [rows["host"], rows["family"], _containers(rows), _identities(rows, identity_column)]
+    smallest = join(len(keys), map(equal, shared)).tolist()
+    chosen = {row: _choose(_fraction(seed, "split", keys[row]), splits) for row in set(smallest)}
+    return [chosen[row] for row in smallest]
 
 
 def shuffled(keys: Sequence[str], seed: int) -> list[int]:
     """Positions of the keys in an order that depends on nothing but the seed and the keys themselves."""
     return sorted(range(len(keys)), key=lambda index: _digest(seed, "order", keys[index]))
-
-
-def _groups(rows: pa.Table, identity_column: str) -> list[int]:
-    """A group number per row: connected components of rows with a common value."""
-    parent = list(range(len(rows)))
-
-    def find(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    shared = [
-        rows["host"].to_pylist(),
-        rows["family"].to_pylist(),
-        _containers(rows),
-        _identities(rows, identity_column),
-    ]
-    for values in shared:
-        first: dict[str, int] = {}
-        for index, value in enumerate(values):
-            if value:
-                other = first.setdefault(value, index)
-                a, b = find(index), find(other)
-                parent[max(a, b)] = min(a, b)
-    return [find(index) for index in range(len(rows))]
 
 
 def _containers(rows: pa.Table) -> list[str | None]:
@@ -62,11 +36,10 @@ def _containers(rows: pa.Table) -> list[str | None]:
     return [uri if member and member.startswith("t=") else None for uri, member in zip(uris, members, strict=True)]
 
 
-def _identities(rows: pa.Table, column: str) -> list[str | None]:
+def _identities(rows: pa.Table, column: str) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
-    found: list[str | None] = pc.map_lookup(rows["columns"], column, "last").to_pylist()
-    return found
+    return pc.map_lookup(rows["columns"], column, "last")
 
 
 def _digest(seed: int, what: str, key: str) -> bytes:

@@ -6,12 +6,14 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.export.catalogue import ExportError
 from pipeline.export.extents import END
@@ -27,8 +29,7 @@ _CHUNK = 1 << 20  # bytes gathered before they are hashed and written; stays in 
 Fill = Callable[[int, memoryview], int]  # offset, where to -> bytes read
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """One sample to copy: where it lies."""
 
     key: str
@@ -49,19 +50,17 @@ class Shard:
 
 
 def plan_shards(rows: pa.Table, splits: Sequence[str], max_samples: int, max_bytes: int) -> list[Shard]:
-    """Cut rows (in their final order) into `{split}-{index:06d}.tar`, splits in order of first appearance."""
+    """Cut rows, in their final order and split by split, into `{split}-{index:06d}.tar`."""
     columns = [rows[name].to_pylist() for name in ("key", "part", "offset", "size")]
-    by_split: dict[str, list[Piece]] = {}
-    for split, values in zip(splits, zip(*columns, strict=True), strict=True):
-        by_split.setdefault(split, []).append(Piece(*values))
+    pieces = zip(splits, map(Piece, *columns), strict=True)
     shards = []
-    for split, pieces in sorted(by_split.items()):
-        for index, chunk in enumerate(_cut(pieces, max_samples, max_bytes)):
+    for split, group in groupby(pieces, key=itemgetter(0)):
+        for index, chunk in enumerate(_cut((piece for _, piece in group), max_samples, max_bytes)):
             shards.append(Shard(f"{split}-{index:06d}.tar", split, tuple(chunk)))
     return shards
 
 
-def _cut(pieces: Sequence[Piece], max_samples: int, max_bytes: int) -> Iterator[list[Piece]]:
+def _cut(pieces: Iterable[Piece], max_samples: int, max_bytes: int) -> Iterator[list[Piece]]:
     chunk: list[Piece] = []
     held = 0
     for piece in pieces:
@@ -133,18 +132,23 @@ class Copier:
         """The shard's bytes in order; each chunk is good until the next is asked for."""
         held = 0
         for piece in shard.pieces:
-            fill, done = self._source(piece.part), 0
+            fill, name, done = self._source(piece.part), f"{piece.key}.".encode(), 0
             while done < piece.size:
                 room = self._buffer[held : held + piece.size - done]
                 if fill(piece.offset + done, room) != len(room):
-                    folder, name = self.tars[piece.part]
-                    raise ExportError(f"{folder.uri}/{name}: cut off inside sample {piece.key}; run its job again")
+                    raise self._error(piece, "is cut off inside sample")
+                if not done and room[: len(name)] != name[: len(room)]:
+                    raise self._error(piece, "does not hold, where its table says, sample")
                 done, held = done + len(room), held + len(room)
                 if held == _CHUNK:
                     yield self._buffer
                     held = 0
         yield self._buffer[:held]
         yield memoryview(END)
+
+    def _error(self, piece: Piece, problem: str) -> ExportError:
+        folder, name = self.tars[piece.part]
+        return ExportError(f"{folder.uri}/{name}: {problem} {piece.key}; remove the part's .json and run its job again")
 
     def _source(self, part: int) -> Fill:
         if part in self._open:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
+import random
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,18 @@ def test_part_round_trip(tmp_path: Path) -> None:
     assert rows[0]["licence"] == "CC0"
     assert rows[0]["sharpness"] == pytest.approx(101.0)
     assert dict(rows[0]["columns"]) == {"license": "CC0", "tag": "x"}
+
+
+def test_the_table_says_where_each_sample_lies_in_the_tar(tmp_path: Path) -> None:
+    write_part(Folder(str(tmp_path)), built())
+    (part,) = read_parts(str(tmp_path))
+    tar = Path(part.uri("tar")).read_bytes()
+    kept = [row for row in part.rows().to_pylist() if row["offset"] is not None]
+    assert [row["key"] for row in kept] == [sample.key for sample in part.samples()]
+    for row in kept:
+        piece = tar[row["offset"] : row["offset"] + row["size"]]
+        (tmp_path / "one.tar").write_bytes(piece + bytes(1024))
+        assert [sample.key for sample in iter_samples(str(tmp_path / "one.tar"))] == [row["key"]]
 
 
 def test_equal_records_give_equal_bytes_without_times_or_owners() -> None:
@@ -146,6 +161,31 @@ def test_disk_trouble_leaves_nothing_partial(
     assert all(path.read_bytes() == built().files[path.name] for path in tmp_path.iterdir())  # whole files only
     write_part(Folder(str(tmp_path)), built())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == built().files
+
+
+@pytest.mark.parametrize("failing_call", [None, 1, 3, 10])
+def test_a_large_file_goes_to_the_disk_in_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int | None
+) -> None:
+    """Whenever the disk fails, also in the last step, nothing is published."""
+    monkeypatch.setattr("pipeline.storage._STEP", 20_000)
+    calls = 0
+
+    def sync(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing_call:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.fdatasync", sync)
+    data = random.Random(0).randbytes(200_001)
+    refused = pytest.raises(StorageError, match=r"x\.bin: .*Check the disk") if failing_call else nullcontext()
+    with refused, Folder(str(tmp_path)).writer("x.bin") as stream:
+        for start in range(0, len(data), 10_000):
+            stream.write(data[start : start + 10_000])
+    found = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert found == ([] if failing_call else [data])
+    assert calls == failing_call or (failing_call is None and calls == 10)
 
 
 def test_parts_on_an_object_store() -> None:
