@@ -26,11 +26,13 @@ def join(count: int, batches: Iterable[Pairs]) -> NDArray[np.int64]:
         left, right = root[left], root[right]
         new = left != right
         if new.any():
-            edges = coo_array((np.ones(new.sum(), bool), (left[new], right[new])), (count, count))
-            groups, group = connected_components(edges, directed=False)
-            smallest = np.full(groups, count)
-            np.minimum.at(smallest, group, np.arange(count))
-            root = smallest[group[root]]
+            rows, edges = np.unique(np.stack([left[new], right[new]]), return_inverse=True)
+            graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), (len(rows), len(rows)))
+            groups, group = connected_components(graph, directed=False)
+            smallest, joined = np.full(groups, count), np.arange(count)
+            np.minimum.at(smallest, group, rows)
+            joined[rows] = smallest[group]
+            root = joined[root]
     return root
 
 
