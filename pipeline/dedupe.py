@@ -5,10 +5,10 @@ The rule looks at hashes and keys only, so the answer is the same in whatever or
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,20 +40,29 @@ class Duplicate:
 def find_duplicates(samples: Iterable[Hashed], max_distance: int = 6) -> list[Duplicate]:
     """Every sample that is a copy of one with a smaller key, in key order.
 
-    Exact for the radius. Raises ValueError for one that leaves bands too short to be worth comparing.
+    Raises as `families`.
     """
-    if not 0 <= max_distance <= 11:
-        raise ValueError(f"max_distance is {max_distance}; bands of a 64-bit hash allow 0 to 11")
     rows = sorted(set(samples))
     keys, phashes, sums = zip(*rows, strict=True) if rows else ((), (), ())
     hashes = np.array([int(phash, 16) for phash in phashes], np.uint64)
-    root = join(len(rows), chain([equal(sums), equal(keys)], _near(hashes, max_distance)))
+    root = families(hashes, [keys, sums], max_distance)
     found = []
     for index in np.flatnonzero(root != np.arange(len(rows))):
         kept = root[index]
         if keys[kept] != keys[index]:
             found.append(Duplicate(keys[index], keys[kept], int(hashes[kept] ^ hashes[index]).bit_count()))
     return found
+
+
+def families(hashes: NDArray[np.uint64], names: Sequence[Any], max_distance: int) -> NDArray[np.int64]:
+    """The smallest row each row is a copy of, itself if it is none: near hashes, or an equal name, directly or through others.
+
+    hashes: (N,).  names: columns of N texts (checksums, keys), None where there is none.  Returns (N,).
+    Exact for the radius. Raises ValueError for one that leaves bands too short to be worth comparing.
+    """
+    if not 0 <= max_distance <= 11:
+        raise ValueError(f"max_distance is {max_distance}; bands of a 64-bit hash allow 0 to 11")
+    return join(len(hashes), chain(map(equal, names), _near(hashes, max_distance)))
 
 
 def _near(hashes: NDArray[np.uint64], radius: int) -> Iterator[Pairs]:

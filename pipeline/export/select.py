@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.dedupe import Hashed, find_duplicates
+from pipeline.dedupe import families
 from pipeline.exclusion import ORIGINAL_SHA256, RADIUS, Exclusion
 from pipeline.export.catalogue import Catalogue, ExportError
 from pipeline.export.config import ExportConfig
@@ -112,20 +112,13 @@ def near_any(hashes: NDArray[np.uint64], others: NDArray[np.uint64], radius: int
 
 def _families(rows: pa.Table, radius: int) -> tuple[pa.Table, Iterable[Dropped]]:
     """Drop copies if asked to; `family` also joins what is kept, so that copies never part between splits."""
-    import pyarrow as pa
-
-    columns = [rows[name].to_pylist() for name in ("key", "phash", "sha256")]
-    # rendered scenes have no original: their own key stands for its checksum, and a hash of 0 is near nothing
-    samples = [Hashed(key, phash or "0", sha256 or key) for key, phash, sha256 in zip(*columns, strict=True)]
-    found = find_duplicates(samples, radius if radius >= 0 else _FAMILY_RADIUS)
-    family = {one.dropped: one.kept for one in found}
-    if radius >= 0:
-        rows = rows.filter(np.array([s.key not in family for s in samples], bool))
-        copies = [Dropped(one.dropped, "copy", one.kept) for one in found]
-    else:
-        copies = []
-    names = [family.get(key, key) for key in rows["key"].to_pylist()]
-    return rows.append_column("family", pa.array(names, pa.string())), copies
+    root = families(_hashes(rows), [rows["sha256"]], radius if radius >= 0 else _FAMILY_RADIUS)
+    rows = rows.append_column("family", rows["key"].take(root))
+    if radius < 0:
+        return rows, ()
+    copy = root != np.arange(len(rows))
+    copies = zip(*(rows[name].filter(copy).to_pylist() for name in ("key", "family")), strict=True)
+    return rows.filter(~copy), (Dropped(key, "copy", kept) for key, kept in copies)
 
 
 def _hashes(rows: pa.Table) -> NDArray[np.uint64]:
