@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
@@ -75,17 +76,28 @@ def release(
         log.info("%s: this release is there already, revision %d", output, there.revision)
         return there
     total = sum(piece.size for shard in shards for piece in shard.pieces)
-    written = write_shards(catalogue.tars, folder, shards, lambda count: advance(count, total))
-    index = _index_table(rows, written)
-    folder.write(DROPPED, _parquet(_dropped_table(selection.dropped)))
+    index = _index_table(rows, shards)
+    with ThreadPoolExecutor(1) as pool:  # the tables are made while the disk is busy with the shards
+        writing = pool.submit(write_shards, catalogue.tars, folder, shards, lambda count: advance(count, total))
+        folder.write(DROPPED, _parquet(_dropped_table(selection.dropped)))
+        _write_index(folder, index)
+        written = writing.result()
     files = {s.name: ReleaseFile(s.bytes, s.sha256, len(s.pieces), s.split) for s in written}
-    return publish(folder, replace(made, files=files), index)
+    return _finish(folder, replace(made, files=files), index)
 
 
 def publish(folder: Folder, made: Release, index: pa.Table) -> Release:
     """Write what follows from the shards: index, ledger, card, Croissant, checksums, and the manifest last."""
+    _write_index(folder, index)
+    return _finish(folder, made, index)
+
+
+def _write_index(folder: Folder, index: pa.Table) -> None:
     folder.write(INDEX, _parquet(index))
     folder.write(LEDGER, licence_ledger(index))
+
+
+def _finish(folder: Folder, made: Release, index: pa.Table) -> Release:
     folder.write(CARD, dataset_card(made, index))
     files = {name: info for name, info in made.files.items() if info.samples}
     files |= {name: _info(folder, name) for name in (INDEX, DROPPED, LEDGER, CARD, TOMBSTONES) if folder.exists(name)}

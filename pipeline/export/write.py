@@ -7,10 +7,10 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import cycle, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WRITERS = 2  # threads; more do not help one disk
 _OPEN = 256  # parts held open at once
-_CHUNK = 1 << 20  # bytes gathered before they are hashed and written; stays in the cache meanwhile
+_CHUNK = 1 << 19  # bytes gathered before they are hashed and written; stays in the cache meanwhile
 
 Fill = Callable[[int, memoryview], int]  # offset, where to -> bytes read
 
@@ -105,7 +105,7 @@ class Copier:
     def __init__(self, tars: Sequence[tuple[Folder, str]]) -> None:
         self.tars = tars
         self._open: OrderedDict[int, tuple[Fill, ExitStack]] = OrderedDict()
-        self._buffer = memoryview(bytearray(_CHUNK))
+        self._buffers = [memoryview(bytearray(_CHUNK)) for _ in range(2)]
 
     def __enter__(self) -> Copier:
         return self
@@ -120,9 +120,12 @@ class Copier:
         Raises ExportError if a part is shorter than its headers said, StorageError if the output cannot be written.
         """
         digest, total = hashlib.sha256(), 0
-        with output.writer(shard.name) as stream:
+        with output.writer(shard.name) as stream, ThreadPoolExecutor(1) as hasher:
+            hashed: Future[None] | None = None
             for chunk in self._chunks(shard):
-                digest.update(chunk)
+                if hashed is not None:
+                    hashed.result()  # the chunk's memory is filled again after the next one
+                hashed = hasher.submit(digest.update, chunk)
                 stream.write(chunk)
                 total += len(chunk)
                 advance(len(chunk))
@@ -130,20 +133,21 @@ class Copier:
 
     def _chunks(self, shard: Shard) -> Iterator[memoryview]:
         """The shard's bytes in order; each chunk is good until the next is asked for."""
-        held = 0
+        buffers = cycle(self._buffers)
+        buffer, held = next(buffers), 0
         for piece in shard.pieces:
             fill, name, done = self._source(piece.part), f"{piece.key}.".encode(), 0
             while done < piece.size:
-                room = self._buffer[held : held + piece.size - done]
+                room = buffer[held : held + piece.size - done]
                 if fill(piece.offset + done, room) != len(room):
                     raise self._error(piece, "is cut off inside sample")
                 if not done and room[: len(name)] != name[: len(room)]:
                     raise self._error(piece, "does not hold, where its table says, sample")
                 done, held = done + len(room), held + len(room)
                 if held == _CHUNK:
-                    yield self._buffer
-                    held = 0
-        yield self._buffer[:held]
+                    yield buffer
+                    buffer, held = next(buffers), 0
+        yield buffer[:held]
         yield memoryview(END)
 
     def _error(self, piece: Piece, problem: str) -> ExportError:
