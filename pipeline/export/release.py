@@ -79,7 +79,7 @@ def release(
     index = _index_table(rows, shards)
     with ThreadPoolExecutor(1) as pool:  # the tables are made while the disk is busy with the shards
         writing = pool.submit(write_shards, catalogue.tars, folder, shards, lambda count: advance(count, total))
-        folder.write(DROPPED, _parquet(_dropped_table(selection.dropped)))
+        _write(folder, DROPPED, _parquet(_dropped_table(selection.dropped)))
         _write_index(folder, index)
         written = writing.result()
     files = {s.name: ReleaseFile(s.bytes, s.sha256, len(s.pieces), s.split) for s in written}
@@ -93,20 +93,25 @@ def publish(folder: Folder, made: Release, index: pa.Table) -> Release:
 
 
 def _write_index(folder: Folder, index: pa.Table) -> None:
-    folder.write(INDEX, _parquet(index))
-    folder.write(LEDGER, licence_ledger(index))
+    _write(folder, INDEX, _parquet(index))
+    _write(folder, LEDGER, licence_ledger(index))
 
 
 def _finish(folder: Folder, made: Release, index: pa.Table) -> Release:
-    folder.write(CARD, dataset_card(made, index))
+    _write(folder, CARD, dataset_card(made, index))
     files = {name: info for name, info in made.files.items() if info.samples}
     files |= {name: _info(folder, name) for name in (INDEX, DROPPED, LEDGER, CARD, TOMBSTONES) if folder.exists(name)}
-    folder.write(CROISSANT, croissant(replace(made, files=files), index))
+    _write(folder, CROISSANT, croissant(replace(made, files=files), index))
     files[CROISSANT] = _info(folder, CROISSANT)
-    folder.write(CHECKSUMS, "".join(f"{info.sha256}  {name}\n" for name, info in sorted(files.items())).encode())
+    _write(folder, CHECKSUMS, "".join(f"{info.sha256}  {name}\n" for name, info in sorted(files.items())).encode())
     finished = replace(made, files=files)
-    folder.write(MANIFEST, finished.dumps())
+    _write(folder, MANIFEST, finished.dumps())
     return finished
+
+
+def _write(folder: Folder, name: str, data: bytes) -> None:
+    folder.clean(name)  # what a killed run left
+    folder.write(name, data)
 
 
 def _index_table(rows: pa.Table, shards: Sequence[Shard]) -> pa.Table:
