@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.exclusion import ORIGINAL_SHA256
 from pipeline.export.catalogue import ExportError, reader
-from pipeline.export.extents import sample_extents
+from pipeline.export.extents import Extent, sample_extents
 from pipeline.export.manifest import INDEX, TOMBSTONES, ReleaseFile, read_release
 from pipeline.export.release import publish
 from pipeline.export.select import near_any
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Takedown:
-    """What was done. keys: samples removed.  shards: files rewritten, or removed because nothing was left in them."""
+    """What was done. keys: samples removed, those an interrupted takedown had struck from the index left out.  shards: files rewritten, or removed because nothing was left in them."""
 
     keys: tuple[str, ...]
     shards: tuple[str, ...]
@@ -73,22 +73,25 @@ def take_down(output: str, request: Request, date: str) -> Takedown:
     index = pq.read_table(io.BytesIO(folder.read(INDEX)))
     out = _named(index, request) | _buried(index, folder)
     _bury(folder, index.filter(out), request, date)
-    if not out.any():
+    files = {name: info for name, info in there.files.items() if info.samples}
+    sizes = folder.sizes(suffix=".tar")
+    begun = {name for name, info in files.items() if sizes.get(name) != info.bytes}  # an interrupted takedown's
+    hit = sorted(begun | set(index.filter(out)["shard"].to_pylist()))
+    if not hit:
         return Takedown((), (), there.revision)
     gone = set(index.filter(out)["key"].to_pylist())
-    hit = sorted(set(index.filter(out)["shard"].to_pylist()))
-    files = {name: info for name, info in there.files.items() if info.samples}
     for name in hit:
         shard = _rewrite(folder, name, files.pop(name).split, gone)
         if shard.pieces:
             files[name] = ReleaseFile(shard.bytes, shard.sha256, len(shard.pieces), shard.split)
     left = _with_offsets(index.filter(~out))
     counts = Counter(left["split"].to_pylist())
+    removed = sum(there.samples.values()) - len(left)
     made = replace(
         there,
         revision=there.revision + 1,
         samples={split: counts[split] for split in there.samples},
-        dropped=there.dropped | {"taken_down": there.dropped.get("taken_down", 0) + len(gone)},
+        dropped=there.dropped | {"taken_down": there.dropped.get("taken_down", 0) + removed},
         files=dict(sorted(files.items())),
     )
     return Takedown(tuple(sorted(gone)), tuple(hit), publish(folder, made, left).revision)
@@ -116,15 +119,15 @@ def _bury(folder: Folder, rows: pa.Table, request: Request, date: str) -> None:
 
     note = {"reason": request.reason, "date": date}
     new = [{name: row[name] for name in _NAMES} | note for row in rows.to_pylist()]
+    stones = _tombstones(folder)
+    said = {row.get(name) for row in new + stones for name in _NAMES}
     for column, values in (
         ("key", request.keys),
         ("uri", request.urls),
         ("sha256", request.sha256),
         ("phash", request.phash),
     ):
-        said = {row.get(column) for row in new} | {row.get(ORIGINAL_SHA256) for row in new if column == "sha256"}
         new += [{column: value} | note for value in values if value not in said]
-    stones = _tombstones(folder)
     known = {tuple(stone.get(name) for name in _NAMES) for stone in stones}
     stones += [row for row in new if tuple(row.get(name) for name in _NAMES) not in known]
     buffer = io.BytesIO()
@@ -145,9 +148,10 @@ def _tombstones(folder: Folder) -> list[dict[str, str | None]]:
 def _rewrite(folder: Folder, name: str, split: str, gone: set[str]) -> Shard:
     """The shard without some keys, in place; removed if nothing is left. What lies where is read from the shard itself, since an
     interrupted run may have rewritten it already."""
-    size = folder.sizes(prefix=name).get(name, 0)
-    with reader(folder, name) as read:
-        extents = list(sample_extents(f"{folder.uri}/{name}", size, read))
+    extents: list[Extent] = []
+    if size := folder.sizes(prefix=name).get(name):
+        with reader(folder, name) as read:
+            extents = list(sample_extents(f"{folder.uri}/{name}", size, read))
     left = tuple(Piece(e.key, 0, e.start, e.size) for e in extents if e.key not in gone)
     shard = Shard(name, split, left)
     if not left:

@@ -339,23 +339,27 @@ def test_takedown_of_what_is_not_there_is_remembered(parts: str, tmp_path: Path)
     assert stone["sha256"] == "f" * 64 and stone["key"] is None
 
 
+@pytest.mark.parametrize("at", ["takedown.publish", "release.licence_ledger", "release.croissant"])
+@pytest.mark.parametrize("shard_samples", [4, 1])  # 1: shards disappear
 def test_an_interrupted_takedown_is_finished_by_the_same_command(
-    parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, shard_samples: int
 ) -> None:
+    """Also once the index no longer names what was removed, and the manifest still does."""
     out, whole = tmp_path / "out", tmp_path / "whole"
     request = Request(phash=tuple(f"{int(HASHES[n]):016x}" for n in (3, 8, 14)))
     for folder in (out, whole):
-        release([parts], str(folder), CONFIG)
+        release([parts], str(folder), dataclasses.replace(CONFIG, shard_samples=shard_samples))
     with monkeypatch.context() as patch:
 
         def dies(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr("pipeline.export.takedown.publish", dies)
+        patch.setattr(f"pipeline.export.{at}", dies)
         with pytest.raises(KeyboardInterrupt):
             take_down(str(out), request, "2026-01-02")
     done = take_down(str(out), request, "2026-01-02")
-    assert done == take_down(str(whole), request, "2026-01-02") and len(done.keys) == 3
+    undisturbed = take_down(str(whole), request, "2026-01-02")
+    assert (done.shards, done.revision) == (undisturbed.shards, undisturbed.revision) and len(undisturbed.keys) == 3
     assert files(out) == files(whole)
 
 
