@@ -22,7 +22,7 @@ from pipeline.storage import Folder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-WRITERS = 2  # threads; more do not help one disk
+WRITERS = 3  # threads: two copy while one waits for the disk at its shard's end; more do not help
 _OPEN = 256  # parts held open at once
 _CHUNK = 1 << 19  # bytes gathered before they are hashed and written; stays in the cache meanwhile
 

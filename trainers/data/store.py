@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from trainers.data.config import DatasetConfig
 from trainers.data.errors import DataError
 from trainers.data.index import MEMBERS, index_shards
 
+log = logging.getLogger(__name__)
 _OPEN_FILES = 128
 _GAP = 64 << 10  # bytes between two members that are cheaper to read than a second request
 
@@ -70,7 +72,15 @@ def excluded_keys(file: str) -> NDArray[np.str_]:
         raise DataError(f"{file}: not a readable parquet file ({error})") from error
     for column in ("key", "dropped"):
         if column in table.column_names:
-            return np.array(table[column].to_pylist(), np.str_)
+            keys = [key for key in table[column].to_pylist() if key]
+            if unnamed := len(table) - len(keys):
+                log.warning(
+                    "%s: %d entries name an address, checksum or hash but no sample, which shards do not tell; "
+                    "give the list to `handface export --exclude` and train on what it writes",
+                    file,
+                    unnamed,
+                )
+            return np.array(keys, np.str_)
     raise DataError(f"{file}: has columns {', '.join(table.column_names)}; a list of samples to leave out needs `key`")
 
 

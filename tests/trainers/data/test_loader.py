@@ -204,13 +204,17 @@ def test_remote_shards_are_read_by_range(config: MakeConfig, wild: Path) -> None
         assert_equal(one, other)
 
 
-def test_lists_of_samples_to_leave_out(config: MakeConfig, wild: Path, tmp_path: Path) -> None:
+def test_lists_of_samples_to_leave_out(
+    config: MakeConfig, wild: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     every = keys(make_pass(config(wild)))
-    pq.write_table(pa.table({"key": every[:3], "reason": ["x"] * 3}), tmp_path / "one.parquet")
+    uris = [None] * 3 + ["https://a.org/1.jpg"]
+    pq.write_table(pa.table({"key": [*every[:3], None], "uri": uris}), tmp_path / "one.parquet")
     pq.write_table(pa.table({"dropped": every[5:7]}), tmp_path / "two.parquet")
     lists = tuple(str(tmp_path / f"{name}.parquet") for name in ("one", "two"))
     left = keys(make_pass(config(DatasetConfig("wild", (str(wild),), exclude=lists))))
     assert left == every[3:5] + every[7:]
+    assert "one.parquet: 1 entries name an address, checksum or hash but no sample" in caplog.text
     pq.write_table(pa.table({"name": every}), tmp_path / "odd.parquet")
     with pytest.raises(DataError, match=r"odd\.parquet: has columns name"):
         make_loader(config(DatasetConfig("wild", (str(wild),), exclude=(str(tmp_path / "odd.parquet"),))))
