@@ -33,6 +33,12 @@ class Verb:
 
 VERBS = (
     Verb("demo", "Start here", "run everything on pictures that come with the packages", "demo --output out/demo"),
+    Verb(
+        "rehearse",
+        "Start here",
+        "crawl, annotate and export on a local cluster of several nodes, one of which is killed",
+        "rehearse --output out/rehearsal",
+    ),
     Verb("doctor", "Start here", "check this machine and say how to fix what is missing", "doctor"),
     Verb("models", "Set up", "list, fetch and verify the networks' weights", "models pull"),
     Verb("bodies", "Set up", "build or import hand and head models, show what is in one", "bodies info free-hand"),

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"
 _TOP = 20
+# For the `datasets` library, which would guess from the first five samples, and stumble over the first licence after five without.
+_FEATURES = {
+    "jpg": "image",
+    "json": "json",
+    "safetensors": "binary",
+    "depth.png": "image",
+    "mask.png": "image",
+    "__key__": "string",
+    "__url__": "string",
+}
 _SCORES = ("contact", "proximity", "occlusion", "face_confidence", "hand_confidence", "agreement", "sharpness")
 
 
@@ -50,6 +60,9 @@ def dataset_card(made: Release, index: pa.Table) -> bytes:
         "- config_name: default",
         "  data_files:",
         *(f"  - {{split: {split}, path: '{split}-*.tar'}}" for split, count in made.samples.items() if count),
+        "dataset_info:",
+        "  features:",
+        *(f"  - {{name: {name}, dtype: {kind}}}" for name, kind in _FEATURES.items()),
         "---",
         "",
         f"# {made.name}, revision {made.revision}",
@@ -95,6 +108,8 @@ def dataset_card(made: Release, index: pa.Table) -> bytes:
         "import webdataset",
         f"dataset = webdataset.WebDataset('{max(shards, key=lambda name: shards[name].bytes)}').decode('rgb')",
         "```",
+        "",
+        "or, with the types that are declared above, `datasets.load_dataset('FOLDER')` (datasets 5 or newer).",
         "",
         "## Takedown",
         "",
