@@ -37,7 +37,7 @@ from trainers.priors import PriorSource, RealConfig
 from trainers.train import train
 
 log = logging.getLogger(__name__)
-SHOWN = ("pve", "mpjpe", "pa_mpjpe", "pve_hand", "face_f1", "hand_f1", "reprojection", "depth_order")
+SHOWN = ("pve", "mpjpe", "pa_mpjpe", "pve_hand", "face_f1", "hand_f1", "reprojection", "depth_order", "agreement")
 # Student's t for a 95 % interval over n runs
 _T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}
 
@@ -99,6 +99,10 @@ def variants(config: Config) -> list[Variant]:
         Variant("wild 2D", most, plain),
         Variant("wild 2D + SILog as released", most, released),
         Variant("wild 2D + depth, affine", most, affine),
+        *(
+            Variant(f"wild 2D + depth, affine, of drawn mesh, W {weight}", most, drawn_depth(config, weight))
+            for weight in (50, 500)
+        ),
         Variant("wild 2D + depth, affine + priors", most, affine, priors=True),
         Variant("wild 2D + depth, affine, one branch", most, affine, one_branch=True),
         *(Variant(f"wild 2D + depth, affine, {n} scenes", n, affine) for n in config.wild_counts if n != most),
@@ -112,6 +116,11 @@ def loss_of(config: Config, depth: float = LossWeights.depth) -> LossConfig:
     if not config.interaction_losses:
         weights = dataclasses.replace(weights, touch=0, collision=0)
     return LossConfig(weights, contact="balanced")
+
+
+def drawn_depth(config: Config, weight: float) -> LossConfig:
+    """Depth of the mesh that the network draws: the small presets let nothing of the posed bodies' losses move it."""
+    return dataclasses.replace(loss_of(config, depth=weight), depth=DepthConfig(of="drawn"))
 
 
 def run_of(config: Config, seed: int, variant: Variant | None, one_branch: bool) -> TrainConfig:

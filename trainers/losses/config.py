@@ -44,7 +44,10 @@ class DepthConfig:
     """silog: variance of log ratios, as in the paper; affine: aligned by scale and shift, which disparity needs; robust-affine: by
     median and trimmed; ordinal: order of pairs only."""
     at: Literal["surface", "keypoint"] = "surface"
-    """surface: the P meshes' front surface at the predicted keypoints, as a depth map shows; keypoint: the keypoints' own z."""
+    """surface: the meshes' front surface at the predicted keypoints, as a depth map shows; keypoint: the keypoints' own z."""
+    of: Literal["parametric", "drawn"] = "parametric"
+    """parametric: the posed bodies, as in the paper; drawn: the network's own vertices, which networks with `regressor.detached` want,
+    for in them no gradient of the posed bodies reaches what puts them in their place."""
     samples: Literal["wild", "all"] = "wild"
     """wild: those without 3D labels."""
     margin: float = 0.002

@@ -183,15 +183,21 @@ class Objective(nn.Module):
         return term if depth.samples == "all" else Term(term.values, term.mask & ~truth.has_mesh)
 
     def _predicted_depth(self, posed: Posed) -> tuple[torch.Tensor, torch.Tensor]:
-        """z at the 89 P keypoints, face then hand, (B, 89) metres, and where there is one."""
-        points = torch.cat([posed.head.keypoints, posed.hand.keypoints], 1)
+        """z at the 89 keypoints, face then hand, (B, 89) metres, and where there is one."""
+        head, hand = posed.head, posed.hand
+        if self.config.depth.of == "drawn":
+            points = torch.cat([head.np_regressed, hand.np_regressed], 1)
+            vertices = torch.cat([hand.np_vertices[0], head.np_vertices[0]], 1)
+        else:
+            points = torch.cat([head.keypoints, hand.keypoints], 1)
+            vertices = torch.cat([hand.vertices, head.vertices], 1)
         if self.config.depth.at == "keypoint":
             return points[..., 2], torch.ones_like(points[..., 2], dtype=torch.bool)
         place = points[..., :2]
         if self.config.faults.depth_transposed:  # pixel (v, u) instead of (u, v), back in metres
             scale, shift = posed.camera[:, None, :1].clamp(min=1e-6), posed.camera[:, None, 1:]
             place = place.flip(-1) + (shift.flip(-1) - shift) / scale
-        return front_depth(place, torch.cat([posed.hand.vertices, posed.head.vertices], 1), self.both_faces)
+        return front_depth(place, vertices, self.both_faces)
 
     def _shifted(self, truth: Targets) -> Targets:
         """Truth about the deformed head's mean, if that fault is wanted: all points move by the mean deformation."""

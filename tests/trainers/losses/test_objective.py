@@ -282,3 +282,14 @@ def test_depth_of_every_kind_is_learned_from_wild_samples(bodies: Bodies, batch:
         right, wrong = (run(bodies, config, b, output)["depth"] for b in (labelled, flipped))
         assert right < 0.02
         assert wrong > 1
+
+
+@pytest.mark.parametrize("of", ["parametric", "drawn"])
+def test_depth_moves_the_mesh_it_is_read_from(bodies: Bodies, batch: Batch, of: str) -> None:
+    """The posed bodies by way of their parameters, or the drawn vertices; and not the other."""
+    batch, output = wild(batch), noisy(perfect(batch, bodies))
+    run(bodies, LossConfig(depth=DepthConfig(of=of)), batch, output)["depth"].backward()  # type: ignore[arg-type]
+    moved = {name for name, value in output.flatten().items() if value.grad is not None and value.grad.abs().max() > 0}
+    drawn, posed = {"hand_vertices_0", "head_vertices_0"}, {"hand_global_orient", "hand_transl", "head_global_orient"}
+    right, wrong = (drawn, posed) if of == "drawn" else (posed, drawn)
+    assert right <= moved and not wrong & moved
