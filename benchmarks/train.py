@@ -78,7 +78,9 @@ def make_scenes(folder: Path) -> None:
         raise SystemExit(code)
 
 
-def run_of(config: Config, shards: tuple[str, ...], output: Path, gpu: bool = False) -> TrainConfig:
+def run_of(
+    config: Config, shards: tuple[str, ...], output: Path, gpu: bool = False, sync_batchnorm: bool = True
+) -> TrainConfig:
     """A run of the benchmark; random weights, all losses but touch and collision if not asked for."""
     from model.config import preset
 
@@ -99,6 +101,7 @@ def run_of(config: Config, shards: tuple[str, ...], output: Path, gpu: bool = Fa
         steps=steps,
         loss=LossConfig() if config.interaction else LossConfig(LossWeights(touch=0, collision=0)),
         precision="bf16" if gpu else "fp32",
+        sync_batchnorm=sync_batchnorm,
         log_every=20 if gpu else 1,
         checkpoint_every=10 * steps,
     )
@@ -143,25 +146,36 @@ def flops_of(run: TrainConfig) -> float:
 
 def cpu_lines(config: Config, shards: tuple[str, ...], folder: Path) -> list[str]:
     """Two ranks against one, with one thread each and in turns; then one process with both cores."""
-    found: dict[int, list[Case]] = {1: [], 2: []}
+    cases = {
+        "1 rank, 1 thread": (1, True),
+        "2 ranks (gloo), 1 thread each": (2, True),
+        "2 ranks, each with norms of its own": (2, False),
+    }
+    alone, together, apart = cases
+    found: dict[str, list[Case]] = {name: [] for name in cases}
     for turn in range(config.rounds):
-        for ranks in found:
-            run = run_of(config, shards, folder / f"ranks{ranks}-{turn}")
-            found[ranks].append(in_processes(run, ranks, threads=1))
-            print(
-                f"turn {turn + 1}/{config.rounds}, {ranks} ranks: {found[ranks][-1].samples_per_second:.2f} samples/s"
-            )
-    ratios = [two.samples_per_second / one.samples_per_second for one, two in zip(found[1], found[2], strict=True)]
-    both = in_processes(run_of(config, shards, folder / "both"), 1, threads=2)
+        for number, (name, (ranks, synced)) in enumerate(cases.items()):
+            run = run_of(config, shards, folder / f"case{number}-{turn}", sync_batchnorm=synced)
+            found[name].append(in_processes(run, ranks, threads=1))
+            print(f"turn {turn + 1}/{config.rounds}, {name}: {found[name][-1].samples_per_second:.2f} samples/s")
+    found["1 rank, 2 threads"] = [in_processes(run_of(config, shards, folder / "both"), 1, threads=2)]
     lines = ["| case | samples/s (turns) | waiting for data | largest process, GiB |", "|---|---|---|---|"]
-    rows = {"1 rank, 1 thread": found[1], "2 ranks (gloo), 1 thread each": found[2], "1 rank, 2 threads": [both]}
-    for name, cases in rows.items():
-        rates = [case.samples_per_second for case in cases]
+    for name, taken in found.items():
+        rates = [case.samples_per_second for case in taken]
         spread = f"{statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f})"
-        wait, memory = statistics.fmean(case.wait for case in cases), max(case.memory for case in cases)
+        wait, memory = statistics.fmean(case.wait for case in taken), max(case.memory for case in taken)
         lines.append(f"| {name} | {spread} | {wait:.1%} | {memory:.2f} |")
-    verdict = f"Two ranks to one: **{statistics.median(ratios):.2f}x** ({min(ratios):.2f} to {max(ratios):.2f})."
-    return [f"## CPU: {config.preset}, fp32, batch {config.batch} per rank", "", *lines, "", verdict, ""]
+    verdicts = [
+        f"Two ranks to one: {_ratio(found[together], found[alone])}; with norms of their own"
+        f" (`sync_batchnorm: false`): {_ratio(found[apart], found[alone])}."
+    ]
+    return [f"## CPU: {config.preset}, fp32, batch {config.batch} per rank", "", *lines, "", *verdicts, ""]
+
+
+def _ratio(ours: list[Case], base: list[Case]) -> str:
+    """Median and range over the turns."""
+    ratios = [a.samples_per_second / b.samples_per_second for a, b in zip(ours, base, strict=True)]
+    return f"**{statistics.median(ratios):.2f}x** ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def gpu_lines(config: Config, shards: tuple[str, ...], folder: Path) -> list[str]:
