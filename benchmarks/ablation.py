@@ -93,16 +93,16 @@ def variants(config: Config) -> list[Variant]:
     released = dataclasses.replace(
         base, depth=DepthConfig("silog"), faults=Faults(depth_corner=True, depth_transposed=True)
     )
-    most, affine = max(config.wild_counts), base
+    most = max(config.wild_counts)
     rows = [
         Variant("no wild", 0, plain),
         Variant("wild 2D", most, plain),
         Variant("wild 2D + SILog as released", most, released),
-        Variant("wild 2D + depth, affine", most, affine),
+        Variant("wild 2D + depth, affine", most, base),
         Variant("wild 2D + depth, affine, of the drawn mesh, 10 W", most, drawn_depth(config)),
-        Variant("wild 2D + depth, affine + priors", most, affine, priors=True),
-        Variant("wild 2D + depth, affine, one branch", most, affine, one_branch=True),
-        *(Variant(f"wild 2D + depth, affine, {n} scenes", n, affine) for n in config.wild_counts if n != most),
+        Variant("wild 2D + depth, affine + priors", most, base, priors=True),
+        Variant("wild 2D + depth, affine, one branch", most, base, one_branch=True),
+        *(Variant(f"wild 2D + depth, affine, {n} scenes", n, base) for n in config.wild_counts if n != most),
     ]
     return [row for row in rows if not config.variants or row.name in config.variants]
 

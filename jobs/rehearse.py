@@ -58,7 +58,9 @@ def run(config: Config) -> int:
         raise ValueError(f"--nodes {config.nodes}: at least 2, for one of them dies")
     if config.output.exists() and any(config.output.iterdir()):
         raise ValueError(f"{config.output} is not empty: a rehearsal starts from nothing; choose another --output")
-    pictures = make_pictures(config)
+    if code := render_scenes(config):
+        return code
+    pictures = write_pictures(config)
     with serve(pictures, config.sites) as web, several_nodes(config.nodes) as cluster:
         if code := crawl(config, web):
             return code
@@ -73,15 +75,22 @@ def run(config: Config) -> int:
     return show(checks(config, len(pictures), killed()))
 
 
-def make_pictures(config: Config) -> list[Path]:
-    """Pictures of synthetic scenes in pictures/."""
+def render_scenes(config: Config) -> int:
+    """Synthetic scenes in scenes/."""
     from jobs import synthesize
+
+    return synthesize.run(
+        synthesize.Config(count=config.scenes, size=384, output=str(config.output / "scenes"), local=True)
+    )
+
+
+def write_pictures(config: Config) -> list[Path]:
+    """The scenes' pictures in pictures/."""
     from pipeline.demo_input import write_scene_pictures
 
-    scenes, folder = config.output / "scenes", config.output / "pictures"
+    folder = config.output / "pictures"
     folder.mkdir(parents=True)
-    synthesize.run(synthesize.Config(count=config.scenes, size=384, output=str(scenes), local=True))
-    return write_scene_pictures(scenes, folder)
+    return write_scene_pictures(config.output / "scenes", folder)
 
 
 def crawl(config: Config, web: Web) -> int:

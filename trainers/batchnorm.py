@@ -20,7 +20,7 @@ class _OverRanks(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         """x (B, C, ...), weight and bias (C,) -> y like x; mean, variance (C,) and count () over all ranks.
 
-        Each rank's moments about its own mean, joined as Chan, Golub and LeVeque (1983) do: without cancellation.
+        Each rank's moments about its own mean, joined as Chan, Golub and LeVeque (1983) do.
         """
         mean, square = _moments(x)
         mine = torch.cat([mean, square, mean.new_full((1,), x.numel() / x.shape[1])])
@@ -55,7 +55,7 @@ class _OverRanks(torch.autograd.Function):
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and summed squared deviation per channel, (C,) each, of x (B, C, ...).
 
-    By rows of one sample and channel, which lie together in memory: on a CPU an eighth of the time that `torch.var_mean` takes.
+    By rows of one sample and channel, which lie together in memory: on a CPU much faster than `torch.var_mean` over all axes.
     """
     rows = x.reshape(*x.shape[:2], -1)
     count, means = rows.shape[2], rows.mean(2)
