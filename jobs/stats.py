@@ -24,12 +24,9 @@ class Config:
 
 def run(config: Config) -> int:
     """Print the tables. Returns 0."""
-    import io
-
-    import pyarrow.parquet as pq
-
     from pipeline.export.manifest import INDEX, read_release
     from pipeline.storage import Folder, absolute
+    from pipeline.tables import load_table
 
     folders = [absolute(uri) for uri in config.folder]
     made = read_release(Folder(folders[0])) if len(folders) == 1 else None
@@ -37,7 +34,7 @@ def run(config: Config) -> int:
         print(f"{made.name}, revision {made.revision}")
         _print_counts("split", list(made.samples.items()), sum(made.samples.values()), config.top)
         _print_reasons(made.funnel | ({"export": made.dropped} if made.dropped else {}), made.inputs)
-        _print_sources(pq.read_table(io.BytesIO(Folder(folders[0]).read(INDEX))), config.top)
+        _print_sources(load_table(Folder(folders[0]).read(INDEX)), config.top)
         return 0
     from pipeline.export.catalogue import read_catalogue
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.storage import Folder
+from pipeline.tables import load_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,10 +48,9 @@ class Exclusion:
     def read(cls, uri: str) -> Exclusion:
         """Read a list by path or fsspec URI. Raises ExclusionError if it is no parquet file or has none of the columns."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(io.BytesIO(_bytes(uri)))
+            table = load_table(_bytes(uri))
         except (OSError, pa.ArrowInvalid) as error:
             raise ExclusionError(f"{uri}: not a readable parquet file ({error})") from error
         named: dict[str, set[str]] = {"key": set(), "sha256": set(), "phash": set(), "uri": set()}

@@ -20,6 +20,7 @@ from pipeline.record import Packed, Reason, Record, SourceItem
 from pipeline.sample import SCHEMA_VERSION, Sample, Scores, encode
 from pipeline.shards import iter_samples, write_members
 from pipeline.storage import Folder
+from pipeline.tables import dump_table, load_table
 from pipeline.units import pack_items, unpack_items
 
 if TYPE_CHECKING:
@@ -96,9 +97,7 @@ class Part:
 
     def rows(self) -> pa.Table:
         """One row per input, in input order; columns as in `row_schema`."""
-        import pyarrow.parquet as pq
-
-        return pq.ParquetFile(io.BytesIO(self.folder.read(part_name(self.manifest.unit, "parquet")))).read()
+        return load_table(self.folder.read(part_name(self.manifest.unit, "parquet")))
 
     def found(self) -> Iterator[SourceItem]:
         """Further inputs that those of this part led to, in order."""
@@ -220,13 +219,9 @@ def _row(record: Record, place: tuple[int, int] | None) -> dict[str, Any]:
 
 def _parquet(records: Sequence[Record], places: dict[str, tuple[int, int]]) -> bytes:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    buffer = io.BytesIO()
     rows = [_row(record, places.get(_key(record) or "")) for record in records]
-    table = pa.Table.from_pylist(rows, row_schema())
-    pq.write_table(table, buffer, compression="zstd", write_page_index=False)
-    return buffer.getvalue()
+    return dump_table(pa.Table.from_pylist(rows, row_schema()))
 
 
 def _key(record: Record) -> str | None:

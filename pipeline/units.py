@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import MISSING, dataclass, fields
 from itertools import islice
 from typing import Any
 
 from pipeline.record import Reason, SourceItem
 from pipeline.storage import Folder
+from pipeline.tables import dump_table, load_table
 
 PLAN = "plan/units.jsonl.gz"
 INDEX = "plan/units.parquet"
@@ -97,11 +96,9 @@ def write_plan(
 
 def read_plan(output: Folder) -> list[UnitRef] | None:
     """The index of the plan in listing order, or None if none was finished."""
-    import pyarrow.parquet as pq
-
     if not output.exists(INDEX):
         return None
-    table = pq.read_table(io.BytesIO(output.read(INDEX)))
+    table = load_table(output.read(INDEX))
     names = [f.name for f in fields(UnitRef) if f.name in table.column_names]  # plans from before there were lanes
     return [UnitRef(*row) for row in zip(*(table[name].to_pylist() for name in names), strict=True)]
 
@@ -169,13 +166,10 @@ def _item(row: dict[str, Any]) -> SourceItem:
 
 def _index_bytes(refs: list[UnitRef]) -> bytes:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     columns = {f.name: [getattr(ref, f.name) for ref in refs] for f in fields(UnitRef)}
     schema = pa.schema(
         [("id", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("inputs", pa.int32())]
         + [("lane", pa.int32())]
     )
-    with closing(io.BytesIO()) as buffer:
-        pq.write_table(pa.table(columns, schema), buffer, compression="zstd")
-        return buffer.getvalue()
+    return dump_table(pa.table(columns, schema))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 from pipeline.sample import KEY_LENGTH
 from pipeline.sample_checks import EXTENSIONS, check_sample
 from pipeline.storage import Folder
+from pipeline.tables import load_table
 from pipeline.tar_checks import TarWalk
 
 
@@ -135,10 +135,9 @@ class _FileChecker:
 
     def _check_rows(self, blob: bytes, name: str, inputs: int) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(io.BytesIO(blob), columns=["key", "kept"])
+            table = load_table(blob, ["key", "kept"])
         except (pa.ArrowException, OSError, KeyError) as error:
             return self.add("part_mismatch", f"{name} does not read ({error})")
         if table.num_rows != inputs:

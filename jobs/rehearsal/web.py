@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 ADDRESS = "127.0.0.1"
 ROBOTS = b"User-agent: *\nDisallow: /private/\n"
@@ -48,7 +50,7 @@ class Web:
 def serve(pictures: Sequence[Path], sites: int) -> Iterator[Web]:
     """Deal the pictures out to so many sites and serve them until the block ends."""
     dealt = {f"site{number}.test": list(pictures[number::sites]) for number in range(sites)}
-    server = ThreadingHTTPServer((ADDRESS, 0), _handler(dealt))
+    server = _Server((ADDRESS, 0), _handler(dealt))
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -57,6 +59,13 @@ def serve(pictures: Sequence[Path], sites: int) -> Iterator[Web]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A crawler that ends hangs up on the connections it kept: nothing to say on the terminal."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(pictures: dict[str, list[Path]]) -> type[BaseHTTPRequestHandler]:

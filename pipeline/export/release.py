@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +33,7 @@ from pipeline.export.split import assign_splits, shuffled
 from pipeline.export.write import Shard, plan_shards, write_shards
 from pipeline.sample import SCHEMA_VERSION
 from pipeline.storage import Folder
+from pipeline.tables import dump_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,7 +79,7 @@ def release(
     index = _index_table(rows, shards)
     with ThreadPoolExecutor(1) as pool:  # the tables are made while the disk is busy with the shards
         writing = pool.submit(write_shards, catalogue.tars, folder, shards, lambda count: advance(count, total))
-        _write(folder, DROPPED, _parquet(_dropped_table(selection.dropped)))
+        _write(folder, DROPPED, dump_table(_dropped_table(selection.dropped)))
         _write_index(folder, index)
         written = writing.result()
     files = {s.name: ReleaseFile(s.bytes, s.sha256, len(s.pieces), s.split) for s in written}
@@ -93,7 +93,7 @@ def publish(folder: Folder, made: Release, index: pa.Table) -> Release:
 
 
 def _write_index(folder: Folder, index: pa.Table) -> None:
-    _write(folder, INDEX, _parquet(index))
+    _write(folder, INDEX, dump_table(index))
     _write(folder, LEDGER, licence_ledger(index))
 
 
@@ -149,14 +149,6 @@ def _dropped_table(dropped: Sequence[Dropped]) -> pa.Table:
     return pa.table(
         {name: pa.array([getattr(one, name) for one in dropped], pa.string()) for name in ("key", "reason", "because")}
     )
-
-
-def _parquet(table: pa.Table) -> bytes:
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", write_page_index=False)
-    return buffer.getvalue()
 
 
 def _info(folder: Folder, name: str) -> ReleaseFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from pipeline.export.catalogue import Catalogue, ExportError
 from pipeline.export.config import ExportConfig
 from pipeline.export.query import parse_query
 from pipeline.storage import Folder
+from pipeline.tables import load_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,10 +127,9 @@ def _hashes(rows: pa.Table) -> NDArray[np.uint64]:
 
 def _read_table(uri: str) -> pa.Table:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     folder, _, name = uri.rpartition("/")
     try:
-        return pq.read_table(io.BytesIO(Folder(folder or ".").read(name)))
+        return load_table(Folder(folder or ".").read(name))
     except (OSError, pa.ArrowInvalid) as error:
         raise ExportError(f"{uri}: not a readable parquet file ({error})") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from pipeline.export.release import publish
 from pipeline.export.select import near_any
 from pipeline.export.write import Copier, Piece, Shard
 from pipeline.storage import Folder
+from pipeline.tables import dump_table, load_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,13 +64,11 @@ def take_down(output: str, request: Request, date: str) -> Takedown:
     loaders that are given `tombstones.parquet` leave it out. Killed half-way, the same command finishes the work.
     Raises ExportError if there is no release.
     """
-    import pyarrow.parquet as pq
-
     folder = Folder(output)
     there = read_release(folder)
     if there is None:
         raise ExportError(f"{output}: holds no release ({output}/manifest.json is missing)")
-    index = pq.read_table(io.BytesIO(folder.read(INDEX)))
+    index = load_table(folder.read(INDEX))
     out = _named(index, request) | _buried(index, folder)
     _bury(folder, index.filter(out), request, date)
     files = {name: info for name, info in there.files.items() if info.samples}
@@ -115,7 +113,6 @@ def _buried(index: pa.Table, folder: Folder) -> NDArray[np.bool_]:
 def _bury(folder: Folder, rows: pa.Table, request: Request, date: str) -> None:
     """Add tombstones for the rows and for the request itself; what is there already stays once."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     note = {"reason": request.reason, "date": date}
     new = [{name: row[name] for name in _NAMES} | note for row in rows.to_pylist()]
@@ -130,18 +127,14 @@ def _bury(folder: Folder, rows: pa.Table, request: Request, date: str) -> None:
         new += [{column: value} | note for value in values if value not in said]
     known = {tuple(stone.get(name) for name in _NAMES) for stone in stones}
     stones += [row for row in new if tuple(row.get(name) for name in _NAMES) not in known]
-    buffer = io.BytesIO()
     schema = pa.schema([(name, pa.string()) for name in _COLUMNS])
-    pq.write_table(pa.Table.from_pylist(stones, schema), buffer, compression="zstd", write_page_index=False)
-    folder.write(TOMBSTONES, buffer.getvalue())
+    folder.write(TOMBSTONES, dump_table(pa.Table.from_pylist(stones, schema)))
 
 
 def _tombstones(folder: Folder) -> list[dict[str, str | None]]:
-    import pyarrow.parquet as pq
-
     if not folder.exists(TOMBSTONES):
         return []
-    found: list[dict[str, str | None]] = pq.read_table(io.BytesIO(folder.read(TOMBSTONES))).to_pylist()
+    found: list[dict[str, str | None]] = load_table(folder.read(TOMBSTONES)).to_pylist()
     return found
 
 

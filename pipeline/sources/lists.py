@@ -62,9 +62,9 @@ class ListSource:
         import pyarrow.parquet as pq
 
         with fsspec.open(self.uri, "rb") as file:
-            table = pq.ParquetFile(file)
+            table = pq.ParquetFile(file, pre_buffer=False)  # on this thread alone, as `pipeline.tables` says
             self._require(table.schema_arrow.names)
-            for batch in table.iter_batches(batch_size=8192):
+            for batch in table.iter_batches(batch_size=8192, use_threads=False):
                 yield from batch.to_pylist()
 
     def _require(self, names: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.sample import SampleError
 from pipeline.shards import find_shards
+from pipeline.tables import load_table
 from trainers.data.config import DatasetConfig
 from trainers.data.errors import DataError
 from trainers.data.index import MEMBERS, index_shards
@@ -63,11 +64,10 @@ def excluded_keys(file: str) -> NDArray[np.str_]:
     """The keys of a parquet list, from its column `key`, or `dropped`. Raises FileNotFoundError or DataError naming the file."""
     import fsspec
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
         with fsspec.open(file, "rb") as stream:
-            table = pq.read_table(stream)
+            table = load_table(stream.read())
     except pa.ArrowInvalid as error:
         raise DataError(f"{file}: not a readable parquet file ({error})") from error
     for column in ("key", "dropped"):
