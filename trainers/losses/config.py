@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+Balance = Literal["plain", "root", "balanced"]
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -86,8 +88,8 @@ class LossConfig:
     """The objective."""
 
     weights: LossWeights = LossWeights()
-    contact: Literal["plain", "balanced"] = "plain"
-    """balanced: touching and other vertices weigh half each."""
+    contact: Balance = "plain"
+    """balanced: touching and other vertices weigh half each; root: between the two (`losses/contact.py`)."""
     stiffness: bool = False
     """Weigh deformation errors by tissue stiffness, which the authors computed and left out."""
     touch_head: Literal["undeformed", "deformed"] = "undeformed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from model.bodies import load_body
 from pipeline.sample import DEPTH_KINDS
 from trainers.losses.collision import collision, released_collision
+from trainers.losses.config import Balance
 from trainers.losses.contact import contact, level_contact, presence
 from trainers.losses.deformation import deformation, no_deformation, stiffness_weights
 from trainers.losses.depth import affine_invariant, ordinal, part_groups, silog
@@ -71,9 +73,12 @@ def test_contact_by_hand() -> None:
     assert level_contact(logits, labels).item() == pytest.approx(math.log(2))
     logits = torch.tensor([[math.log(3), 0.0, 0, 0]])  # p = 3/4 of the one that touches
     assert level_contact(logits, labels).item() == pytest.approx((math.log(4 / 3) + 3 * math.log(2)) / 4)
-    assert level_contact(logits, labels, balanced=True).item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
+    assert level_contact(logits, labels, "balanced").item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
+    root = (math.log(4 / 3) + math.sqrt(3) * math.log(2)) / (1 + math.sqrt(3))
+    assert level_contact(logits, labels, "root").item() == pytest.approx(root)
     for same in (torch.zeros_like(labels), torch.ones_like(labels)):
-        assert level_contact(logits, same, balanced=True).item() == pytest.approx(level_contact(logits, same).item())
+        for balance in get_args(Balance):
+            assert level_contact(logits, same, balance).item() == pytest.approx(level_contact(logits, same).item())
     levels = (logits, logits[:, :2])
     whole = contact(levels, (logits,), (labels, labels[:, :2]), (labels,))
     parts = 2 * level_contact(logits, labels) + level_contact(logits[:, :2], labels[:, :2])
@@ -84,8 +89,18 @@ def test_contact_by_hand() -> None:
 def test_balanced_contact_gives_touching_vertices_half_the_gradient() -> None:
     logits, labels = torch.zeros(1, 22, requires_grad=True), torch.zeros(1, 22)
     labels[0, 0] = 1
-    (gradient,) = torch.autograd.grad(level_contact(logits, labels, balanced=True).sum(), logits)
+    (gradient,) = torch.autograd.grad(level_contact(logits, labels, "balanced").sum(), logits)
     assert gradient[0, 0].abs().item() == pytest.approx(gradient[0, 1:].abs().sum().item())
+
+
+def test_an_unsure_network_answers_by_the_balance() -> None:
+    """One logit for all vertices, 1 of 17 of which touch: the best one says with which probability a vertex counts as touching."""
+    labels = torch.zeros(1, 17)
+    labels[0, 0] = 1
+    for balance, odds in (("plain", 1 / 16), ("root", 1 / 4), ("balanced", 1.0)):
+        logit = torch.tensor(math.log(odds), requires_grad=True)
+        (gradient,) = torch.autograd.grad(level_contact(logit.expand(1, 17), labels, balance).sum(), logit)
+        assert gradient.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_deformation_by_hand() -> None:
