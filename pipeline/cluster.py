@@ -19,6 +19,8 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
     workers: CPUs of a cluster that must be started, 0 for those this process may use; at_least: CPUs that the actors need to
     exist at all.  Raises ConnectionError if RAY_ADDRESS leads nowhere.
     """
+    if not os.environ.get("RAY_ADDRESS"):
+        keep_to_loopback()
     import ray
     import ray.data
 
@@ -46,6 +48,14 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()  # only disconnects from a cluster that RAY_ADDRESS named
+
+
+def keep_to_loopback() -> None:
+    """Have a cluster that this process starts, and drivers in it, listen on 127.0.0.1 alone, as Ray does on other systems than Linux.
+
+    Whoever reaches Ray's ports may run code. To be called before Ray is imported; later it changes nothing.
+    """
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 
 def available_cpus() -> int:

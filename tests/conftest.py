@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from pipeline.cluster import keep_to_loopback
 from pipeline.sample import (
     AnnotatorRecord,
     Crop,
@@ -26,8 +27,9 @@ from pipeline.sample import (
     sample_key,
 )
 
-# Before anything imports ray: no usage statistics, and no token file in the home directory of whoever runs the tests.
+# Before anything imports ray: sockets on loopback, no usage statistics, and no token file in the home directory of whoever runs the tests.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+keep_to_loopback()
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 MakeSample = Callable[..., Sample]

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cluster import keep_to_loopback
+
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
@@ -24,8 +26,7 @@ def several_nodes(nodes: int) -> Iterator[Cluster]:
     RAY_ADDRESS names it to whatever is started inside the block.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Before Ray is imported, here and in whatever is started: drivers, too, take 127.0.0.1 for their address, as on other systems.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    keep_to_loopback()
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args=_NODE | {"num_cpus": 0, "_system_config": _QUICK})
