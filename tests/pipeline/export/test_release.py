@@ -1,0 +1,174 @@
+"""Releases: reproducible bytes, nothing twice, killed and begun again, in a bucket; metadata that others read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.export.catalogue import ExportError
+from pipeline.export.coco import write_coco
+from pipeline.export.config import ExportConfig
+from pipeline.export.manifest import read_release
+from pipeline.export.release import release
+from pipeline.export.takedown import Request, take_down
+from pipeline.shards import iter_samples
+from pipeline.storage import Folder
+from tests.pipeline.export.releases import CONFIG, files, index, record
+
+
+def test_a_release_holds_every_sample_once_and_splits_share_no_host(parts: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made = release([parts], str(out), CONFIG)
+    expected = {record(n, "x").sample.key for n in range(20)}
+    rows = index(out)
+    found = {}
+    for name, info in made.files.items():
+        if info.samples:
+            samples = list(iter_samples(str(out / name)))
+            assert len(samples) == info.samples <= 4
+            found |= {sample.key: name for sample in samples}
+    assert set(found) == expected and sum(made.samples.values()) == 20
+    assert {row["key"]: row["shard"] for row in rows} == found
+    hosts = {split: {row["host"] for row in rows if row["split"] == split} for split in CONFIG.splits}
+    assert hosts["train"] and hosts["test"] and not hosts["train"] & hosts["test"]
+    assert made.funnel == {"detect": {"no_face": 1}} and made.inputs == 21
+    for row in rows:  # the index finds a sample without reading the tar
+        data = (out / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
+        assert data[:16].decode() == row["key"]
+
+
+def test_equal_parts_give_equal_bytes_in_whatever_folders_they_lie(parts: str, tmp_path: Path) -> None:
+    release([parts], str(tmp_path / "a"), CONFIG)
+    release([parts], str(tmp_path / "b"), CONFIG)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, unit in ((one, "0"), (two, "1")):
+        folder.mkdir()
+        for path in Path(parts).glob(f"part-*{unit}.*"):
+            shutil.copy(path, folder)
+    release([str(two), str(one)], str(tmp_path / "c"), CONFIG)
+    assert files(tmp_path / "c") == files(tmp_path / "a")
+
+
+def test_checksums_and_manifest_describe_the_files(parts: str, tmp_path: Path) -> None:
+    made = release([parts], str(tmp_path / "out"), CONFIG)
+    actual = files(tmp_path / "out")
+    assert {name: info.sha256 for name, info in made.files.items()}.items() <= actual.items()
+    assert set(actual) - set(made.files) == {"manifest.json", "SHA256SUMS"}
+    lines = dict(reversed(line.split("  ")) for line in (tmp_path / "out/SHA256SUMS").read_text().splitlines())
+    assert lines == {name: actual[name] for name in made.files}
+
+
+def test_a_killed_export_is_finished_by_the_same_command(parts: str, tmp_path: Path) -> None:
+    """SIGKILL after the first shard: no manifest, so it does not count; the rerun gives the undisturbed bytes."""
+    script = (
+        "import os, sys\n"
+        "from pipeline.export.config import ExportConfig\n"
+        "from pipeline.export.release import release\n"
+        "from pipeline.export.write import Copier\n"
+        "write = Copier.write\n"
+        "def dies(*args):\n"
+        "    write(*args)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "Copier.write = dies\n"
+        "release([sys.argv[1]], sys.argv[2], ExportConfig(shard_samples=4, splits={'train': 0.6, 'test': 0.4}))\n"
+    )
+    out = tmp_path / "out"
+    root = str(Path(__file__).parents[3])
+    died = subprocess.run([sys.executable, "-c", script, parts, str(out)], cwd=root, env={**os.environ}, timeout=60)
+    assert died.returncode == -9 and read_release(Folder(str(out))) is None and list(out.glob("*.tar"))
+    release([parts], str(out), CONFIG)
+    release([parts], str(tmp_path / "whole"), CONFIG)
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_another_release_is_not_overwritten(parts: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    release([parts], out, CONFIG)
+    assert release([parts], out, CONFIG).revision == 1
+    with pytest.raises(ExportError, match="holds another release"):
+        release([parts], out, dataclasses.replace(CONFIG, seed=1))
+
+
+def test_s3(parts: str, tmp_path: Path, s3: str) -> None:
+    local = release([parts], str(tmp_path / "local"), CONFIG)
+    Folder(f"{s3}/parts").filesystem.put(f"{parts}/*", f"{s3}/parts/")
+    remote = release([f"{s3}/parts"], f"{s3}/out", CONFIG)
+    assert remote == local
+    assert take_down(f"{s3}/out", Request(keys=(record(3, "x").sample.key,)), "2026-01-02").revision == 2
+
+
+def test_others_read_it(parts: str, tmp_path: Path) -> None:
+    """mlcroissant validates the description, webdataset and datasets read the shards."""
+    import datasets
+    import mlcroissant
+    import webdataset
+
+    out = tmp_path / "out"
+    made = release([parts], str(out), CONFIG)
+    described = mlcroissant.Dataset(str(out / "croissant.json"))
+    assert not described.metadata.ctx.issues.errors
+    assert sum(1 for _ in described.records("samples")) == 20
+    shards = sorted(str(out / name) for name, info in made.files.items() if info.split == "train")
+    stock = list(webdataset.WebDataset(shards, shardshuffle=False))
+    assert len(stock) == made.samples["train"] and {"jpg", "json", "safetensors"} <= set(stock[0])
+    loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "c"))  # by the types that the card declares
+    assert loaded.num_rows == {split: count for split, count in made.samples.items() if count}
+    row = loaded["train"].select_columns(["json", "__key__"])[0]  # the toy pictures are none
+    assert row["json"]["key"] == row["__key__"]
+
+
+def test_the_card_counts_and_the_ledger_attributes(parts: str, tmp_path: Path) -> None:
+    made = release(
+        [parts], str(tmp_path / "out"), dataclasses.replace(CONFIG, name="my-set", description="What it is.")
+    )
+    card = (tmp_path / "out/README.md").read_text()
+    assert "# my-set, revision 1" in card and "What it is." in card and "license: cc0-1.0" in card
+    assert f"| train | {made.samples['train']} |" in card and "| detect | no_face | 1 |" in card
+    ledger = (tmp_path / "out/licences.csv").read_text().splitlines()
+    assert len(ledger) == 21 and ledger[0].startswith("key,licence,author")
+
+
+def test_coco_annotations_are_in_pixel_corners_and_point_at_pictures(parts: str, tmp_path: Path) -> None:
+    out, coco = tmp_path / "out", tmp_path / "coco"
+    made = release([parts], str(out), CONFIG)
+    write_coco(str(out), str(coco))
+    for split, count in made.samples.items():
+        document = json.loads((coco / split / "labels.json").read_text())
+        samples = {
+            s.key: s for name, f in made.files.items() if f.split == split for s in iter_samples(str(out / name))
+        }
+        assert len(document["images"]) == count == len(list((coco / split / "data").iterdir()))
+        ids = {image["id"]: samples[image["file_name"].removesuffix(".jpg")] for image in document["images"]}
+        assert len(ids) == count and len({a["id"] for a in document["annotations"]}) == len(document["annotations"])
+        names = {c["id"]: c for c in document["categories"]}
+        for annotation in document["annotations"]:
+            sample, points = ids[annotation["image_id"]], np.reshape(annotation["keypoints"], (-1, 3))
+            assert len(points) == len(names[annotation["category_id"]]["keypoints"])
+            assert annotation["num_keypoints"] == (points[:, 2] > 0).sum() == (np.any(points, axis=1)).sum()
+            if annotation["category_id"] == 1:
+                face = sample.labels.face_keypoints_2d
+                known = face[:, 2] > 0
+                if not known.any():  # sample 0: nothing of it is known
+                    assert annotation["bbox"] == [0, 0, 0, 0]
+                    continue
+                np.testing.assert_allclose(points[known, :2], face[known, :2] + 0.5, atol=0.006)
+                x, y, width, height = annotation["bbox"]
+                np.testing.assert_allclose([x, y], (face[known, :2] + 0.5).min(0), atol=0.01)
+                np.testing.assert_allclose([x + width, y + height], (face[known, :2] + 0.5).max(0), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"splits": {"train": 0.5}}, {"splits": {"a b": 1.0}}, {"shard_samples": 0}, {"dedupe_distance": 12}]
+)
+def test_bad_configs_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError):
+        ExportConfig(**wrong)
