@@ -95,6 +95,7 @@ def measure(config: Config, root: Path) -> tuple[int, float, dict[str, float], l
     import simplejpeg
 
     from pipeline.decaf import convert, labels
+    from pipeline.decaf.config import DecafConfig
     from pipeline.decaf.video import FrameReader
     from pipeline.record import Record
     from pipeline.sample import encode
@@ -105,9 +106,7 @@ def measure(config: Config, root: Path) -> tuple[int, float, dict[str, float], l
     clock.watch(simplejpeg, "encode_jpeg", "encode JPEG")
     clock.watch(convert, "_png", "encode mask")
     clock.watch(labels, "frame_labels", "pose bodies, labels")
-    settings = convert.DecafConfig(
-        decaf=str(root), split="train", hand_model=config.hand_model, head_model=config.head_model
-    )
+    settings = DecafConfig(decaf=str(root), split="train", hand_model=config.hand_model, head_model=config.head_model)
     stage = convert.ConvertStage(settings)
     stage.setup()
     items = []

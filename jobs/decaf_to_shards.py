@@ -10,7 +10,7 @@ import logging
 import sys
 from dataclasses import dataclass, fields, replace
 
-from pipeline.decaf.convert import DecafConfig
+from pipeline.decaf.config import DecafConfig
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from trainers.evaluate import TableConfig
+from trainers.evaluation.config import TableConfig
 
 if TYPE_CHECKING:
     import torch

@@ -7,28 +7,18 @@ tabulate: rows of a system, whole and by subset -> estimates
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from trainers.batch import Batch
+from trainers.evaluation.config import BootstrapConfig, TableConfig
 from trainers.evaluation.facts import CONTACT_SCORE, Facts
 from trainers.evaluation.systems import System, Truth
-from trainers.metrics import BootstrapConfig, Estimate, Records, Surface, gather, hand_depths, measure, summarise
+from trainers.metrics import Estimate, Records, Surface, gather, hand_depths, measure, summarise
 
 WHOLE = "all"
 TOUCH = "touch"  # a subset made of labels, not of facts
-
-
-@dataclass(frozen=True)
-class TableConfig:
-    """What is tabulated."""
-
-    by: tuple[str, ...] = ("dataset", "touch", "side", "subject", "camera")
-    """Also tabulate subsets: dataset, touch, side, subject, or any column of the samples' source (camera, region, grip ...)."""
-    most: int = 40
-    """A column with more different values than this is not split by."""
-    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,21 @@ def test_unknown_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -
     assert "one of: demo" in capsys.readouterr().err
 
 
+def test_the_help_of_no_verb_waits_for_torch_or_ray() -> None:
+    code = """
+import sys
+from jobs.cli import VERBS, main
+for verb in VERBS:
+    try:
+        main([verb.name, "--help"])
+    except SystemExit as end:
+        assert not end.code, verb
+    heavy = {"torch", "ray", "cv2", "mediapipe"} & set(sys.modules)
+    assert not heavy, f"{verb.name}: {heavy}"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=120)
+
+
 def test_no_verb_prints_help_and_fails_and_version_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     assert "usage: handface VERB" in capsys.readouterr().out

@@ -24,7 +24,8 @@ from model.topology import Topology
 from tests.trainers.labelled import studio_samples
 from trainers.batch import Batch
 from trainers.data import DataConfig, DatasetConfig, make_pass
-from trainers.evaluate import TableConfig, collect, tabulate
+from trainers.evaluate import collect, tabulate
+from trainers.evaluation.config import TableConfig
 from trainers.evaluation.facts import Facts, read_facts
 from trainers.evaluation.page import render_page
 from trainers.evaluation.pictures import choose, draw_cases

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from trainers.evaluation.config import BootstrapConfig
 from trainers.metrics.records import Column, Records, ids
 
 Sums = Mapping[str, Column]
@@ -168,22 +169,6 @@ METRICS: tuple[Metric, ...] = (
     Metric("agreement", "contact agreement", "%", "higher", "picture", _ratio("agrees", "judged", 100)),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
-
-
-@dataclass(frozen=True)
-class BootstrapConfig:
-    """How confidence intervals are made: percentiles over samples drawn again with replacement."""
-
-    replicates: int = 1000
-    """Times that the test set is drawn again; 0 gives no intervals."""
-    level: float = 0.95
-    """Share of replicates between the bounds."""
-    seed: int = 0
-    """Of the draws."""
-
-    def __post_init__(self) -> None:
-        if self.replicates < 0 or not 0 < self.level < 1:
-            raise ValueError(f"bootstrap: {self.replicates} replicates at level {self.level}")
 
 
 def summarise(
