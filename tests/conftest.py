@@ -32,6 +32,14 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 keep_to_loopback()
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side (pytest -n 2), files with slow tests go first, so that no worker is left with one at the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 MakeSample = Callable[..., Sample]
 
 

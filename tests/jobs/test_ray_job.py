@@ -82,6 +82,7 @@ def submit(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.slow
 def test_submitted_job_writes_the_same_parts_as_a_local_run(dashboard: str, tmp_path: Path) -> None:
     from skimage import data
 
@@ -99,6 +100,7 @@ def test_submitted_job_writes_the_same_parts_as_a_local_run(dashboard: str, tmp_
     assert parts_of(tmp_path / "job") == parts_of(tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_jobs_verb_submits_waits_tells_and_stops(
     dashboard: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def undisturbed(config: TrainConfig) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(600)
 def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(make_run: MakeRun) -> None:

@@ -180,6 +180,7 @@ def test_shards_are_valid(shards: Path) -> None:
     assert main(["validate", str(shards)]) == 0
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_files(dataset: Path, shards: Path, tmp_path: Path, ray_cluster: None) -> None:
     root = tmp_path / "decaf"
     assert main([*FILM, str(root), "--workers", "2"]) == 0
@@ -192,6 +193,7 @@ def test_ray_gives_the_same_files(dataset: Path, shards: Path, tmp_path: Path, r
     assert parts_of(tmp_path / "ray") == parts_of(tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_killed_film_leaves_no_half_written_file_and_a_rerun_completes_it(dataset: Path, tmp_path: Path) -> None:
     root, expected = tmp_path / "decaf", files_of(dataset)
     aside = root / ".writing" / "S2"

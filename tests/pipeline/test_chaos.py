@@ -46,6 +46,7 @@ def test_killed_worker_costs_nothing(tmp_path: Path, ray_cluster: None) -> None:
     check_whole(tmp_path / "out", parts_of(tmp_path / "calm"))
 
 
+@pytest.mark.slow
 def test_unit_that_kills_every_worker_is_given_up_and_the_others_go_on(tmp_path: Path, ray_cluster: None) -> None:
     results = toy_run(tmp_path / "out", with_trouble(tmp_path / "marks", at=42, act="kill", times=1000))
     (failed,) = [result for result in results if result.error]
@@ -57,6 +58,7 @@ def test_unit_that_kills_every_worker_is_given_up_and_the_others_go_on(tmp_path:
     assert again.unit == failed.unit and again.error is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["local", "ray"])
 def test_killed_driver(tmp_path: Path, expected: dict[str, bytes], mode: str) -> None:
     """SIGKILL after the second part. A rerun finishes, also while workers of the dead driver may still be ending."""

@@ -45,6 +45,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
     assert parts_of(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_stages_with_other_resources_form_further_pools(tmp_path: Path, ray_cluster: None) -> None:
     other = ToyFilter(name="other", resources=Resources(num_cpus=0.5))
     results = toy_run(tmp_path / "ray", other)

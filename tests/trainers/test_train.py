@@ -226,6 +226,7 @@ def test_a_frozen_backbone_stays_and_thaws(make_run: MakeRun) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_loss_falls_when_the_same_samples_come_again(make_run: MakeRun) -> None:
     config = make_run(optim=OptimConfig(lr=3e-3, warm_up=5, schedule="constant", clip_value=None))
     config = replace(config, data=replace(config.data, augment=AugmentConfig.none()))

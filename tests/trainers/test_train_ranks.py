@@ -81,6 +81,7 @@ def together(runs: MakeRun) -> TrainConfig:
     return config
 
 
+@pytest.mark.slow
 def test_two_ranks_do_what_one_does_with_twice_the_batch(alone: TrainConfig, together: TrainConfig) -> None:
     expected, found = losses(alone), losses(together)
     assert expected.keys() == found.keys() == set(range(1, 7))
@@ -93,6 +94,7 @@ def test_two_ranks_do_what_one_does_with_twice_the_batch(alone: TrainConfig, tog
     )
 
 
+@pytest.mark.slow
 def test_a_killed_rank_costs_nothing(runs: MakeRun, together: TrainConfig) -> None:
     """SIGKILL one of two ranks in mid-run; the same command goes on and ends as the undisturbed run, bit for bit."""
     cut = runs("cut", 2)

@@ -165,6 +165,7 @@ def test_flipped_byte_names_the_key(tmp_path: Path) -> None:
         load_arrays(path)
 
 
+@pytest.mark.slow
 def test_hand_is_rebuilt_from_the_wheel(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The committed file is what the builder makes; without a package index, the message says what to pass instead."""
     try:
