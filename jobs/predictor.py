@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from model.prediction import Detector
     from model.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
 
     device = _device(options.device)
     loaded = load_network(Path(options.model).expanduser(), options.hand, options.head)
+    if loaded.note:
+        log.info("%s: %s", options.model, loaded.note)
     return Predictor.from_dice(
         loaded.network.to(device),
         detector or PeopleDetector(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +15,18 @@ from model.weights.checkpoint import CONFIG, TENSORS, is_trained, load_dice, rea
 from model.weights.unpickle import WeightsError
 
 EMBEDDED = Path(__file__).parents[1] / "data"  # a checkpoint folder per preset that ships one
+_NOTE = "training.json"
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class NamedNetwork:
-    """A network in eval mode. trained: False if its weights are fresh random numbers."""
+    """A network in eval mode. trained: False if its weights are fresh random numbers.  note: how far it was trained, "" if nobody wrote it."""
 
     network: Dice
     trained: bool
     source: str
+    note: str = ""
 
 
 def load_network(name: str | Path, hand: str | None = None, head: str | None = None) -> NamedNetwork:
@@ -46,7 +49,7 @@ def load_network(name: str | Path, hand: str | None = None, head: str | None = N
             " (`handface weights import` makes one of a released model.bin)"
         )
     network = load_dice(folder, _topology(folder, hand, head))
-    return NamedNetwork(network, is_trained(folder), str(folder))
+    return NamedNetwork(network, is_trained(folder), str(folder), _note(folder))
 
 
 def _fresh(name: str, hand: str | None, head: str | None) -> NamedNetwork:
@@ -55,6 +58,15 @@ def _fresh(name: str, hand: str | None, head: str | None) -> NamedNetwork:
         torch.manual_seed(_SEED)
         network = Dice.from_preset(name, topology)
     return NamedNetwork(network.eval(), False, name)
+
+
+def _note(folder: Path) -> str:
+    """What the trainer left beside the weights, in words."""
+    try:
+        told = json.loads((folder / _NOTE).read_bytes())
+        return f"{told['steps']:,} steps, validation {told['metric']} {told['error']:.1f}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _topology(folder: Path, hand: str | None, head: str | None) -> Topology | None:

@@ -99,3 +99,19 @@ def test_a_damaged_file_is_named(folder):
 def test_bodies_that_cannot_be_read_are_named(folder):
     with pytest.raises(BodyFileError, match=r"absent\.npz: no such file"):
         load_network(folder, "absent.npz", "free-head")
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ('{"steps": 3000, "metric": "pve", "error": 22.114}', "3,000 steps, validation pve 22.1"),
+        ('{"steps": 3000}', ""),
+        ("[1]", ""),
+        ("{", ""),
+        (None, ""),
+    ],
+)
+def test_the_trainers_note_is_read_if_there_is_one(folder, text, note):
+    if text is not None:
+        (folder / "training.json").write_text(text)
+    assert load_network(folder).note == note
