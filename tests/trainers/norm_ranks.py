@@ -1,4 +1,4 @@
-"""What each of two ranks does in the test of batch normalisation: `python -m tests.trainers.norm_ranks FOLDER`."""
+"""What each of three ranks does in the test of batch normalisation: `python -m tests.trainers.norm_ranks FOLDER`."""
 
 from __future__ import annotations
 
@@ -9,19 +9,39 @@ import torch.distributed as dist
 from torch import nn
 
 from trainers.batchnorm import RankBatchNorm
+from trainers.exchange import Gather, between_ranks, over_group
+
+
+def normalised(mine: torch.Tensor, gather: Gather) -> dict[str, torch.Tensor]:
+    """What comes out of a norm, its gradients with all ranks' losses counted, and its running statistics."""
+    torch.manual_seed(1)
+    norm = RankBatchNorm(3)
+    norm.gather = gather
+    nn.init.normal_(norm.weight)
+    x = mine.clone().requires_grad_(True)
+    y = norm(x)
+    y.pow(3).sum().backward()
+    for parameter in norm.parameters():
+        dist.all_reduce(parameter.grad)
+    gradients = {"x": x.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
+    return {"y": y.detach(), **gradients, "mean": norm.running_mean, "var": norm.running_var}
+
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     torch.manual_seed(0)
-    x = torch.randn(6, 3, 4, 4) * 2 + 5
-    mine = (x[:4] if rank == 0 else x[4:]).clone().requires_grad_(True)  # uneven on purpose
-    norm = RankBatchNorm(3)
-    nn.init.normal_(norm.weight)
-    y = norm(mine)
-    y.pow(3).sum().backward()
-    for parameter in norm.parameters():
-        dist.all_reduce(parameter.grad)
-    state = {"y": y.detach(), "x": mine.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
-    torch.save(state | {"mean": norm.running_mean, "var": norm.running_var}, f"{sys.argv[1]}/{rank}.pt")
-    dist.destroy_process_group()
+    mine = (torch.randn(6, 3, 4, 4) * 2 + 5).split([3, 2, 1])[rank]  # uneven on purpose
+    sockets = between_ranks()
+    assert sockets is not over_group, "ranks of one machine did not find each other"
+    found = {"sockets": normalised(mine, sockets), "group": normalised(mine, over_group)}
+    torch.save(found, f"{sys.argv[1]}/{rank}.pt")
+    dist.barrier()
+    if rank == 2:
+        sys.exit()  # gone without a word
+    try:
+        sockets(torch.zeros(4))
+    except ConnectionError as error:
+        assert "has gone" in str(error)
+    else:
+        raise AssertionError("a rank that has gone was not missed")

@@ -18,8 +18,9 @@ from torch import nn
 
 from model.weights.checkpoint import load_dice
 from tests.trainers.conftest import MakeRun, runs_in
-from trainers.batchnorm import RankBatchNorm, over_all_ranks
+from trainers.batchnorm import RankBatchNorm, with_gather
 from trainers.config import OptimConfig, TrainConfig
+from trainers.exchange import over_group
 from trainers.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -138,46 +139,50 @@ def test_another_number_of_ranks_goes_on_where_the_stream_stands(
 
 
 def test_batch_norm_over_ranks_is_that_of_the_joined_batch(tmp_path: Path) -> None:
+    """By sockets and by the process group; and a rank that dies is missed by the others, not waited for."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "3"}
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.trainers.norm_ranks", str(tmp_path)],
             cwd=ROOT,
             env=ENVIRONMENT | meeting | {"RANK": str(rank)},
         )
-        for rank in (0, 1)
+        for rank in range(3)
     ]
     try:
-        assert [process.wait(150) for process in started] == [0, 0]
+        assert [process.wait(150) for process in started] == [0, 0, 0]
     finally:
         for process in started:
             process.kill()
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     torch.manual_seed(0)
     x = (torch.randn(6, 3, 4, 4) * 2 + 5).requires_grad_(True)
+    torch.manual_seed(1)
     norm = nn.BatchNorm2d(3)
     nn.init.normal_(norm.weight)
     y = norm(x)
     y.pow(3).sum().backward()
     close = {"rtol": 1e-4, "atol": 1e-4}
-    torch.testing.assert_close(torch.cat([state["y"] for state in found]), y.detach(), **close)
-    torch.testing.assert_close(torch.cat([state["x"] for state in found]), x.grad, **close)
-    for state in found:
-        torch.testing.assert_close(state["weight"], norm.weight.grad, **close)
-        torch.testing.assert_close(state["bias"], norm.bias.grad, **close)
-        torch.testing.assert_close(state["mean"], norm.running_mean, **close)
-        torch.testing.assert_close(state["var"], norm.running_var, **close)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(3)]
+    for way in ("sockets", "group"):
+        found = [rank[way] for rank in ranks]
+        torch.testing.assert_close(torch.cat([state["y"] for state in found]), y.detach(), **close)
+        torch.testing.assert_close(torch.cat([state["x"] for state in found]), x.grad, **close)
+        for state in found:
+            torch.testing.assert_close(state["weight"], norm.weight.grad, **close)
+            torch.testing.assert_close(state["bias"], norm.bias.grad, **close)
+            torch.testing.assert_close(state["mean"], norm.running_mean, **close)
+            torch.testing.assert_close(state["var"], norm.running_var, **close)
 
 
 def test_norms_are_replaced_with_what_they_hold() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4)))
     module(torch.randn(8, 3, 1, 1))
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    replaced = over_all_ranks(module, torch.device("cpu"))
+    replaced = with_gather(module, over_group)
     assert sum(isinstance(part, RankBatchNorm) for part in replaced.modules()) == 2
     after = replaced.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     replaced.eval()
-    assert torch.isfinite(replaced(torch.randn(2, 3, 1, 1))).all()  # alone, it is an ordinary norm
+    assert torch.isfinite(replaced(torch.randn(2, 3, 1, 1))).all()  # then they are ordinary norms
