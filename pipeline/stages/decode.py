@@ -85,8 +85,13 @@ class DecodeStage:
             record.data = None
 
 
-def decode_image(data: bytes, config: DecodeConfig = DecodeConfig()) -> NDArray[np.uint8]:
-    """Bytes -> (H, W, 3) uint8 RGB, upright, alpha on white, first frame of an animation. Raises RejectedImage."""
+def decode_image(
+    data: bytes, config: DecodeConfig = DecodeConfig(), *, smooth_colours: bool = True
+) -> NDArray[np.uint8]:
+    """Bytes -> (H, W, 3) uint8 RGB, upright, alpha on white, first frame of an animation. Raises RejectedImage.
+
+    smooth_colours: interpolate those that a JPEG stores at half size; without, they are repeated, for those who halve them again.
+    """
     kind = sniff(data)
     if kind is None:
         start = data[:16].strip()
@@ -94,7 +99,7 @@ def decode_image(data: bytes, config: DecodeConfig = DecodeConfig()) -> NDArray[
         raise RejectedImage(Reason.NOT_IMAGE, what)
     if kind == "JPEG" and _plain_jpeg_size(data, config) and not any(mark in data for mark in _TURNED):
         try:
-            return _decode_jpeg(data)
+            return _decode_jpeg(data, smooth_colours)
         except _BROKEN as error:
             raise RejectedImage(Reason.CORRUPT, f"{kind}: {error}") from error
     with warnings.catch_warnings():
@@ -103,7 +108,7 @@ def decode_image(data: bytes, config: DecodeConfig = DecodeConfig()) -> NDArray[
         plain_jpeg = kind == "JPEG" and picture.mode == "RGB"
         orientation = _orientation(picture)
         try:
-            image = _decode_jpeg(data) if plain_jpeg else _to_rgb(picture)
+            image = _decode_jpeg(data, smooth_colours) if plain_jpeg else _to_rgb(picture)
         except _BROKEN as error:
             raise RejectedImage(Reason.CORRUPT, f"{kind}: {error}") from error
     return np.ascontiguousarray(_upright(image, orientation))
@@ -167,10 +172,11 @@ def _check_size(width: int, height: int, config: DecodeConfig) -> None:
         raise RejectedImage(Reason.CORRUPT, f"header announces {width}x{height} pixels")
 
 
-def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+def _decode_jpeg(data: bytes, smooth_colours: bool) -> NDArray[np.uint8]:
     import simplejpeg
 
-    return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True), np.uint8)
+    image = simplejpeg.decode_jpeg(data, colorspace="RGB", fastupsample=not smooth_colours, strict=True)
+    return np.asarray(image, np.uint8)
 
 
 def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:

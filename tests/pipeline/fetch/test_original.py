@@ -8,7 +8,7 @@ import pytest
 import simplejpeg
 
 from pipeline.fetch.original import KeepConfig, make_original
-from tests.pipeline.images import encode, photo
+from tests.pipeline.images import encode, photo, with_orientation
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,12 @@ def test_shrinking_is_area_averaging_in_every_size(width: int, height: int, most
     assert cv2.PSNR(shrunk, expected) > cv2.PSNR(through_rgb, expected) - 1.2  # dB
     assert np.abs((shrunk.astype(float) - expected).mean((0, 1))).max() < 1
     assert simplejpeg.decode_jpeg_header(kept.data)[3] == "420"
+
+
+@pytest.mark.parametrize("width", [300, 301])
+def test_turned_pictures_are_shrunk_upright(width: int) -> None:
+    image = cv2.GaussianBlur(photo(width, 200), (0, 0), 4)
+    kept = make_original(with_orientation(image, 6), KeepConfig(mode="reencode", max_side=150))
+    assert (kept.width, kept.height) == (100, 150)
+    upright = cv2.resize(cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE), (100, 150), interpolation=cv2.INTER_AREA)
+    assert cv2.PSNR(simplejpeg.decode_jpeg(kept.data), upright) > 30  # dB
