@@ -168,7 +168,7 @@ def serial_loop(paths: list[Path], annotate: AnnotateConfig) -> Serial:
         for annotator in depth:
             annotator.annotate([crop])
         serial.models += time.perf_counter() - entered
-        serial.depth_maps += 1
+        serial.depth_maps += len(depth)
     serial.seconds = time.perf_counter() - start
     return serial
 
