@@ -173,7 +173,7 @@ def report(config: Config, rows: list[dict]) -> str:
     lines = [
         f"# Synthetic scenes: {len(rows)} of seed {config.seed} at {config.size} px",
         "",
-        "Made by `benchmarks/synthesis.py`; one process, one thread, CPU time per scene (other jobs shared the machine).",
+        f"Made by `benchmarks/synthesis.py`; one process, one thread, CPU time per scene; load average {os.getloadavg()[0]:.1f} at the end.",
         "",
         "| step | ms per scene |",
         "| --- | ---: |",
