@@ -24,17 +24,17 @@ from pathlib import Path
 import torch
 import tyro
 
-from model.inference import prepare
-from model.weights.checkpoint import load_dice
-from trainers.config import OptimConfig, PriorsRun, TrainConfig
-from trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_pass
-from trainers.evaluate import collect
-from trainers.evaluation.systems import MeanPose, Network, System
-from trainers.evaluation.truth import LabelMeshes
-from trainers.losses import DepthConfig, Faults, LossConfig, LossWeights
-from trainers.metrics import BY_NAME, BootstrapConfig, Estimate, summarise
-from trainers.priors import PriorSource, RealConfig
-from trainers.train import train
+from handface.model.network.inference import prepare
+from handface.model.weights.checkpoint import load_dice
+from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
+from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_pass
+from handface.trainers.evaluation.run import collect
+from handface.trainers.evaluation.systems import MeanPose, Network, System
+from handface.trainers.evaluation.truth import LabelMeshes
+from handface.trainers.losses import DepthConfig, Faults, LossConfig, LossWeights
+from handface.trainers.metrics import BY_NAME, BootstrapConfig, Estimate, summarise
+from handface.trainers.priors import PriorSource, RealConfig
+from handface.trainers.train import train
 
 log = logging.getLogger(__name__)
 SHOWN = ("pve", "mpjpe", "pa_mpjpe", "pve_hand", "face_f1", "hand_f1", "reprojection", "depth_order", "agreement")
@@ -206,7 +206,7 @@ def result_of(config: Config, seed: int, variant: Variant) -> dict[str, dict[str
 
 
 def load_head(network) -> torch.nn.Module:  # type: ignore[no-untyped-def]
-    from model.bodies import load_body
+    from handface.model.bodies import load_body
 
     head = network.config.sizes.head
     return load_body(head.body, head.convention).to(network.template.device)
@@ -214,7 +214,7 @@ def load_head(network) -> torch.nn.Module:  # type: ignore[no-untyped-def]
 
 def mean_pose(config: Config) -> dict[str, dict[str, float]]:
     """What the mean of the studio scenes' labels scores."""
-    from trainers.train import build_network
+    from handface.trainers.train import build_network
 
     run = run_of(config, 0, None, False)
     truth = LabelMeshes(build_network(run).config.sizes)

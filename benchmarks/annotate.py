@@ -26,15 +26,15 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from pipeline.config import AnnotateConfig
-from pipeline.graph import execute, prepare
-from pipeline.parts import read_parts
-from pipeline.record import SourceItem
-from pipeline.sources import open_source
-from pipeline.stages.dedupe import DedupeConfig
-from pipeline.stages.depth import load_annotators
-from pipeline.stages.detect import SEGMENTER, Analyser, resolved
-from pipeline.worker import tune_process
+from handface.pipeline.engine.parts import read_parts
+from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.engine.run import execute, prepare
+from handface.pipeline.engine.worker import tune_process
+from handface.pipeline.sources import open_source
+from handface.pipeline.stages.dedupe import DedupeConfig
+from handface.pipeline.stages.depth import load_annotators
+from handface.pipeline.stages.detect import SEGMENTER, Analyser, resolved
+from handface.pipeline.stages.recipe import AnnotateConfig
 
 MB = 1 << 20
 
@@ -124,7 +124,7 @@ def make_pictures(config: Config, folder: Path) -> list[Path]:
 def base_pictures(given: Path | None) -> list[np.ndarray]:
     """BGR uint8 photos: those of the folder, or the packaged portraits with and without a rendered hand."""
     if given is None:
-        from pipeline.demo_input import demo_files
+        from handface.jobs.demonstration.pictures import demo_files
 
         blobs = [data for name, data in demo_files() if name.startswith(("plain", "touch", "far", "in_front"))]
     else:
@@ -138,9 +138,9 @@ def base_pictures(given: Path | None) -> list[np.ndarray]:
 
 def serial_loop(paths: list[Path], annotate: AnnotateConfig) -> Serial:
     """One picture after the other through the same networks, in this process, nothing else: what a script would do."""
-    from model.view import crop_box, square
-    from pipeline.contact import contact_evidence
-    from pipeline.model_store import ModelStore
+    from handface.model.prediction.view import crop_box, square
+    from handface.pipeline.contract.model_store import ModelStore
+    from handface.pipeline.stages.contact_evidence import contact_evidence
 
     tune_process()
     weights = ModelStore().path(SEGMENTER) if annotate.detect.segmenter == "on" else None

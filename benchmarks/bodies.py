@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 import tyro
 
-from model.bodies import ParametricBody, load_body
-from model.bodies.build.fit import read_fit
-from model.bodies.load import DATA
+from handface.model.bodies import ParametricBody, load_body
+from handface.model.bodies.build.fit import read_fit
+from handface.model.bodies.load import DATA
 
 
 def timed(bodies: list[ParametricBody], batch: int, backward: bool) -> float:

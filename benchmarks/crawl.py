@@ -122,7 +122,7 @@ def _ours(mode: str, count: int, config: Config, port: int, folder: Path, out: P
     listing.write_text("".join(f"http://{names[i % hosts]}:{port}/{i}.jpg\n" for i in range(count)))
     fixed = [word for i, name in enumerate(names) for word in (name, f"127.0.0.{1 + i % config.addresses}")]
     return [
-        *(sys.executable, "-m", "jobs.crawl", "--local", "--input", str(listing)),
+        *(sys.executable, "-m", "handface.jobs.crawl", "--local", "--input", str(listing)),
         *("--output", str(out), "--contact", "bench@example.org", "--keep.mode", mode, "--keep.max-side", "512"),
         *("--http.open-ranges", "127.0.0.0/8", "--http.host-interval", "0", "--http.host-concurrency", "8"),
         *("--http.resolve", *fixed),
@@ -218,8 +218,8 @@ def _own(plain: bytes, number: int) -> bytes:
 
 def _floor(pictures: list[bytes]) -> float:
     """CPU milliseconds per picture of the re-encoding alone, in a process that has done some."""
-    from pipeline.fetch.original import KeepConfig, make_original
-    from pipeline.worker import tune_process
+    from handface.pipeline.engine.worker import tune_process
+    from handface.pipeline.fetch.original import KeepConfig, make_original
 
     tune_process()
     config, spent = KeepConfig(mode="reencode", max_side=512), []

@@ -78,9 +78,9 @@ def main(config: Config) -> None:
 
 def film(config: Config, root: Path) -> Path:
     """A synthetic dataset of one subject and one camera."""
-    from pipeline.synthesis.dataset import CaptureConfig, DatasetConfig
-    from pipeline.synthesis.film import film as shoot
-    from pipeline.synthesis.film import pending
+    from handface.pipeline.synthesis.studio.dataset import CaptureConfig, DatasetConfig
+    from handface.pipeline.synthesis.studio.film import film as shoot
+    from handface.pipeline.synthesis.studio.film import pending
 
     capture = CaptureConfig(subjects=1, cameras=1, width=config.width, height=config.height)
     dataset = DatasetConfig(frames=config.frames, capture=capture)
@@ -94,11 +94,11 @@ def measure(config: Config, root: Path) -> tuple[int, float, dict[str, float], l
     """(frames, CPU seconds, CPU seconds by what, [(frames done, MB resident)])."""
     import simplejpeg
 
-    from pipeline.decaf import convert, labels
-    from pipeline.decaf.config import DecafConfig
-    from pipeline.decaf.video import FrameReader
-    from pipeline.record import Record
-    from pipeline.sample import encode
+    from handface.pipeline.contract.sample import encode
+    from handface.pipeline.decaf import convert, labels
+    from handface.pipeline.decaf.config import DecafConfig
+    from handface.pipeline.decaf.video import FrameReader
+    from handface.pipeline.engine.record import Record
 
     clock = Clock()
     clock.watch(FrameReader, "at", "decode video and mask")

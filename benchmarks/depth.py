@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.annotators.depth_anything import DepthAnything, DepthAnythingConfig
+from handface.pipeline.annotators.depth_anything import DepthAnything, DepthAnythingConfig
 
 
 def save_vit_small(folder: Path) -> None:

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from pipeline.export.config import ExportConfig
-from pipeline.export.release import release
-from pipeline.parts import build_part, write_part
-from pipeline.record import Record, SourceItem
-from pipeline.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
-from pipeline.storage import Folder
+from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.record import Record, SourceItem
+from handface.pipeline.export.config import ExportConfig
+from handface.pipeline.export.release import release
 
 GOAL = 0.6
 CP, STEADY, EXPORT = "copy", "copy, memory given back", "export"

@@ -65,13 +65,13 @@ class PlainMediaPipe:
 
 
 def main(config: Config) -> None:
-    from pipeline.record import Record, SourceItem, run_stages
-    from pipeline.stages.contact import ContactStage
-    from pipeline.stages.crop import CropStage
-    from pipeline.stages.decode import DecodeStage
-    from pipeline.stages.dedupe import DedupeStage
-    from pipeline.stages.detect import DetectConfig, DetectStage
-    from pipeline.stages.read import ReadStage
+    from handface.pipeline.engine.record import Record, SourceItem, run_stages
+    from handface.pipeline.stages.contact import ContactStage
+    from handface.pipeline.stages.crop import CropStage
+    from handface.pipeline.stages.decode import DecodeStage
+    from handface.pipeline.stages.dedupe import DedupeStage
+    from handface.pipeline.stages.detect import DetectConfig, DetectStage
+    from handface.pipeline.stages.read import ReadStage
 
     rows = list(csv.DictReader((config.photos / "index.csv").open()))
     reading = [ReadStage(), DecodeStage(), DedupeStage()]

@@ -20,14 +20,23 @@ import tyro
 from numpy.typing import NDArray
 from rich.progress import track
 
-from model.bodies import ParametricBody, load_body
-from model.bodies.build.hand import palm_frame
-from model.bodies.decimate import nearest_on_mesh
-from model.bodies.load import DATA
-from model.bodies.names import IBUG_MIRROR, KEYPOINT_BONES
-from model.bodies.npz import read_arrays
-from model.render import DirectionalLight, Lighting, Material, Mesh, PerspectiveCamera, Texture, rasterize, render
-from model.render.texture import to_srgb
+from handface.model.bodies import ParametricBody, load_body
+from handface.model.bodies.build.hand import palm_frame
+from handface.model.bodies.decimate import nearest_on_mesh
+from handface.model.bodies.load import DATA
+from handface.model.bodies.names import IBUG_MIRROR, KEYPOINT_BONES
+from handface.model.bodies.npz import read_arrays
+from handface.model.render import (
+    DirectionalLight,
+    Lighting,
+    Material,
+    Mesh,
+    PerspectiveCamera,
+    Texture,
+    rasterize,
+    render,
+)
+from handface.model.render.texture import to_srgb
 
 OUTPUT = Path("model/bodies/build/mediapipe_fit.json")
 SIZE, FINE = 512, 4  # picture side; pixels are subdivided to read triangles off

@@ -55,7 +55,7 @@ def make_picture(rng: np.random.Generator) -> bytes:
 
 def make_labels(rng: np.random.Generator, full: bool) -> Any:
     """Random labels: 2D keypoints, sides, visibility and depth; `full`: also those of the free bodies in 3D."""
-    from pipeline.sample import KeypointDepth, Labels
+    from handface.pipeline.contract.sample import KeypointDepth, Labels
 
     def numbers(*shape: int) -> np.ndarray:
         return rng.uniform(0.1, 1, shape).astype(np.float32)
@@ -82,7 +82,7 @@ def make_labels(rng: np.random.Generator, full: bool) -> Any:
 
 def write_data(folder: Path, samples: int, per_shard: int) -> float:
     """folder/<case>/<labels>/NNNN.tar. Returns the mean size of a picture, bytes."""
-    from pipeline.sample import encode_labels, sample_key
+    from handface.pipeline.contract.sample import encode_labels, sample_key
 
     rng = np.random.default_rng(0)
     pictures = [make_picture(rng) for _ in range(samples)]
@@ -103,7 +103,7 @@ def write_data(folder: Path, samples: int, per_shard: int) -> float:
 
 
 def _as_npz(labels: Any) -> bytes:
-    from pipeline.sample import TENSOR_FIELDS
+    from handface.pipeline.contract.sample import TENSOR_FIELDS
 
     arrays = {name: value for name in TENSOR_FIELDS if (value := getattr(labels, name)) is not None}
     buffer = io.BytesIO()
@@ -122,7 +122,7 @@ def _add(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> None:
 
 
 def ours(folder: Path) -> Iterator[Any]:
-    from trainers.data import DataConfig, DatasetConfig, make_loader
+    from handface.trainers.data import DataConfig, DatasetConfig, make_loader
 
     config = DataConfig(
         (DatasetConfig("all", (str(folder),)),),
@@ -146,9 +146,9 @@ def _obvious_sample(rng: np.random.Generator) -> Callable[[dict[str, Any]], dict
     """Decode, mirror left hands, vary, and move the keypoints, as a careful person would write it on a first day."""
     import cv2
 
-    from model.bodies.names import IBUG_MIRROR
-    from trainers.data.colour import vary_colour
-    from trainers.data.config import COLOUR_OPERATIONS
+    from handface.model.bodies.names import IBUG_MIRROR
+    from handface.trainers.data.colour import vary_colour
+    from handface.trainers.data.config import COLOUR_OPERATIONS
 
     mirror = list(IBUG_MIRROR)
 

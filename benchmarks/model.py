@@ -23,13 +23,13 @@ import tyro
 from rich.progress import Progress
 from torch import nn
 
-from model.dice import Dice
-from model.export import as_output, export_onnx, onnx_session, openvino_session
-from model.fold import fold
-from model.inference import InferenceConfig, prepare
-from model.output import DiceOutput
-from model.weights.convert import translate
-from model.weights.released import canonical, infer_config
+from handface.model.network.dice import Dice
+from handface.model.network.export import as_output, export_onnx, onnx_session, openvino_session
+from handface.model.network.fold import fold
+from handface.model.network.inference import InferenceConfig, prepare
+from handface.model.network.output import DiceOutput
+from handface.model.weights.convert import translate
+from handface.model.weights.released import canonical, infer_config
 from tests.model.reference_dice import METRO, NETWORK, Spec
 
 Call = Callable[[torch.Tensor], DiceOutput]

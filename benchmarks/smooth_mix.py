@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 import tyro
 
-from model.dice import Dice
-from model.weights.checkpoint import load_dice, save_tensors
-from trainers.bodies import Bodies
-from trainers.data import DataConfig, DatasetConfig, make_pass
-from trainers.targets import make_targets
+from handface.model.network.dice import Dice
+from handface.model.weights.checkpoint import load_dice, save_tensors
+from handface.trainers.bodies import Bodies
+from handface.trainers.data import DataConfig, DatasetConfig, make_pass
+from handface.trainers.targets import make_targets
 
 NEAREST, EXCESS = 9, 1.2
 COARSE_HEAD = 3  # among the groups of tokens: hand keypoints, head keypoints, coarse hand, coarse head

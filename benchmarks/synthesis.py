@@ -49,8 +49,8 @@ def main(config: Config) -> None:
     import torch
     from rich.progress import track
 
-    from pipeline.synthesis.make import SynthesisConfig, SynthesizeStage, make_sample, pack_scene, render_scene
-    from pipeline.synthesis.scene import NoSceneError, SceneConfig
+    from handface.pipeline.synthesis.make import SynthesisConfig, SynthesizeStage, make_sample, pack_scene, render_scene
+    from handface.pipeline.synthesis.scene.scene import NoSceneError, SceneConfig
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -96,7 +96,7 @@ def main(config: Config) -> None:
 
 
 def scene_row(made, sample) -> dict:
-    from pipeline.synthesis.attempt import hand_gap
+    from handface.pipeline.synthesis.scene.attempt import hand_gap
 
     scene, touch = made.scene, made.scene.touch
     visible = sample.labels.keypoint_visibility
@@ -268,7 +268,7 @@ def drawn(made, sample, scene_id: int, row: dict) -> np.ndarray:
     """The picture, and beside it the same with keypoints, contact (red) and deformation (colour) drawn."""
     import cv2
 
-    from pipeline.contact import HAND_BONES
+    from handface.pipeline.stages.contact_evidence import HAND_BONES
 
     scale = 2 if made.image.shape[0] <= 256 else 1
     image = cv2.resize(made.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)

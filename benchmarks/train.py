@@ -25,12 +25,12 @@ import tyro
 
 from benchmarks.model import _device_name as device_name
 from benchmarks.model import ceiling
-from trainers.config import TrainConfig
-from trainers.data import DataConfig, DatasetConfig, make_loader
-from trainers.distributed import Ranks
-from trainers.losses import LossConfig, LossWeights
-from trainers.step import TrainStep
-from trainers.train import build_network, train
+from handface.trainers.config import TrainConfig
+from handface.trainers.data import DataConfig, DatasetConfig, make_loader
+from handface.trainers.distributed.ranks import Ranks
+from handface.trainers.losses import LossConfig, LossWeights
+from handface.trainers.step import TrainStep
+from handface.trainers.train import build_network, train
 
 GOALS = "Goals: two ranks at least 1.6x the samples/s of one with the same threads each; under 5 % of the time waiting for data."
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, as NVIDIA states them (SXM)
@@ -71,7 +71,7 @@ class Case:
 
 def make_scenes(folder: Path) -> None:
     """Forty-eight rendered scenes: a set that stays in memory, so that decoding is measured and no disk."""
-    from jobs import synthesize
+    from handface.jobs import synthesize
 
     code = synthesize.run(synthesize.Config(count=48, size=256, output=str(folder), local=True))
     if code:
@@ -82,7 +82,7 @@ def run_of(
     config: Config, shards: tuple[str, ...], output: Path, gpu: bool = False, sync_batchnorm: bool = True
 ) -> TrainConfig:
     """A run of the benchmark; random weights, all losses but touch and collision if not asked for."""
-    from model.config import preset
+    from handface.model.network.config import preset
 
     name = config.gpu_preset if gpu else config.preset
     cores = len(os.sched_getaffinity(0))
@@ -112,7 +112,7 @@ def in_processes(run: TrainConfig, ranks: int, threads: int) -> Case:
     settings = run.output.with_suffix(".json")
     settings.write_text(run.dumps())
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    command = [sys.executable, *launcher, "-m", "jobs.train", "--config", str(settings)]
+    command = [sys.executable, *launcher, "-m", "handface.jobs.train", "--config", str(settings)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     started = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(started.pid, 0)

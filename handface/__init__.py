@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from handface.facade import HandFace
+    from handface.predict.session import HandFace
 
 __all__ = ["load"]
+
+# In a plain checkout the rooms (pipeline/, model/, trainers/, jobs/) lie beside this folder; an installed package holds them.
+if not (Path(__file__).parent / "pipeline").is_dir():
+    __path__.append(str(Path(__file__).parents[1]))
 
 
 def load(
@@ -24,9 +29,9 @@ def load(
     model: a preset name, a checkpoint folder or its model.safetensors.  hand, head: body files (.npz), if the checkpoint does
     not name its own.  Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a missing device.
     """
-    from handface.facade import HandFace
-    from jobs.predictor import PredictorOptions, build_predictor
-    from pipeline.people import PeopleDetector
+    from handface.predict.build import PredictorOptions, build_predictor
+    from handface.predict.people import PeopleDetector
+    from handface.predict.session import HandFace
 
     options = PredictorOptions(model=model, hand=hand, head=head, device=device, precision=precision, batch=batch)
     # In this process: a child would run the caller's script again where it has no `if __name__ == "__main__":`.

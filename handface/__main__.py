@@ -7,7 +7,7 @@ import sys
 
 def main() -> int:
     """Hand the command line to the dispatcher."""
-    from jobs.cli import main as dispatch
+    from handface.jobs.cli import main as dispatch
 
     return dispatch()
 

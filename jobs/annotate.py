@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from pipeline.config import AnnotateConfig
+from handface.pipeline.stages.recipe import AnnotateConfig
 
 log = logging.getLogger(__name__)
 _GLOB = "*?["
@@ -37,13 +37,13 @@ class Config(AnnotateConfig):
 
 def run(config: Config) -> int:
     """Plan, work, show the funnel. Returns 0, or 1 if some units failed."""
-    from jobs.progress import Progress
-    from jobs.units import run_units
-    from pipeline.exclusion import digest
-    from pipeline.graph import prepare
-    from pipeline.sources import open_source
-    from pipeline.stages.detect import resolved
-    from pipeline.storage import absolute
+    from handface.jobs.shared.progress import Progress
+    from handface.jobs.shared.units import run_units
+    from handface.pipeline.contract.exclusion import digest
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.engine.run import prepare
+    from handface.pipeline.sources import open_source
+    from handface.pipeline.stages.detect import resolved
 
     if not config.input:
         raise ValueError("--input: name at least one folder, list, tar, video or URL")
@@ -71,9 +71,9 @@ def run(config: Config) -> int:
 
 
 def _dry_run(inputs: Sequence[str], annotate: AnnotateConfig, config: Config) -> int:
-    from jobs.progress import Progress
-    from pipeline.graph import build_stages, group_stages
-    from pipeline.sources import open_source
+    from handface.jobs.shared.progress import Progress
+    from handface.pipeline.engine.run import build_stages, group_stages
+    from handface.pipeline.sources import open_source
 
     count, problems = 0, Counter[str]()
     with Progress("listing") as listing:
@@ -94,7 +94,7 @@ def _dry_run(inputs: Sequence[str], annotate: AnnotateConfig, config: Config) ->
 
 def _checked(uri: str) -> str:
     """Local paths absolute, so that workers elsewhere find them. Raises FileNotFoundError for a path that is not there."""
-    from pipeline.storage import absolute
+    from handface.pipeline.contract.storage import absolute
 
     path = absolute(uri)
     if "://" not in uri and not Path(path).exists() and not any(sign in uri for sign in _GLOB):
@@ -103,6 +103,6 @@ def _checked(uri: str) -> str:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("annotate"))

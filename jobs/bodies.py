@@ -56,8 +56,8 @@ def run(config: Build | Import | Info) -> int:
 def _build(config: Build) -> int:
     from rich.console import Console
 
-    from model.bodies.build.main import build
-    from model.bodies.build.wheel import obtain_wheel
+    from handface.model.bodies.build.main import build
+    from handface.model.bodies.build.wheel import obtain_wheel
 
     with Console(stderr=True).status("building ...") as status:
         wheel = config.wheel or obtain_wheel(config.output)
@@ -70,8 +70,8 @@ def _build(config: Build) -> int:
 def _import(config: Import) -> int:
     from rich.console import Console
 
-    from model.bodies.npz import save_body
-    from model.bodies.readers import read_flame, read_mano
+    from handface.model.bodies.npz import save_body
+    from handface.model.bodies.readers import read_flame, read_mano
 
     if config.output.suffix != ".npz":
         raise ValueError(f"{config.output}: the output is an .npz")
@@ -94,7 +94,7 @@ def _info(config: Info) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from model.bodies.load import load_arrays
+    from handface.model.bodies.load import load_arrays
 
     body = load_arrays(config.body)
     rows = {
@@ -123,6 +123,6 @@ def _short(value: object) -> str:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("bodies"))

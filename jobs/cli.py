@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEBUG_VARIABLE = "HANDFACE_DEBUG"  # 1: tracebacks
 LOG_VARIABLE = "HANDFACE_LOG"  # level name, INFO by default
 _USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
-_OURS = ("handface", "jobs", "model", "pipeline", "trainers")
+_OURS = ("handface",)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
     """Run one verb with its own arguments; also the body of `python -m jobs.<verb>`. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        module = importlib.import_module(f"jobs.{name.replace('-', '_')}")
+        module = importlib.import_module(f"handface.jobs.{name.replace('-', '_')}")
         config = _parse(module, BY_NAME[name], arguments)
         _start_logging()
         return int(module.run(config))

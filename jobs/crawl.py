@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from pipeline.fetch.rounds import Crawl, CrawlConfig
+from handface.pipeline.fetch.rounds import Crawl, CrawlConfig
 
 if TYPE_CHECKING:
-    from pipeline.funnel import Funnel
-    from pipeline.record import SourceItem
-    from pipeline.worker import UnitResult
+    from handface.pipeline.engine.funnel import Funnel
+    from handface.pipeline.engine.record import SourceItem
+    from handface.pipeline.engine.worker import UnitResult
 
 log = logging.getLogger(__name__)
 _ERRORS_SHOWN = 10
@@ -54,9 +54,9 @@ class Config(CrawlConfig):
 
 def run(config: Config) -> int:
     """Crawl round after round, then write `urls.parquet`: a row per URL. Returns 0, or 1 if some units failed."""
-    from jobs.progress import print_funnel
-    from pipeline.fetch.outcomes import write_outcomes
-    from pipeline.storage import absolute
+    from handface.jobs.shared.progress import print_funnel
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.fetch.outcomes import write_outcomes
 
     crawl = _crawl(config)
     number, failed = 0, False
@@ -82,9 +82,9 @@ def run(config: Config) -> int:
 
 
 def _crawl(config: Config) -> Crawl:
-    from pipeline.exclusion import digest
-    from pipeline.fetch.config import user_agent
-    from pipeline.storage import absolute
+    from handface.pipeline.contract.exclusion import digest
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.fetch.config import user_agent
 
     if not (config.input or config.seeds or config.sitemaps or config.commons or config.openverse):
         raise ValueError("nothing to fetch: give --input, --seeds, --sitemaps, --commons or --openverse")
@@ -104,10 +104,10 @@ def _crawl(config: Config) -> Crawl:
 
 def _listing(crawl: Crawl, config: Config) -> Iterator[SourceItem]:
     """The inputs of round 0."""
-    from pipeline.fetch.collections import search_commons, search_openverse
-    from pipeline.fetch.rounds import seeds
-    from pipeline.sources import open_source
-    from pipeline.storage import absolute
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.fetch.pages.collections import search_commons, search_openverse
+    from handface.pipeline.fetch.rounds import seeds
+    from handface.pipeline.sources import open_source
 
     yield from open_source([absolute(uri) for uri in config.input], crawl.config.sources)
     yield from seeds(config.seeds, "page")
@@ -120,8 +120,8 @@ def _listing(crawl: Crawl, config: Config) -> Iterator[SourceItem]:
 
 def _round(crawl: Crawl, number: int, config: Config) -> tuple[Funnel, bool] | None:
     """Work on one round. Returns its funnel and whether units failed, or None if there is nothing to ask for."""
-    from jobs.progress import Progress
-    from pipeline.fetch.lanes import execute_lanes
+    from handface.jobs.shared.progress import Progress
+    from handface.pipeline.engine.lanes import execute_lanes
 
     with Progress(f"listing round {number}") as listing:
         ready = crawl.open(number, lambda: _listing(crawl, config), listing.advance)
@@ -146,6 +146,6 @@ def _round(crawl: Crawl, number: int, config: Config) -> tuple[Funnel, bool] | N
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("crawl"))

@@ -10,7 +10,7 @@ import logging
 import sys
 from dataclasses import dataclass, fields, replace
 
-from pipeline.decaf.config import DecafConfig
+from handface.pipeline.decaf.config import DecafConfig
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ def run(config: Config) -> int:
     """Check the dataset, convert, show what came out. Returns 0, or 1 if some units failed."""
     from pathlib import Path
 
-    from jobs.units import run_units
-    from pipeline.decaf.convert import ConvertStage, list_frames, open_bodies
-    from pipeline.graph import prepare
+    from handface.jobs.shared.units import run_units
+    from handface.pipeline.decaf.convert import ConvertStage, list_frames, open_bodies
+    from handface.pipeline.engine.run import prepare
 
     decaf = DecafConfig(**{f.name: getattr(config, f.name) for f in fields(DecafConfig)})
     decaf = replace(decaf, decaf=str(Path(decaf.decaf).resolve()))
@@ -49,6 +49,6 @@ def run(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("decaf-to-shards"))

@@ -27,8 +27,8 @@ def run(config: Config) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from pipeline.dedupe import Hashed, find_duplicates
-    from pipeline.parts import read_parts
+    from handface.pipeline.engine.parts import read_parts
+    from handface.pipeline.export.dedupe import Hashed, find_duplicates
 
     def kept() -> Iterator[Hashed]:
         for folder in config.parts:
@@ -51,6 +51,6 @@ def run(config: Config) -> int:
 if __name__ == "__main__":
     import sys
 
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("dedupe"))

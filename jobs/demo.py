@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainers.config import TrainConfig
+    from handface.trainers.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def render_scenes(config: Config) -> int:
 
 
 def _render(config: Config, output: Path, seed: int, size: int) -> int:
-    from jobs import synthesize
+    from handface.jobs import synthesize
 
     return synthesize.run(
         synthesize.Config(
@@ -78,7 +78,7 @@ def _render(config: Config, output: Path, seed: int, size: int) -> int:
 
 def write_input(config: Config) -> int:
     """Pictures in input/: those of the scenes, package photos, and files that are bad on purpose."""
-    from pipeline.demo_input import write_demo_input, write_scene_pictures
+    from handface.jobs.demonstration.pictures import write_demo_input, write_scene_pictures
 
     photos = config.output / "input"
     count = len(write_demo_input(photos)) + len(write_scene_pictures(_scenes(config), photos))
@@ -88,9 +88,9 @@ def write_input(config: Config) -> int:
 
 def annotate_pictures(config: Config) -> int:
     """Annotated shards in parts/."""
-    from jobs import annotate
-    from pipeline.stages.depth import DepthConfig
-    from pipeline.stages.pack import PackConfig
+    from handface.jobs import annotate
+    from handface.pipeline.stages.depth import DepthConfig
+    from handface.pipeline.stages.pack import PackConfig
 
     return annotate.run(
         annotate.Config(
@@ -107,14 +107,14 @@ def annotate_pictures(config: Config) -> int:
 
 def check_shards(config: Config) -> int:
     """Both sets of shards against the sample contract."""
-    from jobs import validate
+    from handface.jobs import validate
 
     return validate.run(validate.Config(shards=(str(_scenes(config)), str(_parts(config)))))
 
 
 def make_report(config: Config) -> int:
     """report.html of what was annotated."""
-    from jobs import report
+    from handface.jobs import report
 
     return report.run(report.Config(parts=(str(_parts(config)),), output=str(_report(config))))
 
@@ -127,16 +127,16 @@ def train_network(config: Config) -> int:
     run.mkdir(parents=True, exist_ok=True)
     (run / "demo.json").write_text(_training(config).dumps())
     ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *ranks, "-m", "jobs.train", "--config", str(run / "demo.json")]
+    command = [sys.executable, *ranks, "-m", "handface.jobs.train", "--config", str(run / "demo.json")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, check=False).returncode
 
 
 def _training(config: Config) -> TrainConfig:
-    from model.weights.named import EMBEDDED
-    from trainers.config import OptimConfig, TrainConfig
-    from trainers.data import DataConfig, DatasetConfig
-    from trainers.losses import LossConfig, LossWeights
+    from handface.model.weights.named import EMBEDDED
+    from handface.trainers.config import OptimConfig, TrainConfig
+    from handface.trainers.data import DataConfig, DatasetConfig
+    from handface.trainers.losses import LossConfig, LossWeights
 
     scenes = DatasetConfig("scenes", (str(_scenes(config)),))
     return TrainConfig(
@@ -154,7 +154,7 @@ def _training(config: Config) -> TrainConfig:
 
 def evaluate_network(config: Config) -> int:
     """The paper's table in evaluation/, on scenes that were not trained on."""
-    from jobs import evaluate
+    from handface.jobs import evaluate
 
     return evaluate.run(
         evaluate.Config(
@@ -170,7 +170,7 @@ def evaluate_network(config: Config) -> int:
 
 def predict_pictures(config: Config) -> int:
     """Meshes over the photos and some scenes, in predictions/."""
-    from jobs import predict
+    from handface.jobs import predict
 
     photos = config.output / "input"
     names = [*photos.glob("touch_*_left.*"), *photos.glob("touch_*_right.*"), *sorted(photos.glob("scene_*touch*"))[:4]]
@@ -192,7 +192,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
 
 def write_page(config: Config, seconds: Sequence[tuple[str, float]]) -> None:
     """Everything on one page, index.html."""
-    from pipeline.demo_page import DemoPage, render_demo_page
+    from handface.jobs.demonstration.page import DemoPage, render_demo_page
 
     overlays = sorted(p for p in _predictions(config).glob("*.png") if not p.stem.endswith("_contact"))
     network = f"The embedded dice-nano and {config.steps} more steps on {config.scenes} scenes: too few to change much."
@@ -231,7 +231,7 @@ def _page(config: Config) -> Path:
 
 def _have_fastdepth() -> bool:
     """Whether the small depth network is here or can be fetched; without it the demo shows MediaPipe's relative depth only."""
-    from pipeline.model_store import ModelError, ModelStore
+    from handface.pipeline.contract.model_store import ModelError, ModelStore
 
     try:
         ModelStore().path("fastdepth")
@@ -242,6 +242,6 @@ def _have_fastdepth() -> bool:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("demo"))

@@ -11,8 +11,8 @@ import logging
 import sys
 from dataclasses import dataclass, field
 
-from jobs.page.server import PageConfig
-from jobs.predictor import PredictorOptions, build_predictor
+from handface.jobs.page.server import PageConfig
+from handface.predict.build import PredictorOptions, build_predictor
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def run(config: Config) -> int:
     """Serve until interrupted. Returns 0. Raises OSError if the port is taken, and what a wrong model raises."""
     from aiohttp import web
 
-    from jobs.page.server import make_app
-    from jobs.predict import untrained_notice
+    from handface.jobs.page.server import make_app
+    from handface.jobs.predict import untrained_notice
 
     predictor = build_predictor(config)
     if not predictor.trained:
@@ -68,6 +68,6 @@ def _is_loopback(host: str) -> bool:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("demo-page"))

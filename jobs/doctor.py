@@ -150,7 +150,7 @@ def check_mediapipe() -> Check:
 
 def check_weights() -> Iterator[Check]:
     """What the model store holds; a file with the wrong hash is as bad as none."""
-    from pipeline.model_store import ModelError, ModelStore, models
+    from handface.pipeline.contract.model_store import ModelError, ModelStore, models
 
     for name in models():
         try:
@@ -304,6 +304,6 @@ def _print(checks: list[Check]) -> None:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("doctor"))

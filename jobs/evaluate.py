@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from trainers.evaluation.config import TableConfig
+from handface.trainers.evaluation.config import TableConfig
 
 if TYPE_CHECKING:
     import torch
 
-    from model.dice import Dice
-    from trainers.batch import Batch
-    from trainers.data import DataConfig
-    from trainers.evaluate import Row
-    from trainers.evaluation.pictures import Case, Image, Kind
-    from trainers.evaluation.speed import Speed
-    from trainers.evaluation.systems import System
-    from trainers.evaluation.truth import LabelMeshes
-    from trainers.metrics import Records
+    from handface.model.network.dice import Dice
+    from handface.trainers.batch import Batch
+    from handface.trainers.data import DataConfig
+    from handface.trainers.evaluation.pictures import Case, Image, Kind
+    from handface.trainers.evaluation.run import Row
+    from handface.trainers.evaluation.speed import Speed
+    from handface.trainers.evaluation.systems import System
+    from handface.trainers.evaluation.truth import LabelMeshes
+    from handface.trainers.metrics import Records
 
 log = logging.getLogger(__name__)
 _BASELINES_SIDE = 224  # pixels, without a network that says
@@ -77,13 +77,13 @@ class Config:
 
 def run(config: Config) -> int:
     """Measure and write. Returns 0; 1 if nothing could be measured, or if the labels do not score perfectly against themselves."""
-    from trainers.data import make_pass
-    from trainers.evaluate import collect, tabulate
-    from trainers.evaluation.facts import read_facts
-    from trainers.evaluation.setup import closed_surface, data_of, network_system, open_network, oracle_error
-    from trainers.evaluation.systems import MeanPose, Oracle
-    from trainers.evaluation.truth import LabelMeshes
-    from trainers.evaluation.write import write_results, write_samples
+    from handface.trainers.data import make_pass
+    from handface.trainers.evaluation.facts import read_facts
+    from handface.trainers.evaluation.run import collect, tabulate
+    from handface.trainers.evaluation.setup import closed_surface, data_of, network_system, open_network, oracle_error
+    from handface.trainers.evaluation.systems import MeanPose, Oracle
+    from handface.trainers.evaluation.truth import LabelMeshes
+    from handface.trainers.evaluation.write import write_results, write_samples
 
     if not config.shards:
         raise ValueError("name at least one data set of shards")
@@ -146,7 +146,7 @@ def _device(name: str) -> torch.device:
 
 
 def _speed(config: Config, model: Dice | None) -> list[Speed]:
-    from trainers.evaluation.speed import measure_speed
+    from handface.trainers.evaluation.speed import measure_speed
 
     if model is None or not config.speed:
         return []
@@ -159,8 +159,8 @@ def _pictures(
     """Draw the chosen samples of the first system, reading the data once more as far as needed, and write them as PNG."""
     from PIL import Image as Pictures
 
-    from trainers.data import make_pass
-    from trainers.evaluation.pictures import choose, draw_cases
+    from handface.trainers.data import make_pass
+    from handface.trainers.evaluation.pictures import choose, draw_cases
 
     system, device = next(iter(systems)), truth.hand.template.device
     cases = choose(records[system], config.pictures) if config.pictures else []
@@ -178,7 +178,7 @@ def _pictures(
 def _write_page(
     config: Config, rows: Sequence[Row], sheets: Mapping[Kind, Sequence[tuple[Case, Image]]], speed: Sequence[Speed]
 ) -> None:
-    from trainers.evaluation.page import render_page
+    from handface.trainers.evaluation.page import render_page
 
     name = config.model or "baselines"
     page = render_page(name, rows, config.variant, config.table.bootstrap.level, sheets, speed)
@@ -197,8 +197,8 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from trainers.evaluate import WHOLE
-    from trainers.evaluation.write import cell, chosen, heading
+    from handface.trainers.evaluation.run import WHOLE
+    from handface.trainers.evaluation.write import cell, chosen, heading
 
     console = Console()
     for subset in dict.fromkeys((row.split, row.subset) for row in rows if row.split in (WHOLE, "dataset")):
@@ -228,6 +228,6 @@ def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("evaluate"))

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from pipeline.export.config import ExportConfig
+from handface.pipeline.export.config import ExportConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +28,15 @@ class Config(ExportConfig):
 
 def run(config: Config) -> int:
     """Export, say what came out. Returns 0."""
-    from jobs.progress import byte_progress
-    from pipeline.export.release import release
-    from pipeline.storage import absolute
+    from handface.jobs.shared.progress import byte_progress
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.export.release import release
 
     settings = ExportConfig(**{f.name: getattr(config, f.name) for f in fields(ExportConfig)})
     with byte_progress("exporting") as advance:
         made = release([absolute(uri) for uri in config.parts], absolute(config.output), settings, advance)
     if config.coco:
-        from pipeline.export.coco import write_coco
+        from handface.pipeline.export.coco import write_coco
 
         write_coco(absolute(config.output), config.coco)
     shards = [info for info in made.files.values() if info.samples]
@@ -51,6 +51,6 @@ def run(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("export"))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from trainers.data.config import AugmentConfig
+from handface.trainers.data.config import AugmentConfig
 
 if TYPE_CHECKING:
-    from trainers.batch import Batch
-    from trainers.data import Loader
+    from handface.trainers.batch import Batch
+    from handface.trainers.data import Loader
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def run(config: Config) -> int:
     """Write the picture and print what is in the batch. Returns 0, or 1 if samples were unreadable or labels left out."""
     from PIL import Image
 
-    from trainers.data import DataConfig, DatasetConfig, make_loader
-    from trainers.data.sheet import contact_sheet
+    from handface.trainers.data import DataConfig, DatasetConfig, make_loader
+    from handface.trainers.data.sheet import contact_sheet
 
     if not config.shards:
         raise ValueError("name at least one shard, folder or glob")
@@ -101,6 +101,6 @@ def _print(batch: Batch, loader: Loader, output: str) -> None:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("inspect-data"))

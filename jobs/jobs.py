@@ -109,14 +109,14 @@ def _client(address: str) -> JobSubmissionClient:
 def _submit(client: JobSubmissionClient, config: Submit) -> int:
     import time
 
-    from jobs.cli import BY_NAME
+    from handface.jobs.cli import BY_NAME
 
     verb, *flags = config.command or ("",)
     if verb not in BY_NAME or verb == "jobs":
         raise ValueError(
             f"no verb {verb!r} to submit; give `-- VERB FLAGS`, e.g. -- annotate --input urls.parquet --output s3://..."
         )
-    entrypoint = shlex.join(["python", "-m", f"jobs.{verb.replace('-', '_')}", *flags])
+    entrypoint = shlex.join(["python", "-m", f"handface.jobs.{verb.replace('-', '_')}", *flags])
     runtime = {"working_dir": str(config.working_dir.absolute()), "excludes": [".git", ".venv", "out"]}
     end = time.monotonic() + _PATIENCE
     while True:
@@ -159,6 +159,6 @@ def _follow(client: JobSubmissionClient, name: str) -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("jobs"))

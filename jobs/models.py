@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from pipeline.model_store import ModelError, ModelStore, file_sha256, models
+from handface.pipeline.contract.model_store import ModelError, ModelStore, file_sha256, models
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,6 @@ def _verify(chosen: tuple[str, ...], named: tuple[str, ...]) -> int:
 if __name__ == "__main__":
     import sys
 
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("models"))

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from jobs.inputs import Input, InputError, PhotoReader, list_inputs
-from jobs.predictor import PredictorOptions, build_predictor
+from handface.predict.build import PredictorOptions, build_predictor
+from handface.predict.inputs import Input, InputError, PhotoReader, list_inputs
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from model.outputs import MeshFormat
-    from model.prediction import Prediction
-    from model.predictor import Predictor
+    from handface.model.outputs import MeshFormat
+    from handface.model.prediction.prediction import Prediction
+    from handface.model.prediction.predictor import Predictor
 
 log = logging.getLogger(__name__)
 _SHOWN = 20
@@ -87,7 +87,7 @@ class Summary:
 
 def run(config: Config) -> int:
     """Predict every input, going on past bad ones. Returns 0; 1 if some failed, or there is nobody in any of them."""
-    from jobs.progress import Progress
+    from handface.jobs.shared.progress import Progress
 
     meshes = _mesh_kinds(config.meshes)
     inputs = list(list_inputs(config.inputs))
@@ -138,7 +138,7 @@ def predict_photos(
 
 def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | str]:
     """Together; if that fails one by one, so that a photo on which the detector dies costs only itself."""
-    from pipeline.annotators.isolated import DetectorError, DetectorHung
+    from handface.pipeline.annotators.isolated import DetectorError, DetectorHung
 
     failures = (DetectorHung, DetectorError)
     try:
@@ -153,7 +153,14 @@ def _save(
     config: Config, meshes: Sequence[MeshFormat], one: Input, image: NDArray[np.uint8], prediction: Prediction
 ) -> None:
     """Everything about one photo."""
-    from model.outputs import OverlayConfig, draw_contact_map, draw_overlay, encode_mesh, write_record, write_recording
+    from handface.model.outputs import (
+        OverlayConfig,
+        draw_contact_map,
+        draw_overlay,
+        encode_mesh,
+        write_record,
+        write_recording,
+    )
 
     write_record(config.output, one.stem, one.name, prediction)
     if config.format == "rerun":
@@ -178,11 +185,11 @@ def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
 
 def predict_video(predictor: Predictor, config: Config, one: Input, summary: Summary) -> None:
     """One video, frame by frame in constant memory: overlay video and table of parameters."""
-    from jobs.progress import Progress
-    from jobs.video_output import ParameterTable, VideoWriter
-    from model.outputs import OverlayConfig, draw_overlay
-    from model.video import VideoPredictor
-    from pipeline.sources.video import VideoFrames
+    from handface.jobs.shared.progress import Progress
+    from handface.jobs.shared.video_output import ParameterTable, VideoWriter
+    from handface.model.outputs import OverlayConfig, draw_overlay
+    from handface.model.prediction.video import VideoPredictor
+    from handface.pipeline.sources.video import VideoFrames
 
     look = OverlayConfig(keypoints=True)
     tracks: set[int | None] = set()
@@ -210,7 +217,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
 
 
 def _mesh_kinds(text: str) -> list[MeshFormat]:
-    from model.outputs import MESH_FORMATS
+    from handface.model.outputs import MESH_FORMATS
 
     wanted = [kind.strip() for kind in text.split(",") if kind.strip()]
     if unknown := [kind for kind in wanted if kind not in MESH_FORMATS]:
@@ -238,6 +245,6 @@ def untrained_notice(model: str) -> None:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("predict"))

@@ -28,7 +28,7 @@ class Config:
 
 def run(config: Config) -> int:
     """Read, leave repeats out, write. Returns 0."""
-    from trainers.priors.sources import read_parameters
+    from handface.trainers.priors.sources import read_parameters
 
     if config.output.suffix != ".safetensors":
         raise ValueError(f"output {config.output}: the file's name must end in .safetensors")
@@ -40,6 +40,6 @@ def run(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("priors"))

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.config import HttpConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class Config:
 
 def run(config: Config) -> int:
     """Ask and write. Returns 0."""
-    from jobs.progress import Progress
-    from pipeline.fetch.config import user_agent
-    from pipeline.fetch.recheck import kept_samples, recheck, write_exclusions
-    from pipeline.storage import absolute
+    from handface.jobs.shared.progress import Progress
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.fetch.config import user_agent
+    from handface.pipeline.fetch.recheck import kept_samples, recheck, write_exclusions
 
     http = replace(config.http, user_agent=user_agent(config.contact))
     samples = list(kept_samples(absolute(folder) for folder in config.folder))
@@ -50,6 +50,6 @@ def run(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("recheck"))

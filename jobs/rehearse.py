@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-    from jobs.rehearsal.web import Web
+    from handface.jobs.rehearsal.web import Web
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Check:
 
 def run(config: Config) -> int:
     """Do it all and print what came out. Returns 0, the first failed step's exit code, or 1 if a number is not what it must be."""
-    from jobs.rehearsal.nodes import killed_when, several_nodes
-    from jobs.rehearsal.web import serve
+    from handface.jobs.rehearsal.nodes import killed_when, several_nodes
+    from handface.jobs.rehearsal.web import serve
 
     if config.nodes < 2:
         raise ValueError(f"--nodes {config.nodes}: at least 2, for one of them dies")
@@ -77,7 +77,7 @@ def run(config: Config) -> int:
 
 def render_scenes(config: Config) -> int:
     """Synthetic scenes in scenes/."""
-    from jobs import synthesize
+    from handface.jobs import synthesize
 
     return synthesize.run(
         synthesize.Config(count=config.scenes, size=384, output=str(config.output / "scenes"), local=True)
@@ -86,7 +86,7 @@ def render_scenes(config: Config) -> int:
 
 def write_pictures(config: Config) -> list[Path]:
     """The scenes' pictures in pictures/."""
-    from pipeline.demo_input import write_scene_pictures
+    from handface.jobs.demonstration.pictures import write_scene_pictures
 
     folder = config.output / "pictures"
     folder.mkdir(parents=True)
@@ -118,7 +118,7 @@ def export_command(config: Config) -> list[str]:
 def handface(verb: str, *arguments: str) -> int:
     """Run a verb as a person would."""
     log.info("handface %s %s", verb, " ".join(arguments))
-    return subprocess.run([sys.executable, "-m", f"jobs.{verb}", *arguments], check=False).returncode
+    return subprocess.run([sys.executable, "-m", f"handface.jobs.{verb}", *arguments], check=False).returncode
 
 
 def parts_in(config: Config) -> Path:
@@ -136,10 +136,10 @@ def checks(config: Config, pictures: int, killed: bool) -> list[Check]:
     """Nothing lost, nothing twice, and everybody reads the same number of samples."""
     import pyarrow.parquet as pq
 
-    from jobs.rehearsal.readers import READERS
-    from pipeline.export.manifest import read_release
-    from pipeline.parts import read_parts
-    from pipeline.storage import Folder
+    from handface.jobs.rehearsal.readers import READERS
+    from handface.pipeline.contract.storage import Folder
+    from handface.pipeline.engine.parts import read_parts
+    from handface.pipeline.export.manifest import read_release
 
     rows = pq.read_table(config.output / "crawl" / "urls.parquet", columns=["uri", "reason"]).to_pylist()
     fetched = [row["uri"] for row in rows if row["reason"] is None and row["uri"].endswith(".jpg")]
@@ -173,6 +173,6 @@ def show(found: list[Check]) -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("rehearse"))

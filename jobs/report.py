@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from pipeline.report.collect import ReportConfig
+from handface.pipeline.report.collect import ReportConfig
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,9 @@ def run(config: Config) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from pipeline.report.collect import collect
-    from pipeline.report.page import render
-    from pipeline.storage import Folder, absolute
+    from handface.pipeline.contract.storage import Folder, absolute
+    from handface.pipeline.report.collect import collect
+    from handface.pipeline.report.page import render
 
     if not config.parts:
         raise ValueError("name at least one folder of parts")
@@ -49,6 +49,6 @@ def run(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("report"))

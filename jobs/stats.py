@@ -24,9 +24,9 @@ class Config:
 
 def run(config: Config) -> int:
     """Print the tables. Returns 0."""
-    from pipeline.export.manifest import INDEX, read_release
-    from pipeline.storage import Folder, absolute
-    from pipeline.tables import load_table
+    from handface.pipeline.contract.storage import Folder, absolute
+    from handface.pipeline.contract.tables import load_table
+    from handface.pipeline.export.manifest import INDEX, read_release
 
     folders = [absolute(uri) for uri in config.folder]
     made = read_release(Folder(folders[0])) if len(folders) == 1 else None
@@ -36,7 +36,7 @@ def run(config: Config) -> int:
         _print_reasons(made.funnel | ({"export": made.dropped} if made.dropped else {}), made.inputs)
         _print_sources(load_table(Folder(folders[0]).read(INDEX)), config.top)
         return 0
-    from pipeline.export.catalogue import read_catalogue
+    from handface.pipeline.export.catalogue import read_catalogue
 
     catalogue = read_catalogue(folders)
     _print_reasons(catalogue.funnel, catalogue.inputs)
@@ -53,7 +53,7 @@ def _print_reasons(funnel: dict[str, dict[str, int]], inputs: int) -> None:
 def _print_sources(rows: pa.Table, top: int) -> None:
     from collections import Counter
 
-    from pipeline.export.card import licences
+    from handface.pipeline.export.card import licences
 
     hosts = Counter(value or "(files)" for value in rows["host"].to_pylist())
     _print_counts("host", sorted(hosts.items(), key=lambda p: (-p[1], p[0])), len(rows), top)
@@ -77,6 +77,6 @@ def _print_counts(what: str, counts: list[tuple[str, int]], total: int, top: int
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("stats"))

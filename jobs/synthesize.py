@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from pipeline.synthesis.dataset import CaptureConfig
-from pipeline.synthesis.make import SynthesisConfig
+from handface.pipeline.synthesis.make import SynthesisConfig
+from handface.pipeline.synthesis.studio.dataset import CaptureConfig
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ def run(config: Config) -> int:
 
 
 def _shards(config: Config) -> int:
-    from jobs.units import run_units
-    from pipeline.graph import prepare
-    from pipeline.synthesis.make import SCHEME, SynthesizeStage, list_scenes
+    from handface.jobs.shared.units import run_units
+    from handface.pipeline.engine.run import prepare
+    from handface.pipeline.synthesis.make import SCHEME, SynthesizeStage, list_scenes
 
     synthesis = SynthesisConfig(**{f.name: getattr(config, f.name) for f in fields(SynthesisConfig)})
     ready = prepare(
@@ -61,9 +61,9 @@ def _shards(config: Config) -> int:
 def _film(config: Config) -> int:
     from pathlib import Path
 
-    from jobs.progress import Progress
-    from pipeline.synthesis.dataset import DatasetConfig
-    from pipeline.synthesis.film import film, pending
+    from handface.jobs.shared.progress import Progress
+    from handface.pipeline.synthesis.studio.dataset import DatasetConfig
+    from handface.pipeline.synthesis.studio.film import film, pending
 
     if "://" in config.output:
         raise ValueError(f"--output {config.output}: --layout decaf writes videos and needs a folder on a file system")
@@ -92,6 +92,6 @@ def _film(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("synthesize"))

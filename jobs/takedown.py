@@ -40,8 +40,8 @@ def run(config: Config) -> int:
     import hashlib
     from datetime import UTC, datetime
 
-    from pipeline.export.takedown import Request, take_down
-    from pipeline.storage import absolute
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.export.takedown import Request, take_down
 
     sha256, phash = list(config.sha256), [value.lower() for value in config.phash]
     for path in config.image:
@@ -64,7 +64,7 @@ def _hash(data: bytes, path: Path) -> str:
     import cv2
     import numpy as np
 
-    from pipeline.phash import hash_hex, perceptual_hash
+    from handface.pipeline.contract.phash import hash_hex, perceptual_hash
 
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # turned upright by its EXIF
     if image is None:
@@ -73,6 +73,6 @@ def _hash(data: bytes, path: Path) -> str:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("takedown"))

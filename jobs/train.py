@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from trainers.config import TrainConfig
-    from trainers.data import DatasetConfig
-    from trainers.train import TrainResult
+    from handface.trainers.config import TrainConfig
+    from handface.trainers.data import DatasetConfig
+    from handface.trainers.train import TrainResult
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Config:
 
 def run(config: Config) -> int:
     """Train, say how it went. Returns 0."""
-    from trainers.train import train
+    from handface.trainers.train import train
 
     resolved = resolve(config)
     if config.dump_config is not None:
@@ -80,9 +80,9 @@ def run(config: Config) -> int:
 
 def resolve(config: Config) -> TrainConfig:
     """The file's configuration, or the defaults, with the flags that are given. Raises ValueError naming what is missing or wrong."""
-    from trainers.config import PriorsRun, TrainConfig
-    from trainers.data import DataConfig
-    from trainers.priors import PriorSource, RealConfig
+    from handface.trainers.config import PriorsRun, TrainConfig
+    from handface.trainers.data import DataConfig
+    from handface.trainers.priors import PriorSource, RealConfig
 
     sets = (*_datasets(config.train, weak=False), *_datasets(config.wild, weak=True))
     if config.config is not None:
@@ -114,8 +114,8 @@ def resolve(config: Config) -> TrainConfig:
 
 def _image_size(init: Path | None, name: str) -> int:
     """Side of the pictures that a network sees: the only size there is to train it on. Raises WeightsError."""
-    from model.config import preset
-    from model.weights.checkpoint import read_config
+    from handface.model.network.config import preset
+    from handface.model.weights.checkpoint import read_config
 
     return (preset(name) if init is None else read_config(init)).input.size
 
@@ -126,7 +126,7 @@ def _changed(owner: Any, **values: Any) -> Any:
 
 
 def _datasets(arguments: tuple[str, ...], weak: bool) -> tuple[DatasetConfig, ...]:
-    from trainers.data import DatasetConfig
+    from handface.trainers.data import DatasetConfig
 
     found = []
     for argument in arguments:
@@ -145,8 +145,8 @@ def _on_ray(resolved: TrainConfig, config: Config) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from pipeline.cluster import cluster
-    from trainers.checkpoint import allowed, newest
+    from handface.pipeline.engine.cluster import cluster
+    from handface.trainers.checkpoint import allowed, newest
 
     low, dots, high = config.workers.partition("..")
     try:
@@ -176,8 +176,8 @@ def _ray_worker(settings: Mapping[str, str]) -> None:
     """What every Ray Train worker runs; Ray has set up the process group."""
     import ray.train
 
-    from trainers.config import TrainConfig
-    from trainers.train import train
+    from handface.trainers.config import TrainConfig
+    from handface.trainers.train import train
 
     train(TrainConfig.loads(settings["config"]), report=lambda step, values: ray.train.report({"step": step, **values}))
 
@@ -197,6 +197,6 @@ def _rank() -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("train"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
-    from pipeline.validate import FileResult
+    from handface.pipeline.contract.validate import FileResult
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Config:
 
 def run(config: Config) -> int:
     """Validate and print. Returns 0 if every sample keeps the contract, else 1."""
-    from pipeline.shards import find_shards
+    from handface.pipeline.contract.shards import find_shards
 
     if not config.shards:
         raise ValueError("name at least one shard, folder or glob")
@@ -50,7 +50,7 @@ def _validate(uris: list[str], max_findings: int) -> list[FileResult]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from pipeline.validate import validate
+    from handface.pipeline.contract.validate import validate
 
     sizes = [fsspec.core.url_to_fs(uri)[0].size(fsspec.core.url_to_fs(uri)[1]) or 0 for uri in uris]
     columns = (
@@ -82,6 +82,6 @@ def _print(results: list[FileResult]) -> None:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("validate"))

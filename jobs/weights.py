@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from model.topology import Topology
+    from handface.model.network.topology import Topology
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def run(config: Import | Info | Export) -> int:
 
 
 def _import(config: Import) -> int:
-    from model.weights.convert import convert
+    from handface.model.weights.convert import convert
 
     report = convert(config.file, config.output, _released_topology(config))
     print(report.text())
@@ -83,13 +83,13 @@ def _released_topology(config: Import) -> Topology | None:
         return None
     if config.hand is None or config.head is None or config.hand_transforms is None or config.head_transforms is None:
         raise ValueError("give all of --hand, --head, --hand-transforms and --head-transforms, or none of them")
-    from model.weights.released_topology import released_topology
+    from handface.model.weights.released_topology import released_topology
 
     return released_topology(config.hand, config.head, config.hand_transforms, config.head_transforms)
 
 
 def _info(config: Info) -> int:
-    from model.weights.checkpoint import TENSORS, describe, read_config, read_safetensors
+    from handface.model.weights.checkpoint import TENSORS, describe, read_config, read_safetensors
 
     description = describe(read_config(config.folder))
     tensors = read_safetensors(config.folder / TENSORS)
@@ -102,10 +102,10 @@ def _info(config: Info) -> int:
 
 
 def _export(config: Export) -> int:
-    from model.export import compare, example, export_onnx, openvino_session
-    from model.fold import fold
-    from model.topology import Topology
-    from model.weights.checkpoint import load_dice
+    from handface.model.network.export import compare, example, export_onnx, openvino_session
+    from handface.model.network.fold import fold
+    from handface.model.network.topology import Topology
+    from handface.model.weights.checkpoint import load_dice
 
     if (config.hand is None) != (config.head is None):
         raise ValueError("give both --hand and --head, or neither")
@@ -125,6 +125,6 @@ def _export(config: Export) -> int:
 
 
 if __name__ == "__main__":
-    from jobs.cli import main_for
+    from handface.jobs.cli import main_for
 
     sys.exit(main_for("weights"))

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline.cluster import keep_to_loopback
-from pipeline.sample import (
+from handface.pipeline.contract.sample import (
     AnnotatorRecord,
     Crop,
     KeypointDepth,
@@ -26,6 +25,7 @@ from pipeline.sample import (
     encode,
     sample_key,
 )
+from handface.pipeline.engine.cluster import keep_to_loopback
 
 # Before anything imports ray: sockets on loopback, no usage statistics, and no token file in the home directory of whoever runs the tests.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from model.bodies import DECAF, SMPLX, ParametricBody, load_body
-from model.config import DiceConfig
-from model.heads import BodyParameters
-from trainers.batch import BodyLabels
-from trainers.regressor import keypoint_regressor
+from handface.model.bodies import DECAF, SMPLX, ParametricBody, load_body
+from handface.model.network.config import DiceConfig
+from handface.model.network.heads import BodyParameters
+from handface.trainers.batch import BodyLabels
+from handface.trainers.regressor import keypoint_regressor
 
 
 class Bodies(nn.Module):

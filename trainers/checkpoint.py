@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from trainers.config import TrainConfig
-from trainers.step import TrainStep
+from handface.trainers.config import TrainConfig
+from handface.trainers.step import TrainStep
 
 log = logging.getLogger(__name__)
 FOLDER = "checkpoints"
@@ -120,7 +120,7 @@ def export(folder: Path, name: str, trainer: TrainStep, note: dict[str, Any]) ->
     """Write the weights (the average's, if there is one) as a folder that `handface predict --model` reads: best/ or last/."""
     import json
 
-    from model.weights.checkpoint import save_tensors
+    from handface.model.weights.checkpoint import save_tensors
 
     tensors = trainer.average.state if trainer.average is not None else trainer.network.state_dict()
     target = folder / name

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from trainers.data.config import DataConfig, DatasetConfig
-from trainers.losses.config import LossConfig
-from trainers.priors import PriorsConfig, RealConfig
+from handface.trainers.data.config import DataConfig, DatasetConfig
+from handface.trainers.losses.config import LossConfig
+from handface.trainers.priors import PriorsConfig, RealConfig
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from trainers.config import OptimConfig
+from handface.trainers.config import OptimConfig
 
 
 def make_optimizer(module: nn.Module, lr: float, config: OptimConfig) -> torch.optim.AdamW:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.bodies import ParametricBody
+from handface.model.bodies import ParametricBody
 
 _POSES = 48  # random bodies the weights are fitted on
 _SUPPORT = 40  # vertices per keypoint

@@ -12,17 +12,17 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model.dice import Dice
-from model.output import DiceOutput
-from trainers.batch import Batch
-from trainers.batchnorm import over_all_ranks
-from trainers.bodies import Bodies
-from trainers.config import TrainConfig
-from trainers.distributed import Ranks
-from trainers.losses import Objective
-from trainers.optim import Average, clip, make_optimizer, rate, set_rate
-from trainers.priors import AdversarialPriors, PriorInput, RealParameters
-from trainers.targets import make_targets, pose_output
+from handface.model.network.dice import Dice
+from handface.model.network.output import DiceOutput
+from handface.trainers.batch import Batch
+from handface.trainers.bodies import Bodies
+from handface.trainers.config import TrainConfig
+from handface.trainers.distributed.batchnorm import over_all_ranks
+from handface.trainers.distributed.ranks import Ranks
+from handface.trainers.losses import Objective
+from handface.trainers.optim import Average, clip, make_optimizer, rate, set_rate
+from handface.trainers.priors import AdversarialPriors, PriorInput, RealParameters
+from handface.trainers.targets import make_targets, pose_output
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
-from model.output import DiceOutput, PartOutput
-from trainers.batch import Batch
-from trainers.bodies import Bodies, at_levels, pose_body
+from handface.model.network.output import DiceOutput, PartOutput
+from handface.trainers.batch import Batch
+from handface.trainers.bodies import Bodies, at_levels, pose_body
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 
 import torch
 
-from model.dice import Dice
-from model.topology import Topology
-from trainers import checkpoint
-from trainers.checkpoint import CheckpointError, Progress
-from trainers.config import TrainConfig
-from trainers.data import Loader, make_loader
-from trainers.distributed import Ranks, join
-from trainers.log import RunLog
-from trainers.step import StepResult, TrainStep
-from trainers.validate import Validation, main_metric
+from handface.model.network.dice import Dice
+from handface.model.network.topology import Topology
+from handface.trainers import checkpoint
+from handface.trainers.checkpoint import CheckpointError, Progress
+from handface.trainers.config import TrainConfig
+from handface.trainers.data import Loader, make_loader
+from handface.trainers.distributed.ranks import Ranks, join
+from handface.trainers.log import RunLog
+from handface.trainers.step import StepResult, TrainStep
+from handface.trainers.validate import Validation, main_metric
 
 log = logging.getLogger(__name__)
 CONFIG, NOT_FINITE = "config.json", "not_finite.jsonl"
@@ -111,8 +111,8 @@ def build_network(config: TrainConfig) -> Dice:
 
     Raises ValueError if the pictures are of another size than its own.
     """
-    from model.config import preset
-    from model.weights.checkpoint import load_dice
+    from handface.model.network.config import preset
+    from handface.model.weights.checkpoint import load_dice
 
     topology = Topology.from_bodies(config.data.hand_body, config.data.head_body)
     if config.init is not None:

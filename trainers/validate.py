@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.output import DiceOutput
-from trainers.config import TrainConfig
-from trainers.data import make_pass
-from trainers.distributed import Ranks
-from trainers.evaluate import collect
-from trainers.evaluation.pictures import Drawer, View
-from trainers.evaluation.systems import Network
-from trainers.evaluation.truth import LabelMeshes
-from trainers.metrics import BootstrapConfig, summarise
-from trainers.step import TrainStep
+from handface.model.network.output import DiceOutput
+from handface.trainers.config import TrainConfig
+from handface.trainers.data import make_pass
+from handface.trainers.distributed.ranks import Ranks
+from handface.trainers.evaluation.pictures import Drawer, View
+from handface.trainers.evaluation.run import collect
+from handface.trainers.evaluation.systems import Network
+from handface.trainers.evaluation.truth import LabelMeshes
+from handface.trainers.metrics import BootstrapConfig, summarise
+from handface.trainers.step import TrainStep
 
 MAIN = ("pve", "reprojection")  # the first that the validation data can tell
 

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from model.prediction import Person, Prediction
+    from handface.model.prediction.prediction import Person, Prediction
 
 Predict = Callable[["NDArray[np.uint8]"], "Prediction"]
 MOST_PERSONS = 6  # shown of one photo; each costs a second of drawing and a megabyte
@@ -41,8 +41,8 @@ class Answer:
 
 def answer(data: bytes, predict: Predict, max_pixels: int) -> Answer:
     """Decode, predict, draw. Raises BadPhotoError, and what the predictor raises."""
-    from model.outputs import OverlayConfig, draw_overlay
-    from model.outputs.records import to_json
+    from handface.model.outputs import OverlayConfig, draw_overlay
+    from handface.model.outputs.records import to_json
 
     prediction = predict(image := decode(data, max_pixels))
     overlay = draw_overlay(image, prediction, OverlayConfig())
@@ -61,8 +61,8 @@ def answer(data: bytes, predict: Predict, max_pixels: int) -> Answer:
 
 def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """An uploaded file -> (H, W, 3) uint8 RGB; its type is told by content. Raises BadPhotoError saying what is wrong."""
-    from jobs.inputs import MIN_SIDE
-    from pipeline.stages.decode import DecodeConfig, RejectedImage, decode_image
+    from handface.pipeline.stages.decode import DecodeConfig, RejectedImage, decode_image
+    from handface.predict.inputs import MIN_SIDE
 
     if not data:
         raise BadPhotoError("The file is empty.")
@@ -83,9 +83,9 @@ def encode_viewer_mesh(person: Person) -> bytes:
     uint32 (3,): vertices V, hand triangles, head triangles.  float32 (V, 3) positions, (V, 3) normals.  uint8 (V, 4) colours by
     contact, (V, 4) by deformation.  uint32 (F, 3) triangles.
     """
-    from model.outputs.colours import DEFORMATION, HAND, HEAD
-    from model.outputs.mesh_files import upright
-    from model.render import vertex_normals
+    from handface.model.outputs.colours import DEFORMATION, HAND, HEAD
+    from handface.model.outputs.mesh_files import upright
+    from handface.model.render import vertex_normals
 
     parts = (person.hand, person.head)
     moved = [np.linalg.norm(part.deformation, axis=1) for part in parts]
@@ -129,7 +129,7 @@ class Store:
 
 
 def _person_files(index: int, person: Person, trained: bool) -> dict[str, tuple[str, bytes]]:
-    from model.outputs import draw_contact_map, encode_mesh
+    from handface.model.outputs import draw_contact_map, encode_mesh
 
     return {
         f"contact_{index}.png": ("image/png", _png(draw_contact_map(person, trained))),

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from jobs.page.answers import BadPhotoError, Predict, Store, answer
+from handface.jobs.page.answers import BadPhotoError, Predict, Store, answer
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -159,7 +159,7 @@ def _is_allowed(host: str, hosts: set[str]) -> bool:
 
 
 def _static(name: str, media: str) -> Handler:
-    text = (files("jobs.page") / name).read_text(encoding="utf-8")
+    text = (files("handface.jobs.page") / name).read_text(encoding="utf-8")
 
     async def serve(request: web.Request) -> web.Response:
         return web.Response(text=text, content_type=media, charset="utf-8")

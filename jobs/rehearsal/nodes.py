@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cluster import keep_to_loopback
+from handface.pipeline.engine.cluster import keep_to_loopback
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster

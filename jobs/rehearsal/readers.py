@@ -26,7 +26,7 @@ def by_datasets(release: Path) -> int | None:
 
 def by_trainer(release: Path) -> int:
     """Samples that one pass of the trainer's loader batches."""
-    from trainers.data import DataConfig, DatasetConfig, make_pass
+    from handface.trainers.data import DataConfig, DatasetConfig, make_pass
 
     found = DataConfig((DatasetConfig("release", (str(release),)),), image_size=128, batch_size=8, workers=0)
     return sum(len(batch) for batch in make_pass(found))

@@ -1,10 +1,10 @@
 """Parametric hand and head models behind one interface. Start reading at body.py."""
 
-from model.bodies.arrays import BodyArrays, BodyFileError
-from model.bodies.attachment import Attachment, load_attachment
-from model.bodies.body import BodyOutput, ParametricBody
-from model.bodies.convention import DECAF, FREIHAND, SMPLX, Convention
-from model.bodies.load import load_arrays, load_body
+from handface.model.bodies.arrays import BodyArrays, BodyFileError
+from handface.model.bodies.attachment import Attachment, load_attachment
+from handface.model.bodies.body import BodyOutput, ParametricBody
+from handface.model.bodies.convention import DECAF, FREIHAND, SMPLX, Convention
+from handface.model.bodies.load import load_arrays, load_body
 
 __all__ = [
     "DECAF",

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.bodies.arrays import BodyFileError, Floats, Integers
-from model.bodies.body import BodyOutput, ParametricBody
-from model.bodies.load import DATA
-from model.bodies.npz import read_arrays, write_arrays
+from handface.model.bodies.arrays import BodyFileError, Floats, Integers
+from handface.model.bodies.body import BodyOutput, ParametricBody
+from handface.model.bodies.load import DATA
+from handface.model.bodies.npz import read_arrays, write_arrays
 
 ATTACHMENTS = {"hand": "forearm", "head": "bust"}
 _ARRAYS = ("template", "faces", "uv", "face_uv", "part", "joint", "follow_vertices", "follow_weights")

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.bodies.arrays import BodyArrays, Floats, Integers
-from model.bodies.convention import SMPLX, Convention
-from model.bodies.keypoints import Keypoints
-from model.bodies.pyramid import SamplingLevel
-from model.bodies.rotation import axis_angle_to_matrix
+from handface.model.bodies.arrays import BodyArrays, Floats, Integers
+from handface.model.bodies.convention import SMPLX, Convention
+from handface.model.bodies.keypoints import Keypoints
+from handface.model.bodies.pyramid import SamplingLevel
+from handface.model.bodies.rotation import axis_angle_to_matrix
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from model.bodies.arrays import Level
+from handface.model.bodies.arrays import Level
 
 _BOUNDARY_WEIGHT = 10.0  # keeps open rings (wrist, neck) in place
 _LEAST_COSINE = 0.15  # a collapse may not tip a triangle further than this

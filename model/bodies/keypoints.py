@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.bodies.arrays import KeypointSet
+from handface.model.bodies.arrays import KeypointSet
 
 _HAND_TIPS, _HAND_LAST_JOINTS = (4, 8, 12, 16, 20), (3, 7, 11, 15, 19)  # in MediaPipe's order
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from model.bodies.arrays import BodyArrays, BodyFileError
-from model.bodies.body import ParametricBody
-from model.bodies.convention import Convention, named_convention
-from model.bodies.mirror import mirror_arrays
-from model.bodies.npz import read_body
+from handface.model.bodies.arrays import BodyArrays, BodyFileError
+from handface.model.bodies.body import ParametricBody
+from handface.model.bodies.convention import Convention, named_convention
+from handface.model.bodies.mirror import mirror_arrays
+from handface.model.bodies.npz import read_body
 
 DATA = Path(__file__).parent / "data"
 FREE = {"free-hand": DATA / "hand.npz", "free-head": DATA / "head.npz"}

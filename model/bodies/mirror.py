@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from model.bodies.arrays import BodyArrays, Floats, Integers, KeypointSet
-from model.bodies.rotation import mirror_axis_angle
+from handface.model.bodies.arrays import BodyArrays, Floats, Integers, KeypointSet
+from handface.model.bodies.rotation import mirror_axis_angle
 
 _FLIP = np.array([-1.0, 1.0, 1.0])
 _AXIAL = np.array([1.0, -1.0, -1.0])

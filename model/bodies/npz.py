@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bodies.arrays import BodyArrays, BodyFileError, KeypointSet, Level, MirrorMap
+from handface.model.bodies.arrays import BodyArrays, BodyFileError, KeypointSet, Level, MirrorMap
 
 FORMAT = "handface-body-1"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a ZIP can hold

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.bodies.arrays import Level
+from handface.model.bodies.arrays import Level
 
 
 class SamplingLevel(nn.Module):

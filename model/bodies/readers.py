@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from model.bodies.arrays import BodyArrays, BodyFileError, KeypointSet, MirrorMap
-from model.bodies.decimate import build_levels
-from model.bodies.names import HAND_JOINTS, HEAD_JOINTS, HEAD_MIRROR_JOINTS, IBUG_MIRROR, MEDIAPIPE_FROM_POINTS
-from model.bodies.npz import read_arrays
-from model.bodies.restricted_pickle import load_pickle, plain
+from handface.model.bodies.arrays import BodyArrays, BodyFileError, KeypointSet, MirrorMap
+from handface.model.bodies.decimate import build_levels
+from handface.model.bodies.names import HAND_JOINTS, HEAD_JOINTS, HEAD_MIRROR_JOINTS, IBUG_MIRROR, MEDIAPIPE_FROM_POINTS
+from handface.model.bodies.npz import read_arrays
+from handface.model.bodies.restricted_pickle import load_pickle, plain
 
 # Tip vertices, thumb to pinky, of the two codes that Decaf and DICE use; other libraries differ by a vertex or so.
 MANO_TIPS: Mapping[str, tuple[int, ...]] = {"mano": (744, 320, 443, 554, 671), "metro": (745, 317, 445, 556, 673)}

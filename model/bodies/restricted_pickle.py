@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from model.bodies.arrays import BodyFileError
+from handface.model.bodies.arrays import BodyFileError
 
 
 class _Sealed(type):

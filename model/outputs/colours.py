@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.prediction import Floats
-from model.render import Texture
-from model.render.texture import to_linear
+from handface.model.prediction.prediction import Floats
+from handface.model.render import Texture
+from handface.model.render.texture import to_linear
 
 _STEPS = 256
 

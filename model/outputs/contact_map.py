@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.outputs.banner import with_banner, write_words
-from model.outputs.colours import DEFORMATION, HAND, HEAD, PROBABILITY, Ramp
-from model.outputs.draw import draw_over, ramp_mesh
-from model.prediction import Floats, Part, Person
-from model.render import Mesh, WeakPerspectiveCamera
+from handface.model.outputs.banner import with_banner, write_words
+from handface.model.outputs.colours import DEFORMATION, HAND, HEAD, PROBABILITY, Ramp
+from handface.model.outputs.draw import draw_over, ramp_mesh
+from handface.model.prediction.prediction import Floats, Part, Person
+from handface.model.render import Mesh, WeakPerspectiveCamera
 
 Image = NDArray[np.uint8]
 Turn = NDArray[np.float32]

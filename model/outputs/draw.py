@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.outputs.colours import Ramp, ramp_uv
-from model.prediction import Floats
-from model.render import DirectionalLight, Lighting, Material, Mesh, WeakPerspectiveCamera, render
-from model.render.texture import to_linear, to_srgb
+from handface.model.outputs.colours import Ramp, ramp_uv
+from handface.model.prediction.prediction import Floats
+from handface.model.render import DirectionalLight, Lighting, Material, Mesh, WeakPerspectiveCamera, render
+from handface.model.render.texture import to_linear, to_srgb
 
 Image = NDArray[np.uint8]
 LIGHTING = Lighting(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from model.outputs.colours import HAND, HEAD
-from model.prediction import Floats, Part, Person
+from handface.model.outputs.colours import HAND, HEAD
+from handface.model.prediction.prediction import Floats, Part, Person
 
 if TYPE_CHECKING:
     from trimesh import Trimesh

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.outputs.banner import with_banner, write_words
-from model.outputs.colours import HAND, HEAD
-from model.outputs.draw import draw_over, ramp_mesh
-from model.prediction import Person, Prediction
-from model.render import WeakPerspectiveCamera
+from handface.model.outputs.banner import with_banner, write_words
+from handface.model.outputs.colours import HAND, HEAD
+from handface.model.outputs.draw import draw_over, ramp_mesh
+from handface.model.prediction.prediction import Person, Prediction
+from handface.model.render import WeakPerspectiveCamera
 
 Image = NDArray[np.uint8]
 _FACE_DOT, _HAND_DOT = (90, 220, 130), (255, 176, 0)

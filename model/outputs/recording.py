@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.outputs.colours import HAND, HEAD
-from model.outputs.mesh_files import NOTE, upright
-from model.prediction import Prediction
+from handface.model.outputs.colours import HAND, HEAD
+from handface.model.outputs.mesh_files import NOTE, upright
+from handface.model.prediction.prediction import Prediction
 
 
 def write_recording(path: Path, image: NDArray[np.uint8], prediction: Prediction) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from model.prediction import Detection, Part, Person, Prediction, WeakCamera
+from handface.model.prediction.prediction import Detection, Part, Person, Prediction, WeakCamera
 
 SCHEMA = "handface-prediction/1"
 _CONTACT = 0.5  # probability from which the JSON lists a vertex

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from model.render.texture import Texture
+from handface.model.render.texture import Texture
 
 
 @dataclass(frozen=True)

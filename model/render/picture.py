@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.render.camera import Camera
-from model.render.mesh import Mesh, vertex_normals
-from model.render.raster import NOTHING, Buffers, Triangles, nearest, project_triangles
-from model.render.shade import Lighting, ShadowMap, shade
+from handface.model.render.camera import Camera
+from handface.model.render.mesh import Mesh, vertex_normals
+from handface.model.render.raster import NOTHING, Buffers, Triangles, nearest, project_triangles
+from handface.model.render.shade import Lighting, ShadowMap, shade
 
 DEPTH_JUMP = 0.004  # relative change of nearness inside a pixel that counts as an outline (2.4 mm at 0.6 m)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.render.camera import Camera
-from model.render.clip import clip_near
+from handface.model.render.camera import Camera
+from handface.model.render.clip import clip_near
 
 NOTHING = -1  # the face id of a pixel that sees no face
 

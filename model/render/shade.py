@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.render.camera import WeakPerspectiveCamera
-from model.render.raster import nearest, project_triangles
+from handface.model.render.camera import WeakPerspectiveCamera
+from handface.model.render.raster import nearest, project_triangles
 
 WRAP = np.array([0.28, 0.10, 0.06], np.float32)  # red light travels farthest inside skin
 NORMAL_OFFSET = 0.0015  # metres; keeps a surface from shading itself

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from model.config import DiceConfig, HRNetConfig
-from model.dice import Dice
-from model.topology import Topology, TopologyError
-from model.weights.unpickle import WeightsError
+from handface.model.network.config import DiceConfig, HRNetConfig
+from handface.model.network.dice import Dice
+from handface.model.network.topology import Topology, TopologyError
+from handface.model.weights.unpickle import WeightsError
 
 TENSORS, CONFIG = "model.safetensors", "config.json"
 _TRAINED = "trained"  # key of the file's metadata

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-from model.config import DiceConfig
-from model.dice import Dice
-from model.topology import Topology
-from model.weights.checkpoint import mismatches, read_safetensors, require_same_keys, save_tensors, shown
-from model.weights.released import Recorded, canonical, infer_config, reason_dead, sources
-from model.weights.unpickle import WeightsError, module_tensors, read_pickled_module
+from handface.model.network.config import DiceConfig
+from handface.model.network.dice import Dice
+from handface.model.network.topology import Topology
+from handface.model.weights.checkpoint import mismatches, read_safetensors, require_same_keys, save_tensors, shown
+from handface.model.weights.released import Recorded, canonical, infer_config, reason_dead, sources
+from handface.model.weights.unpickle import WeightsError, module_tensors, read_pickled_module
 
 REPORT = "import_report.json"
 

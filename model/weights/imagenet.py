@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from model.hrnet import HRNet
-from model.weights.checkpoint import mismatches, read_safetensors, shown
-from model.weights.unpickle import WeightsError
+from handface.model.network.hrnet import HRNet
+from handface.model.weights.checkpoint import mismatches, read_safetensors, shown
+from handface.model.weights.unpickle import WeightsError
 
 _PREFIX = re.compile(r"^(module\.|model\.|backbone\.|timm_model\.)+")
 _HEAD = ("classifier.", "fc.", "head.fc.")

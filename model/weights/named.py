@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from model.config import PRESETS
-from model.dice import Dice
-from model.topology import Topology
-from model.weights.checkpoint import CONFIG, TENSORS, is_trained, load_dice, read_config
-from model.weights.unpickle import WeightsError
+from handface.model.network.config import PRESETS
+from handface.model.network.dice import Dice
+from handface.model.network.topology import Topology
+from handface.model.weights.checkpoint import CONFIG, TENSORS, is_trained, load_dice, read_config
+from handface.model.weights.unpickle import WeightsError
 
 EMBEDDED = Path(__file__).parents[1] / "data"  # a checkpoint folder per preset that ships one
 _NOTE = "training.json"

@@ -9,9 +9,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from model.config import BlockConfig, CameraConfig, DiceConfig, HRNetConfig, RegressorConfig, StageConfig, preset
-from model.topology import PartSizes, Sizes
-from model.weights.unpickle import Stub, WeightsError, walk_modules
+from handface.model.network.config import (
+    BlockConfig,
+    CameraConfig,
+    DiceConfig,
+    HRNetConfig,
+    RegressorConfig,
+    StageConfig,
+    preset,
+)
+from handface.model.network.topology import PartSizes, Sizes
+from handface.model.weights.unpickle import Stub, WeightsError, walk_modules
 
 Tensors = Mapping[str, torch.Tensor]
 

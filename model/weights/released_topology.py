@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.topology import PartSizes, PartTopology, Topology
-from model.weights.unpickle import WeightsError
+from handface.model.network.topology import PartSizes, PartTopology, Topology
+from handface.model.weights.unpickle import WeightsError
 
 if TYPE_CHECKING:
-    from model.bodies import ParametricBody
+    from handface.model.bodies import ParametricBody
 
 _TIP_VERTICES = (745, 317, 445, 556, 673)  # thumb, index, middle, ring, pinky, in METRO's joint regressor
 _TO_MEDIAPIPE = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 8, 9, 20)
@@ -25,7 +25,7 @@ def released_topology(hand: str, head: str, hand_transforms: Path, head_transfor
     hand, head: imported MANO and FLAME (`handface bodies import`).  *_transforms: the release's two mesh transform files.
     Raises BodyFileError, WeightsError or TopologyError naming the file.
     """
-    from model.bodies import load_body
+    from handface.model.bodies import load_body
 
     convention = "decaf"
     hand_body, head_body = load_body(hand, convention), load_body(head, convention)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from pipeline.sample import AnnotatorRecord, DepthKind
+from handface.pipeline.contract.sample import AnnotatorRecord, DepthKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

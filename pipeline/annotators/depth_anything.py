@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.sample import AnnotatorRecord, DepthKind
+from handface.pipeline.contract.sample import AnnotatorRecord, DepthKind
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +112,7 @@ class DepthAnything:
         """Checkpoint, version and hash of its safetensors file."""
         from importlib.metadata import version
 
-        from pipeline.model_store import file_sha256
+        from handface.pipeline.contract.model_store import file_sha256
 
         runtime = f"transformers {version('transformers')}"
         if self.backend == "openvino":

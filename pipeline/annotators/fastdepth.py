@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.sample import AnnotatorRecord, DepthKind
+from handface.pipeline.contract.sample import AnnotatorRecord, DepthKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class FastDepth:
         import onnxruntime
 
         if path is None:
-            from pipeline.model_store import ModelStore
+            from handface.pipeline.contract.model_store import ModelStore
 
             path = ModelStore().path(MODEL)
         self.path = path
@@ -63,7 +63,7 @@ class FastDepth:
 
     def records(self) -> tuple[AnnotatorRecord, ...]:
         """Provenance, with the hash of the file in use."""
-        from pipeline.model_store import file_sha256, models
+        from handface.pipeline.contract.model_store import file_sha256, models
 
         model = models()[MODEL]
         digest = file_sha256(self.path)

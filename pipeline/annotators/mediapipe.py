@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.view import Box, View, grown, overlap, square, whole
-from pipeline.annotators.base import Detections, Face, Hand, Side
-from pipeline.sample import AnnotatorRecord
+from handface.model.prediction.view import Box, View, grown, overlap, square, whole
+from handface.pipeline.annotators.base import Detections, Face, Hand, Side
+from handface.pipeline.contract.sample import AnnotatorRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -224,7 +224,7 @@ class MediaPipeAnnotator:
 
 def mediapipe_records(config: MediaPipeConfig) -> tuple[AnnotatorRecord, ...]:
     """Provenance of the bundled networks, read from the installed wheel without starting them."""
-    from pipeline.model_store import ModelStore
+    from handface.pipeline.contract.model_store import ModelStore
 
     store = ModelStore()
     thresholds = {"face": config.face_threshold, "weak_face": config.weak_face_threshold}

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.annotators import mmpose_shim, top_down
-from pipeline.annotators.base import Detections
-from pipeline.annotators.top_down import POINTS, Layout
-from pipeline.sample import AnnotatorRecord
+from handface.pipeline.annotators import mmpose_shim, top_down
+from handface.pipeline.annotators.base import Detections
+from handface.pipeline.annotators.top_down import POINTS, Layout
+from handface.pipeline.contract.sample import AnnotatorRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class MmposeAnnotator:
         """Config name, mmpose's version and the hash of the checkpoint file."""
         from importlib.metadata import version
 
-        from pipeline.model_store import file_sha256
+        from handface.pipeline.contract.model_store import file_sha256
 
         config = self.config
         name, task = Path(config.config).stem, top_down.TASKS[config.layout]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.annotators import top_down
-from pipeline.annotators.base import Detections
-from pipeline.annotators.top_down import POINTS, Layout
-from pipeline.sample import AnnotatorRecord
+from handface.pipeline.annotators import top_down
+from handface.pipeline.annotators.base import Detections
+from handface.pipeline.annotators.top_down import POINTS, Layout
+from handface.pipeline.contract.sample import AnnotatorRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +96,7 @@ class OnnxPose:
 
     def records(self) -> tuple[AnnotatorRecord, ...]:
         """Provenance, with the hash of the file."""
-        from pipeline.model_store import file_sha256
+        from handface.pipeline.contract.model_store import file_sha256
 
         digest = file_sha256(self.config.checkpoint)
         return (

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from model.view import Box
-from pipeline.annotators.base import Detections, Face, Hand, Side
+from handface.model.prediction.view import Box
+from handface.pipeline.annotators.base import Detections, Face, Hand, Side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

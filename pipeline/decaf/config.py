@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.decaf.layout import Split
-from pipeline.sample import SCHEMA_VERSION
+from handface.pipeline.contract.sample import SCHEMA_VERSION
+from handface.pipeline.decaf.layout import Split
 
 VERSION = 1  # raise it when the same files give other samples
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.decaf.config import DecafConfig
-from pipeline.decaf.layout import DecafError, View
-from pipeline.decaf.reader import SubjectReader, find_sequences
-from pipeline.record import Reason, Record, Resources, SourceItem
-from pipeline.sample import Sample, SampleMeta, Source, sample_key
+from handface.pipeline.contract.sample import Sample, SampleMeta, Source, sample_key
+from handface.pipeline.decaf.config import DecafConfig
+from handface.pipeline.decaf.layout import DecafError, View
+from handface.pipeline.decaf.reader import SubjectReader, find_sequences
+from handface.pipeline.engine.record import Reason, Record, Resources, SourceItem
 
 if TYPE_CHECKING:
-    from pipeline.decaf.labels import Bodies
+    from handface.pipeline.decaf.labels import Bodies
 
 SCHEME = "decaf"
 _ORDER_FRAMES = 8  # looked at to tell in which order a camera's hand keys are stored
@@ -38,11 +38,11 @@ def open_bodies(config: DecafConfig) -> Bodies:
     """The bodies of the config or of the dataset's assets. Raises BodyFileError naming the file that is missing or wrong."""
     import torch
 
-    from model.bodies.body import ParametricBody
-    from model.bodies.convention import DECAF
-    from model.bodies.load import load_arrays
-    from model.bodies.readers import read_flame, read_mano
-    from pipeline.decaf.labels import Bodies
+    from handface.model.bodies.body import ParametricBody
+    from handface.model.bodies.convention import DECAF
+    from handface.model.bodies.load import load_arrays
+    from handface.model.bodies.readers import read_flame, read_mano
+    from handface.pipeline.decaf.labels import Bodies
 
     assets = Path(config.decaf) / "assets"
     if config.hand_model:
@@ -114,7 +114,7 @@ class _CameraStream:
         """The next frame's. Raises DecafError if the body models and the dataset have different surfaces."""
         import simplejpeg
 
-        from pipeline.decaf.labels import MANO_TO_MEDIAPIPE, crop_of, cut_out, frame_labels
+        from handface.pipeline.decaf.labels import MANO_TO_MEDIAPIPE, crop_of, cut_out, frame_labels
 
         view, pose, camera = next(self._views), self.reader.pose(self.frame), self.reader.cameras[self.camera]
         for body, bits in ((self.bodies.head, pose.head_contact), (self.bodies.hand, pose.hand_contact)):
@@ -134,7 +134,7 @@ class _CameraStream:
         return Sample(jpeg, labels, meta, mask_png=_png(mask))
 
     def _source(self, item: SourceItem, view: View, config: DecafConfig) -> Source:
-        from pipeline.phash import hash_hex, perceptual_hash
+        from handface.pipeline.contract.phash import hash_hex, perceptual_hash
 
         columns = {"subject": self.subject, "camera": self.camera, "segment": str(self.reader.segment(self.frame))}
         phash = hash_hex(perceptual_hash(view.image))
@@ -150,8 +150,8 @@ class _CameraStream:
 
     def _stored_in_mano_order(self) -> bool:
         """Which order of hand joints fits the projected ones better, over a few frames of the whole video."""
-        from pipeline.decaf.labels import order_error, pose_in_camera
-        from pipeline.decaf.reader import clean_keys
+        from handface.pipeline.decaf.labels import order_error, pose_in_camera
+        from handface.pipeline.decaf.reader import clean_keys
 
         camera, total = self.reader.cameras[self.camera], np.zeros(2)
         keys = self.reader.arrays[self.camera].right_hand_keys

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.bodies.body import BodyOutput, ParametricBody
-from pipeline.decaf.layout import Camera, Pose3D, View
-from pipeline.sample import MAX_CROP, RIGHT, Crop, Labels
+from handface.model.bodies.body import BodyOutput, ParametricBody
+from handface.pipeline.contract.sample import MAX_CROP, RIGHT, Crop, Labels
+from handface.pipeline.decaf.layout import Camera, Pose3D, View
 
 Array = NDArray[np.float64]
 # MANO's order with the tips last -> MediaPipe's; which of them Decaf's files follow is not published

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bodies.arrays import BodyFileError
-from model.bodies.restricted_pickle import load_pickle, plain
-from pipeline.decaf.layout import (
+from handface.model.bodies.arrays import BodyFileError
+from handface.model.bodies.restricted_pickle import load_pickle, plain
+from handface.pipeline.decaf.layout import (
     HAND_PARAMS,
     HEAD_PARAMS,
     SPLITS,
@@ -22,7 +22,7 @@ from pipeline.decaf.layout import (
     Sequence,
     View,
 )
-from pipeline.decaf.video import FrameReader
+from handface.pipeline.decaf.video import FrameReader
 
 _CAMERA_KINDS = ("videos", "segmentations", "head_keys", "right_hand_keys", "head_bbs", "right_hand_bbs")
 

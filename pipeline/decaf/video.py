@@ -8,7 +8,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decaf.layout import DecafError
+from handface.pipeline.decaf.layout import DecafError
 
 
 class FrameReader:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decaf.layout import NO_BOX, Camera, DecafError, Pose3D, Sequence, View
+from handface.pipeline.decaf.layout import NO_BOX, Camera, DecafError, Pose3D, Sequence, View
 
 _CAMERA_ARRAYS = ("head_keys", "right_hand_keys", "head_bbs", "right_hand_bbs")
 

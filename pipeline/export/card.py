@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.export.manifest import Release
+    from handface.pipeline.export.manifest import Release
 
 UNKNOWN = "unknown"
 _TOP = 20

@@ -15,17 +15,17 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from pipeline.exclusion import ORIGINAL_SHA256
-from pipeline.export.extents import sample_extents
-from pipeline.parts import Part, read_parts
-from pipeline.storage import Folder
+from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.engine.parts import Part, read_parts
+from handface.pipeline.export.extents import sample_extents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
 
-    from pipeline.export.extents import Read
+    from handface.pipeline.export.extents import Read
 
 
 _READERS = 8  # parts' tables read at once: what is elsewhere is waited for

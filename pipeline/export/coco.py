@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.export.catalogue import ExportError
-from pipeline.export.manifest import read_release
-from pipeline.sample import FACE_KEYPOINTS, HAND_KEYPOINTS, Sample
-from pipeline.shards import iter_samples
-from pipeline.storage import Folder
+from handface.pipeline.contract.sample import FACE_KEYPOINTS, HAND_KEYPOINTS, Sample
+from handface.pipeline.contract.shards import iter_samples
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.export.catalogue import ExportError
+from handface.pipeline.export.manifest import read_release
 
 _SEEN, _GUESSED, _UNKNOWN = 2, 1, 0  # COCO's visibility flags
 CATEGORIES = (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pipeline.export.card import UNKNOWN, licences
+from handface.pipeline.export.card import UNKNOWN, licences
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.export.manifest import Release
+    from handface.pipeline.export.manifest import Release
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.shards import ShardError
+from handface.pipeline.contract.shards import ShardError
 
 _BLOCK = 512
 _NAME, _SIZE, _TYPE, _PREFIX = slice(0, 100), slice(124, 136), 156, slice(345, 500)

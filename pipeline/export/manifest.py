@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.export.catalogue import ExportError
-from pipeline.sample import SCHEMA_VERSION
-from pipeline.storage import Folder
+from handface.pipeline.contract.sample import SCHEMA_VERSION
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.export.catalogue import ExportError
 
 MANIFEST, INDEX, DROPPED, CHECKSUMS = "manifest.json", "index.parquet", "dropped.parquet", "SHA256SUMS"
 CARD, LEDGER, CROISSANT, TOMBSTONES = "README.md", "licences.csv", "croissant.json", "tombstones.parquet"

@@ -11,11 +11,14 @@ from dataclasses import replace
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
-from pipeline.export.card import dataset_card, licence_ledger
-from pipeline.export.catalogue import ExportError, read_catalogue
-from pipeline.export.config import ExportConfig
-from pipeline.export.croissant import croissant
-from pipeline.export.manifest import (
+from handface.pipeline.contract.sample import SCHEMA_VERSION
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.contract.tables import dump_table
+from handface.pipeline.export.card import dataset_card, licence_ledger
+from handface.pipeline.export.catalogue import ExportError, read_catalogue
+from handface.pipeline.export.config import ExportConfig
+from handface.pipeline.export.croissant import croissant
+from handface.pipeline.export.manifest import (
     CARD,
     CHECKSUMS,
     CROISSANT,
@@ -28,12 +31,9 @@ from pipeline.export.manifest import (
     ReleaseFile,
     read_release,
 )
-from pipeline.export.select import Dropped, select
-from pipeline.export.split import assign_splits, shuffled
-from pipeline.export.write import Shard, plan_shards, write_shards
-from pipeline.sample import SCHEMA_VERSION
-from pipeline.storage import Folder
-from pipeline.tables import dump_table
+from handface.pipeline.export.select import Dropped, select
+from handface.pipeline.export.split import assign_splits, shuffled
+from handface.pipeline.export.write import Shard, plan_shards, write_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa

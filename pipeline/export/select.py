@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.dedupe import families
-from pipeline.exclusion import ORIGINAL_SHA256, RADIUS, Exclusion
-from pipeline.export.catalogue import Catalogue, ExportError
-from pipeline.export.config import ExportConfig
-from pipeline.export.query import parse_query
-from pipeline.storage import Folder
-from pipeline.tables import load_table
+from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, RADIUS, Exclusion
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.contract.tables import load_table
+from handface.pipeline.export.catalogue import Catalogue, ExportError
+from handface.pipeline.export.config import ExportConfig
+from handface.pipeline.export.dedupe import families
+from handface.pipeline.export.query import parse_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +76,7 @@ def _drop(rows: pa.Table, out: NDArray[np.bool_], reason: str, because: str, dro
 
 
 def excluded_rows(rows: pa.Table, uri: str) -> NDArray[np.bool_]:
-    """Which rows a list excludes (`pipeline/exclusion.py`)."""
+    """Which rows a list excludes (`pipeline/contract/exclusion.py`)."""
     listed = Exclusion.read(uri)
     named = [
         (rows["key"], listed.keys),
@@ -97,7 +97,7 @@ def test_hashes(uri: str) -> NDArray[np.uint64]:
         if "phash" not in table.column_names:
             raise ExportError(f"{uri}: has no column phash")
         return np.array([int(value, 16) for value in table["phash"].to_pylist() if value], np.uint64)
-    from pipeline.export.catalogue import read_catalogue
+    from handface.pipeline.export.catalogue import read_catalogue
 
     return _hashes(read_catalogue([uri]).rows)
 

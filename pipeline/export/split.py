@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.components import equal, join
+from handface.pipeline.contract.components import equal, join
 
 if TYPE_CHECKING:
     import pyarrow as pa

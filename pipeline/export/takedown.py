@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.exclusion import ORIGINAL_SHA256
-from pipeline.export.catalogue import ExportError, reader
-from pipeline.export.extents import Extent, sample_extents
-from pipeline.export.manifest import INDEX, TOMBSTONES, ReleaseFile, read_release
-from pipeline.export.release import publish
-from pipeline.export.select import near_any
-from pipeline.export.write import Copier, Piece, Shard
-from pipeline.storage import Folder
-from pipeline.tables import dump_table, load_table
+from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.contract.tables import dump_table, load_table
+from handface.pipeline.export.catalogue import ExportError, reader
+from handface.pipeline.export.extents import Extent, sample_extents
+from handface.pipeline.export.manifest import INDEX, TOMBSTONES, ReleaseFile, read_release
+from handface.pipeline.export.release import publish
+from handface.pipeline.export.select import near_any
+from handface.pipeline.export.write import Copier, Piece, Shard
 
 if TYPE_CHECKING:
     import pyarrow as pa

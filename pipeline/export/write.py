@@ -15,9 +15,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.export.catalogue import ExportError
-from pipeline.export.extents import END
-from pipeline.storage import Folder
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.export.catalogue import ExportError
+from handface.pipeline.export.extents import END
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,14 +11,14 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.fetch.client import Answer, Client, FetchError
-from pipeline.fetch.config import HttpConfig
-from pipeline.fetch.consent import MAX_POLICY_BYTES, ConsentBook, SiteConsent
-from pipeline.fetch.gate import HostGate, backoff, retry_after
-from pipeline.fetch.optout import header_refusal
-from pipeline.fetch.resolver import Lookup
-from pipeline.fetch.url import BadUrlError, Target, parse
-from pipeline.record import Reason
+from handface.pipeline.engine.record import Reason
+from handface.pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.network.client import Answer, Client, FetchError
+from handface.pipeline.fetch.network.host_gate import HostGate, backoff, retry_after
+from handface.pipeline.fetch.network.resolver import Lookup
+from handface.pipeline.fetch.network.url import BadUrlError, Target, parse
+from handface.pipeline.fetch.permission.consent import MAX_POLICY_BYTES, ConsentBook, SiteConsent
+from handface.pipeline.fetch.permission.optout import header_refusal
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAY_PASS = (Reason.TIMEOUT, Reason.NETWORK, Reason.HTTP_429, Reason.HTTP_5XX)
@@ -194,7 +194,7 @@ class _HeaderCheck:
         if self.consent and (refused := header_refusal(headers)):
             raise FetchError(Reason.OPTOUT, refused)
         if self.role == IMAGE:
-            from pipeline.stages.decode import sniff
+            from handface.pipeline.stages.decode import sniff
 
             if start and sniff(start) is None:
                 what = "HTML" if start.lstrip()[:1] == b"<" else f"starts with {start[:8].hex()}"

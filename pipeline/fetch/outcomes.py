@@ -6,10 +6,10 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pipeline.parts import row_schema
+from handface.pipeline.engine.parts import row_schema
 
 if TYPE_CHECKING:
-    from pipeline.fetch.rounds import Crawl
+    from handface.pipeline.fetch.rounds import Crawl
 
 URLS = "urls.parquet"
 

@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
-from pipeline.fetch.url import owner_of
-from pipeline.record import SourceItem
-from pipeline.storage import Folder
-from pipeline.units import Unit, UnitRef, cut, item_line, line_item, write_plan
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.engine.units import Unit, UnitRef, cut, item_line, line_item, write_plan
+from handface.pipeline.fetch.network.url import owner_of
 
 BUCKETS = 256  # of hosts; neighbouring ones are merged into lanes, so this is the most lanes there can be
 _WINDOW = 16  # units' worth of a lane held at once while it is dealt out

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.fetch.config import HttpConfig
-from pipeline.fetch.crawler import Crawler
-from pipeline.parts import read_parts
+from handface.pipeline.engine.parts import read_parts
+from handface.pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.crawler import Crawler
 
 _AT_ONCE = 2048
 
@@ -25,8 +25,8 @@ class Exclusion:
 
 def kept_samples(folders: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(key, URL) of every kept sample that came from the web. Raises FileNotFoundError for a folder without parts."""
-    from pipeline.sources.crawl import CRAWL, is_crawl
-    from pipeline.storage import Folder
+    from handface.pipeline.contract.storage import Folder
+    from handface.pipeline.sources.crawl import CRAWL, is_crawl
 
     for folder in folders:
         inner = [folder]

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.fetch.config import HttpConfig
-from pipeline.fetch.original import KeepConfig
-from pipeline.fetch.plan import lane_planner
-from pipeline.fetch.stage import DEPTH, ROLE, CrawlStage, LinkConfig
-from pipeline.graph import Run, prepare
-from pipeline.parts import read_parts
-from pipeline.record import Reason, SourceItem, Stage
-from pipeline.sources.base import SourceConfig
-from pipeline.storage import Folder
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.engine.parts import read_parts
+from handface.pipeline.engine.record import Reason, SourceItem, Stage
+from handface.pipeline.engine.run import Run, prepare
+from handface.pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.original import KeepConfig
+from handface.pipeline.fetch.plan import lane_planner
+from handface.pipeline.fetch.stage import DEPTH, ROLE, CrawlStage, LinkConfig
+from handface.pipeline.sources.base import SourceConfig
 
 CRAWL = "crawl.json"
 

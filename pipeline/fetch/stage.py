@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.exclusion import Exclusion
-from pipeline.fetch.config import HttpConfig
-from pipeline.fetch.links import PageLinks, read_page
-from pipeline.fetch.original import KeepConfig, make_original, provenance
-from pipeline.fetch.sitemap import MAX_BYTES, BadSitemapError, read_sitemap
-from pipeline.fetch.url import owner_of
-from pipeline.record import Packed, Reason, Record, Resources, SourceItem
-from pipeline.stages.decode import RejectedImage, sniff
+from handface.pipeline.contract.exclusion import Exclusion
+from handface.pipeline.engine.record import Packed, Reason, Record, Resources, SourceItem
+from handface.pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.network.url import owner_of
+from handface.pipeline.fetch.original import KeepConfig, make_original, provenance
+from handface.pipeline.fetch.pages.links import PageLinks, read_page
+from handface.pipeline.fetch.pages.sitemap import MAX_BYTES, BadSitemapError, read_sitemap
+from handface.pipeline.stages.decode import RejectedImage, sniff
 
 if TYPE_CHECKING:
-    from pipeline.fetch.crawler import Crawler, Fetched
+    from handface.pipeline.fetch.crawler import Crawler, Fetched
 
 ROLE, DEPTH, SITE, HOPS = "crawl_role", "crawl_depth", "crawl_site", "crawl_hops"  # columns the crawl keeps for itself
 _OWN = (ROLE, DEPTH, SITE, HOPS)
@@ -72,7 +72,7 @@ class CrawlStage:
 
     async def _fetch_all(self, batch: Sequence[Record]) -> None:
         if self._crawler is None:
-            from pipeline.fetch.crawler import Crawler
+            from handface.pipeline.fetch.crawler import Crawler
 
             self._crawler = Crawler(self.http, stay=True)
         async with asyncio.TaskGroup() as tasks:

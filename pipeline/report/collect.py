@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.funnel import Funnel
-from pipeline.parts import Part, read_parts
-from pipeline.report.draw import (
+from handface.pipeline.contract.sample import LEFT, Sample, SampleError, decode
+from handface.pipeline.contract.shards import ShardError, find_shards, read_shard
+from handface.pipeline.engine.funnel import Funnel
+from handface.pipeline.engine.parts import Part, read_parts
+from handface.pipeline.report.draw import (
     crop_corners,
     crop_thumbnail,
     depth_thumbnail,
@@ -18,8 +20,6 @@ from pipeline.report.draw import (
     nearness,
     points_permille,
 )
-from pipeline.sample import LEFT, Sample, SampleError, decode
-from pipeline.shards import ShardError, find_shards, read_shard
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.sample import FACE_KEYPOINTS, Crop, KeypointDepth
+from handface.pipeline.contract.sample import FACE_KEYPOINTS, Crop, KeypointDepth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,12 +13,12 @@ import re
 from importlib.resources import files
 from typing import Any
 
-from pipeline.report.collect import Report
+from handface.pipeline.report.collect import Report
 
 
 def render(report: Report) -> str:
     """The whole page. Equal reports give equal pages."""
-    package = files("pipeline.report")
+    package = files("handface.pipeline.report")
     template, style, script = (
         (package / name).read_text(encoding="utf-8") for name in ("template.html", "style.css", "app.js")
     )

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import PurePosixPath
 
-from pipeline.record import Reason, SourceItem
-from pipeline.sources.base import Source, SourceConfig
-from pipeline.sources.crawl import CrawlSource, is_crawl
-from pipeline.sources.folder import FileSource, FolderSource
-from pipeline.sources.lists import LIST_SUFFIXES, ListSource
-from pipeline.sources.tar import TAR_SUFFIXES, TarSource
-from pipeline.sources.video import VIDEO_SUFFIXES, VideoSource
+from handface.pipeline.engine.record import Reason, SourceItem
+from handface.pipeline.sources.base import Source, SourceConfig
+from handface.pipeline.sources.crawl import CrawlSource, is_crawl
+from handface.pipeline.sources.folder import FileSource, FolderSource
+from handface.pipeline.sources.lists import LIST_SUFFIXES, ListSource
+from handface.pipeline.sources.tar import TAR_SUFFIXES, TarSource
+from handface.pipeline.sources.video import VIDEO_SUFFIXES, VideoSource
 
 __all__ = ["Source", "SourceConfig", "open_source"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.record import SourceItem
-from pipeline.sources.base import SourceConfig
-from pipeline.sources.tar import TarSource
+from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.sources.base import SourceConfig
+from handface.pipeline.sources.tar import TarSource
 
 CRAWL = "crawl.json"  # names the rounds, in the folder's root
 
@@ -22,8 +22,8 @@ class CrawlSource:
     def __iter__(self) -> Iterator[SourceItem]:
         import json
 
-        from pipeline.parts import read_parts
-        from pipeline.storage import Folder
+        from handface.pipeline.contract.storage import Folder
+        from handface.pipeline.engine.parts import read_parts
 
         for entry in json.loads(Folder(self.uri).read(CRAWL))["rounds"]:
             for part in read_parts(f"{self.uri.rstrip('/')}/{entry['name']}"):
@@ -33,7 +33,7 @@ class CrawlSource:
 
 def is_crawl(uri: str) -> bool:
     """Whether a folder was written by `handface crawl`."""
-    from pipeline.storage import Folder
+    from handface.pipeline.contract.storage import Folder
 
     if any(sign in uri for sign in "*?[") or uri.startswith(("http://", "https://")):
         return False

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from pipeline.record import Reason, SourceItem
-from pipeline.sources.base import SourceConfig
+from handface.pipeline.engine.record import Reason, SourceItem
+from handface.pipeline.sources.base import SourceConfig
 
 _TEXT = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
 LIST_SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")

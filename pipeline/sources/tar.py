@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.record import Reason, SourceItem
-from pipeline.shards import unsafe_member
-from pipeline.sources.base import SourceConfig
-from pipeline.sources.folder import IMAGE_SUFFIXES
+from handface.pipeline.contract.shards import unsafe_member
+from handface.pipeline.engine.record import Reason, SourceItem
+from handface.pipeline.sources.base import SourceConfig
+from handface.pipeline.sources.folder import IMAGE_SUFFIXES
 
 TAR_SUFFIXES = (".tar",)
 _SIDECARS = (".json", ".txt")

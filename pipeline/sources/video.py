@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.record import SourceItem
-from pipeline.sources.base import SourceConfig
+from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.sources.base import SourceConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

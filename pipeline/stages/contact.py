@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.annotators.mediapipe import is_near
-from pipeline.contact import ContactConfig, ContactEvidence, contact_evidence
-from pipeline.record import Reason, Record, Resources
-from pipeline.sample import Scores
+from handface.pipeline.annotators.mediapipe import is_near
+from handface.pipeline.contract.sample import Scores
+from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.stages.contact_evidence import ContactConfig, ContactEvidence, contact_evidence
 
 
 class ContactStage:

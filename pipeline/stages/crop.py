@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.view import crop_box, square
-from pipeline.record import Reason, Record, Resources
-from pipeline.sample import MAX_CROP
+from handface.model.prediction.view import crop_box, square
+from handface.pipeline.contract.sample import MAX_CROP
+from handface.pipeline.engine.record import Reason, Record, Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

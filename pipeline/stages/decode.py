@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.record import Reason, Record, Resources
+from handface.pipeline.engine.record import Reason, Record, Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,13 +1,13 @@
-"""Turns away what must stay out, and exact and near copies inside one work unit; copies across units are found afterwards (pipeline/dedupe.py)."""
+"""Turns away what must stay out, and exact and near copies inside one work unit; copies across units are found afterwards (pipeline/export/dedupe.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.exclusion import ORIGINAL_SHA256, Exclusion
-from pipeline.phash import distance, hash_hex, perceptual_hash
-from pipeline.record import Reason, Record, Resources
+from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion
+from handface.pipeline.contract.phash import distance, hash_hex, perceptual_hash
+from handface.pipeline.engine.record import Reason, Record, Resources
 
 
 @dataclass(frozen=True)

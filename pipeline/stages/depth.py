@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pipeline.annotators.base import DepthAnnotator, Face, Hand
-from pipeline.annotators.mediapipe import FACE_68_FROM_478
-from pipeline.contact import BODY_SKIN, FACE_SKIN, face_outline, face_scale, hand_mask
-from pipeline.record import Record, Resources
-from pipeline.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
+from handface.pipeline.annotators.base import DepthAnnotator, Face, Hand
+from handface.pipeline.annotators.mediapipe import FACE_68_FROM_478
+from handface.pipeline.contract.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
+from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.stages.contact_evidence import BODY_SKIN, FACE_SKIN, face_outline, face_scale, hand_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,14 +105,14 @@ def load_annotators(config: DepthConfig) -> list[DepthAnnotator]:
     """The configured networks, the better one first. Raises what their constructors raise."""
     annotators: list[DepthAnnotator] = []
     if config.depth_anything:
-        from pipeline.annotators.depth_anything import DepthAnything, DepthAnythingConfig
+        from handface.pipeline.annotators.depth_anything import DepthAnything, DepthAnythingConfig
 
         chosen = DepthAnythingConfig(
             config.depth_anything, backend=config.backend, side=config.side, device=config.device
         )
         annotators.append(DepthAnything(chosen))
     if config.fastdepth:
-        from pipeline.annotators.fastdepth import FastDepth
+        from handface.pipeline.annotators.fastdepth import FastDepth
 
         annotators.append(FastDepth())
     return annotators

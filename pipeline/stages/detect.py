@@ -10,16 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.annotators.base import Detections, Face, Hand
-from pipeline.annotators.isolated import DetectorError, DetectorHung, Isolated, IsolationConfig
-from pipeline.annotators.mediapipe import MediaPipeAnnotator, MediaPipeConfig, is_near, mediapipe_records
-from pipeline.record import Reason, Record, Resources
+from handface.pipeline.annotators.base import Detections, Face, Hand
+from handface.pipeline.annotators.isolated import DetectorError, DetectorHung, Isolated, IsolationConfig
+from handface.pipeline.annotators.mediapipe import MediaPipeAnnotator, MediaPipeConfig, is_near, mediapipe_records
+from handface.pipeline.engine.record import Reason, Record, Resources
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.annotators.selfie_segmenter import SelfieSegmenter
+    from handface.pipeline.annotators.selfie_segmenter import SelfieSegmenter
 
 log = logging.getLogger(__name__)
 SEGMENTER = "selfie-multiclass"
@@ -73,7 +73,7 @@ class DetectStage:
 
     def setup(self) -> None:
         """Start the child process."""
-        from pipeline.model_store import ModelStore
+        from handface.pipeline.contract.model_store import ModelStore
 
         config = resolved(self.config)
         segmenter = ModelStore().path(SEGMENTER) if config.segmenter == "on" else None
@@ -121,7 +121,7 @@ class DetectStage:
 
 def resolved(config: DetectConfig) -> DetectConfig:
     """The config with `auto` decided, fetching the weights if need be: a run must not change its mind half-way."""
-    from pipeline.model_store import ModelError, ModelStore
+    from handface.pipeline.contract.model_store import ModelError, ModelStore
 
     if config.segmenter != "auto":
         return config
@@ -146,6 +146,6 @@ def _silence_native_logs() -> None:
 
 
 def _load_segmenter(path: Path) -> SelfieSegmenter:
-    from pipeline.annotators.selfie_segmenter import SelfieSegmenter
+    from handface.pipeline.annotators.selfie_segmenter import SelfieSegmenter
 
     return SelfieSegmenter(path)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pipeline.annotators.base import Detections, Hand, KeypointAnnotator
-from pipeline.annotators.top_down import Layout
-from pipeline.record import Record, Resources
+from handface.pipeline.annotators.base import Detections, Hand, KeypointAnnotator
+from handface.pipeline.annotators.top_down import Layout
+from handface.pipeline.engine.record import Record, Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,11 +49,11 @@ class KeypointsStage:
         if config.checkpoint is None:
             return
         if config.mmpose_config is None:
-            from pipeline.annotators.onnx_pose import OnnxPose, OnnxPoseConfig
+            from handface.pipeline.annotators.onnx_pose import OnnxPose, OnnxPoseConfig
 
             self._network = OnnxPose(OnnxPoseConfig(config.checkpoint, config.layout, config.licence))
         else:
-            from pipeline.annotators.mmpose import MmposeAnnotator, MmposeConfig
+            from handface.pipeline.annotators.mmpose import MmposeAnnotator, MmposeConfig
 
             self._network = MmposeAnnotator(
                 MmposeConfig(config.mmpose_config, config.checkpoint, config.layout, config.licence)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.model_store import ModelStore
-from pipeline.record import Reason, Record, Resources
+from handface.pipeline.contract.model_store import ModelStore
+from handface.pipeline.engine.record import Reason, Record, Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.fetch.http import Fetcher, HttpConfig
-from pipeline.record import Reason, Record, Resources
-from pipeline.sources.video import VideoFrames, frame_time
+from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.fetch.network.http import Fetcher, HttpConfig
+from handface.pipeline.sources.video import VideoFrames, frame_time
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.record import Reason, Record, Resources, SourceItem
-from pipeline.sample import MAX_CROP, SCHEMA_VERSION, Crop, Sample, SampleMeta, Source, sample_key
-from pipeline.synthesis.domain import DOMAINS, DomainName
-from pipeline.synthesis.scene import NoSceneError, Scene, SceneConfig, draw_scene
+from handface.pipeline.contract.sample import MAX_CROP, SCHEMA_VERSION, Crop, Sample, SampleMeta, Source, sample_key
+from handface.pipeline.engine.record import Reason, Record, Resources, SourceItem
+from handface.pipeline.synthesis.scene.domain import DOMAINS, DomainName
+from handface.pipeline.synthesis.scene.scene import NoSceneError, Scene, SceneConfig, draw_scene
 
 if TYPE_CHECKING:
-    from model.render import Picture
-    from pipeline.synthesis.dress import DressedScene
-    from pipeline.synthesis.view import View
+    from handface.model.render import Picture
+    from handface.pipeline.synthesis.person.dress import DressedScene
+    from handface.pipeline.synthesis.scene.view import View
 
 LICENCE, AUTHOR = "CC0-1.0", "handface synthesis"
 SCHEME = "synthetic"
@@ -100,11 +100,11 @@ def render_scene(
     scene_id: int, config: SynthesisConfig, clock: Callable[[], float] = time.perf_counter
 ) -> RenderedScene:
     """Draw and render a scene, timing its steps with `clock`. Raises NoSceneError if no acceptable one is found, BackgroundError for a bad folder."""
-    from model.render import render
-    from model.render.texture import to_srgb
-    from pipeline.synthesis.background import draw_background
-    from pipeline.synthesis.dress import dress
-    from pipeline.synthesis.view import draw_light, draw_view
+    from handface.model.render import render
+    from handface.model.render.texture import to_srgb
+    from handface.pipeline.synthesis.person.dress import dress
+    from handface.pipeline.synthesis.scene.background import draw_background
+    from handface.pipeline.synthesis.scene.view import draw_light, draw_view
 
     rng = scene_rng(config.seed, scene_id)
     laps, pictures, size = _Laps(clock), config.pictures, config.size
@@ -132,7 +132,7 @@ def pack_scene(made: RenderedScene, scene_id: int, config: SynthesisConfig) -> S
     """Label and encode a rendered scene."""
     import simplejpeg
 
-    from pipeline.synthesis.labels import scene_keypoints, scene_labels
+    from handface.pipeline.synthesis.scene.labels import scene_keypoints, scene_labels
 
     points = scene_keypoints(made.scene, made.view, made.picture, made.dressed)
     labels = scene_labels(made.scene, made.view, points)
@@ -144,7 +144,7 @@ def pack_scene(made: RenderedScene, scene_id: int, config: SynthesisConfig) -> S
 
 
 def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> SampleMeta:
-    from pipeline.phash import hash_hex, perceptual_hash
+    from handface.pipeline.contract.phash import hash_hex, perceptual_hash
 
     scene, size = made.scene, made.image.shape[0]
     columns = {
@@ -169,7 +169,7 @@ def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> Sample
 
 
 def _depth_png(picture: Picture) -> bytes:
-    from pipeline.stages.depth import encode_depth_png
+    from handface.pipeline.stages.depth import encode_depth_png
 
     depth = picture.buffers.depth
     return encode_depth_png(np.where(np.isfinite(depth), depth, np.float32(0)))
@@ -186,7 +186,7 @@ class SynthesizeStage:
 
     def setup(self) -> None:
         """Make what all scenes share: bodies, skin compliance, atlases."""
-        from pipeline.synthesis.deform import face_flesh
+        from handface.pipeline.synthesis.touch.deform import face_flesh
 
         face_flesh()
 

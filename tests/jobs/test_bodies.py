@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.cli import main
-from model.bodies.load import DATA
+from handface.jobs.cli import main
+from handface.model.bodies.load import DATA
 
 
 def test_info_shows_counts_and_source(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,7 +25,7 @@ def test_info_names_a_missing_file(capsys: pytest.CaptureFixture[str], tmp_path:
 
 def test_import_converts_once_to_a_body_that_loads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A file with MANO's keys, made from the free hand's numbers."""
-    from model.bodies import load_body
+    from handface.model.bodies import load_body
 
     free = load_body("free-hand")
     rng = np.random.default_rng(0)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import jobs
-from jobs import cli
+import handface.jobs as jobs
+from handface.jobs import cli
 
 TOY = '''"""A verb for tests."""
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def run(config: Config) -> int:
         case "file":
             raise FileNotFoundError(2, "No such file", "x.tar")
         case "ours":
-            from pipeline.sample import SampleError
+            from handface.pipeline.contract.sample import SampleError
             raise SampleError("member .jpg is missing")
         case "bug":
             raise AttributeError("a bug")
@@ -72,7 +72,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "__path__", [*jobs.__path__, str(tmp_path)])
     for name in ("toy", "toysub"):
         monkeypatch.setitem(cli.BY_NAME, name, cli.Verb(name, "Test", "a toy", f"{name} --flag 1"))
-        monkeypatch.delitem(sys.modules, f"jobs.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"handface.jobs.{name}", raising=False)
     monkeypatch.delenv(cli.DEBUG_VARIABLE, raising=False)
 
 
@@ -94,7 +94,7 @@ def test_help_is_instant_and_shows_every_verb_with_an_example() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from jobs.cli import main; main(['--help']); print(sorted(sys.modules))"
+    code = "import sys; from handface.jobs.cli import main; main(['--help']); print(sorted(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("numpy", "torch", "ray", "cv2", "tyro", "rich"):
         assert f"'{heavy}'" not in modules
@@ -103,7 +103,7 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("verb", cli.VERBS, ids=lambda verb: verb.name)
 def test_every_verb_has_its_module_and_its_example_starts_with_its_name(verb: cli.Verb) -> None:
     module = verb.name.replace("-", "_")
-    spec = importlib.util.find_spec(f"jobs.{module}")
+    spec = importlib.util.find_spec(f"handface.jobs.{module}")
     assert spec is not None and spec.origin is not None
     assert f'main_for("{verb.name}")' in Path(spec.origin).read_text(), f"python -m jobs.{module} would do nothing"
     assert verb.example.split()[0] == verb.name
@@ -125,7 +125,7 @@ def test_unknown_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -
 def test_the_help_of_no_verb_waits_for_torch_or_ray() -> None:
     code = """
 import sys
-from jobs.cli import VERBS, main
+from handface.jobs.cli import VERBS, main
 for verb in VERBS:
     try:
         main([verb.name, "--help"])

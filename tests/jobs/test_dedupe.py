@@ -1,10 +1,10 @@
 import pyarrow.parquet as pq
 
-from jobs.dedupe import Config, run
-from pipeline.parts import build_part, write_part
-from pipeline.record import Record, SourceItem
-from pipeline.sample import Crop, Labels, Sample, SampleMeta, Source, sample_key
-from pipeline.storage import Folder
+from handface.jobs.dedupe import Config, run
+from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Source, sample_key
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.record import Record, SourceItem
 from tests.pipeline.images import encode, photo
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import demo
-from jobs.cli import main
-from model.weights.checkpoint import is_trained
-from pipeline import demo_input
-from pipeline.demo_input import (
+from handface.jobs import demo
+from handface.jobs.cli import main
+from handface.jobs.demonstration import pictures as demo_input
+from handface.jobs.demonstration.page import loss_curve
+from handface.jobs.demonstration.pictures import (
     DemoInputError,
     Portrait,
     demo_files,
@@ -24,9 +24,9 @@ from pipeline.demo_input import (
     write_demo_input,
     write_scene_pictures,
 )
-from pipeline.demo_page import loss_curve
-from pipeline.sample import RIGHT, Sample
-from pipeline.shards import iter_samples
+from handface.model.weights.checkpoint import is_trained
+from handface.pipeline.contract.sample import RIGHT, Sample
+from handface.pipeline.contract.shards import iter_samples
 
 
 @pytest.fixture(scope="module")

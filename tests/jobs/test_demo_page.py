@@ -26,14 +26,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from jobs.cli import main
-from jobs.page.answers import Answer, Store
-from jobs.page.server import PageConfig, make_app
-from jobs.predictor import PredictorOptions, build_predictor
-from model.outputs.mesh_files import glb_extras
-from model.prediction import Prediction
-from pipeline.demo_input import demo_files, png_header
-from pipeline.people import PeopleDetector
+from handface.jobs.cli import main
+from handface.jobs.demonstration.pictures import demo_files, png_header
+from handface.jobs.page.answers import Answer, Store
+from handface.jobs.page.server import PageConfig, make_app
+from handface.model.outputs.mesh_files import glb_extras
+from handface.model.prediction.prediction import Prediction
+from handface.predict.build import PredictorOptions, build_predictor
+from handface.predict.people import PeopleDetector
 from tests.model.outputs.synthetic import picture, prediction
 
 SIZE = 320

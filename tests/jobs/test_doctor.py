@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import doctor
-from jobs.cli import main
+from handface.jobs import doctor
+from handface.jobs.cli import main
 
 Usage = namedtuple("Usage", "total used free")
 

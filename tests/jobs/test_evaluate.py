@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.cli import main
-from jobs.evaluate import ORACLE
-from model.config import preset
-from model.dice import Dice
-from model.topology import Topology
-from model.weights import checkpoint
+from handface.jobs.cli import main
+from handface.jobs.evaluate import ORACLE
+from handface.model.network.config import preset
+from handface.model.network.dice import Dice
+from handface.model.network.topology import Topology
+from handface.model.weights import checkpoint
+from handface.trainers.evaluation.run import Row
+from handface.trainers.evaluation.setup import oracle_error
+from handface.trainers.metrics import Estimate
+from handface.trainers.priors import ParameterSet
 from tests.trainers.labelled import studio_samples
-from trainers.evaluate import Row
-from trainers.evaluation.setup import oracle_error
-from trainers.metrics import Estimate
-from trainers.priors import ParameterSet
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import ray
 import yaml
 
-from jobs.cli import BY_NAME
+from handface.jobs.cli import BY_NAME
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kuberay"
 # RayClusterSpec, RayJobSpec, HeadGroupSpec and WorkerGroupSpec of ray.io/v1, as documented for KubeRay 1.5

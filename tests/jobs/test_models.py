@@ -1,8 +1,8 @@
 import pytest
 
-import pipeline.model_store as model_store
-from jobs.models import Config, run
-from pipeline.model_store import ModelError
+import handface.pipeline.contract.model_store as model_store
+from handface.jobs.models import Config, run
+from handface.pipeline.contract.model_store import ModelError
 
 
 @pytest.fixture(autouse=True)

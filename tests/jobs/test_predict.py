@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import pipeline.people
-from jobs.cli import main_for
-from jobs.inputs import list_inputs
-from jobs.predict import Config, run
-from model.prediction import Detection, NobodyFoundError
-from model.topology import TopologyError
-from model.weights import named
-from model.weights.checkpoint import save_dice
-from model.weights.named import load_network
-from model.weights.unpickle import WeightsError
-from pipeline.annotators.isolated import DetectorHung
-from pipeline.demo_input import demo_files, png_header
+from handface.jobs.cli import main_for
+from handface.jobs.demonstration.pictures import demo_files, png_header
+from handface.jobs.predict import Config, run
+from handface.model.network.topology import TopologyError
+from handface.model.prediction.prediction import Detection, NobodyFoundError
+from handface.model.weights import named
+from handface.model.weights.checkpoint import save_dice
+from handface.model.weights.named import load_network
+from handface.model.weights.unpickle import WeightsError
+from handface.pipeline.annotators.isolated import DetectorHung
+from handface.predict import people
+from handface.predict.inputs import list_inputs
 from tests.model.marked_photo import Mark
 
 WIDTH, HEIGHT = 240, 200
@@ -41,12 +41,12 @@ class ByBrightness:
         return [mark.detection() for mark in people[: 1 if level < 180 else 2]]
 
 
-REAL = pipeline.people.PeopleDetector
+REAL = people.PeopleDetector
 
 
 @pytest.fixture(autouse=True)
 def quick_detector(monkeypatch):
-    monkeypatch.setattr(pipeline.people, "PeopleDetector", ByBrightness)
+    monkeypatch.setattr(people, "PeopleDetector", ByBrightness)
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +231,7 @@ def test_listing_takes_videos_whole_and_folders_apart(tmp_path):
 
 
 def test_the_pipelines_detector_end_to_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.people, "PeopleDetector", REAL)
+    monkeypatch.setattr(people, "PeopleDetector", REAL)
     monkeypatch.setenv("HANDFACE_MODELS", str(tmp_path / "models"))
     files = dict(demo_files())
     for name in ("touch_astronaut_right.jpg", "touch_astronaut_left.jpg", "plain_coffee.jpg"):

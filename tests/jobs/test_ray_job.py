@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jobs.cli import main
+from handface.jobs.cli import main
 from tests.pipeline.toy_stages import parts_of
 
 ROOT = Path(__file__).parents[2]

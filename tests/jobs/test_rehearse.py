@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.rehearsal.web import serve
-from jobs.rehearse import Check, Config, run, show
+from handface.jobs.rehearsal.web import serve
+from handface.jobs.rehearse import Check, Config, run, show
 
 ROOT = Path(__file__).parents[2]
 

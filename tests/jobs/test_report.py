@@ -14,10 +14,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from jobs.cli import main
-from pipeline.parts import build_part, write_part
-from pipeline.record import Reason, Record, SourceItem
-from pipeline.storage import Folder
+from handface.jobs.cli import main
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.record import Reason, Record, SourceItem
 
 SAMPLES = 150  # more than the sheet draws at once
 EVIL = "<img src=x onerror=document.title='owned'></script><script>document.title='owned'</script>"

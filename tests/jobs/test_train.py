@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.train import Config, resolve, run
+from handface.jobs.train import Config, resolve, run
+from handface.trainers.checkpoint import CheckpointError
+from handface.trainers.config import TrainConfig
 from tests.trainers.conftest import MakeRun, make_run, narrow_weights, shard
-from trainers.checkpoint import CheckpointError
-from trainers.config import TrainConfig
 
 __all__ = ["make_run", "narrow_weights", "shard"]
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def training_workers() -> list[int]:
 def undisturbed(config: TrainConfig) -> None:
     """Two ranks under torchrun, as a person starts them."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "jobs.train", "--config", str(settings(config))]
+    command = [*launcher, "-m", "handface.jobs.train", "--config", str(settings(config))]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

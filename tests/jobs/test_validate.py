@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.cli import main
+from handface.jobs.cli import main
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_good_shards_exit_0(good: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_finding_names_file_key_and_member_and_exits_1(
     good: Path, tmp_path: Path, make_sample: Any, write_tar: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.sample import encode
+    from handface.pipeline.contract.sample import encode
 
     sample = make_sample(7, side=32)
     bad = write_tar(tmp_path / "bad.tar", [(sample.key, encode(sample) | {"json": b"{}"})])

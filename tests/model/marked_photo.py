@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 import torch
 
-from model.bodies import ParametricBody, load_body
-from model.config import DiceConfig, preset
-from model.heads import BodyParameters
-from model.output import DiceOutput, PartOutput
-from model.prediction import Detection, NobodyFoundError
-from model.predictor import Predictor, PredictorConfig
-from model.topology import Topology
+from handface.model.bodies import ParametricBody, load_body
+from handface.model.network.config import DiceConfig, preset
+from handface.model.network.heads import BodyParameters
+from handface.model.network.output import DiceOutput, PartOutput
+from handface.model.network.topology import Topology
+from handface.model.prediction.prediction import Detection, NobodyFoundError
+from handface.model.prediction.predictor import Predictor, PredictorConfig
 
 SCALE = 400.0  # crop pixels per metre, as the network answers
 TOUCHED = 100  # the head vertex in contact

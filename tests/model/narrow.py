@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from model.config import (
+from handface.model.network.config import (
     BlockConfig,
     DiceConfig,
     HRNetConfig,
@@ -16,7 +16,7 @@ from model.config import (
     UpsamplingConfig,
     preset,
 )
-from model.topology import PartSizes, PartTopology, Sizes, Topology, UpStep
+from handface.model.network.topology import PartSizes, PartTopology, Sizes, Topology, UpStep
 
 BACKBONE = HRNetConfig(
     stem=8,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.render import (
+from handface.model.render import (
     NOTHING,
     DirectionalLight,
     Lighting,
@@ -20,8 +20,8 @@ from model.render import (
     render,
     vertex_normals,
 )
-from model.render.raster import Triangles, _fragments
-from model.render.texture import to_linear, to_srgb
+from handface.model.render.raster import Triangles, _fragments
+from handface.model.render.texture import to_linear, to_srgb
 
 CAMERA = PerspectiveCamera.from_focal(120.0, 96, 80)
 FLAT = Lighting(lights=(), sky=(1.0, 1.0, 1.0), ground=(1.0, 1.0, 1.0))

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import AnnotateConfig
-from pipeline.graph import execute, prepare
-from pipeline.record import Reason, Record, Resources, SourceItem, Stage
-from pipeline.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
-from pipeline.worker import UnitResult
+from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
+from handface.pipeline.engine.record import Reason, Record, Resources, SourceItem, Stage
+from handface.pipeline.engine.run import execute, prepare
+from handface.pipeline.engine.worker import UnitResult
+from handface.pipeline.stages.recipe import AnnotateConfig
 
 
 def items(count: int) -> Iterator[SourceItem]:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.dice import Dice
-from model.topology import Topology
-from model.weights.checkpoint import save_dice
+from handface.model.network.dice import Dice
+from handface.model.network.topology import Topology
+from handface.model.weights.checkpoint import save_dice
+from handface.trainers.config import OptimConfig, TrainConfig
+from handface.trainers.data import DataConfig, DatasetConfig
+from handface.trainers.losses import LossConfig, LossWeights
 from tests.model.narrow import narrow_config
 from tests.trainers.labelled import studio_samples
-from trainers.config import OptimConfig, TrainConfig
-from trainers.data import DataConfig, DatasetConfig
-from trainers.losses import LossConfig, LossWeights
 
 MakeRun = Callable[..., TrainConfig]
 

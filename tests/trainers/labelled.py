@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from model.bodies import load_arrays
-from pipeline.sample import LEFT, RIGHT, Labels, Sample
+from handface.model.bodies import load_arrays
+from handface.pipeline.contract.sample import LEFT, RIGHT, Labels, Sample
 
 HAND, HEAD = load_arrays("free-hand"), load_arrays("free-head")
 

@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from trainers.batchnorm import RankBatchNorm
-from trainers.exchange import Gather, between_ranks, over_group
+from handface.trainers.distributed.batchnorm import RankBatchNorm
+from handface.trainers.distributed.exchange import Gather, between_ranks, over_group
 
 
 def normalised(mine: torch.Tensor, gather: Gather) -> dict[str, torch.Tensor]:

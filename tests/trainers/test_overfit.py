@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import main
-from trainers.config import OptimConfig, TrainConfig
-from trainers.data import AugmentConfig, DataConfig, DatasetConfig
-from trainers.losses import LossConfig, LossWeights
-from trainers.train import train
+from handface.jobs.cli import main
+from handface.trainers.config import OptimConfig, TrainConfig
+from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig
+from handface.trainers.losses import LossConfig, LossWeights
+from handface.trainers.train import train
 
 STEPS = 280
 

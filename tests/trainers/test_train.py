@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from model.weights.checkpoint import is_trained, load_dice
+from handface.model.weights.checkpoint import is_trained, load_dice
+from handface.trainers import checkpoint
+from handface.trainers.checkpoint import CheckpointError
+from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
+from handface.trainers.data import AugmentConfig, DatasetConfig
+from handface.trainers.distributed.ranks import Ranks
+from handface.trainers.losses import LossConfig, LossWeights
+from handface.trainers.optim import Average, clip, rate
+from handface.trainers.priors import PriorSource, RealConfig
+from handface.trainers.step import TrainStep
+from handface.trainers.train import NotFiniteError, build_network, train
 from tests.trainers.conftest import MakeRun
-from trainers import checkpoint
-from trainers.checkpoint import CheckpointError
-from trainers.config import OptimConfig, PriorsRun, TrainConfig
-from trainers.data import AugmentConfig, DatasetConfig
-from trainers.distributed import Ranks
-from trainers.losses import LossConfig, LossWeights
-from trainers.optim import Average, clip, rate
-from trainers.priors import PriorSource, RealConfig
-from trainers.step import TrainStep
-from trainers.train import NotFiniteError, build_network, train
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 
@@ -207,7 +207,7 @@ def step_of(config: TrainConfig) -> TrainStep:
 
 
 def first_batch(config: TrainConfig):  # type: ignore[no-untyped-def]
-    from trainers.data import make_loader
+    from handface.trainers.data import make_loader
 
     return next(iter(make_loader(config.data)))
 

@@ -16,16 +16,16 @@ import pytest
 import torch
 from torch import nn
 
-from model.weights.checkpoint import load_dice
+from handface.model.weights.checkpoint import load_dice
+from handface.trainers.config import OptimConfig, TrainConfig
+from handface.trainers.distributed.batchnorm import RankBatchNorm, with_gather
+from handface.trainers.distributed.exchange import over_group
+from handface.trainers.train import train
 from tests.trainers.conftest import MakeRun, runs_in
-from trainers.batchnorm import RankBatchNorm, with_gather
-from trainers.config import OptimConfig, TrainConfig
-from trainers.exchange import over_group
-from trainers.train import train
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-MODULE = ["-m", "jobs.train"]
+MODULE = ["-m", "handface.jobs.train"]
 
 
 def command(config: TrainConfig, ranks: int) -> list[str]:

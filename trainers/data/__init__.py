@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainers.data.config import AugmentConfig, DataConfig, DatasetConfig
-from trainers.data.errors import DataError
-from trainers.data.order import MixOrder
+from handface.trainers.data.config import AugmentConfig, DataConfig, DatasetConfig
+from handface.trainers.data.errors import DataError
+from handface.trainers.data.order import MixOrder
 
 if TYPE_CHECKING:
-    from trainers.data.loader import Loader, make_loader, make_pass
+    from handface.trainers.data.loader import Loader, make_loader, make_pass
 
 __all__ = [
     "AugmentConfig",
@@ -34,6 +34,6 @@ def __getattr__(name: str) -> Any:
     """The loader brings torch; a command line that only wants the configs' flags does without."""
     if name not in ("Loader", "make_loader", "make_pass"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trainers.data import loader
+    from handface.trainers.data import loader
 
     return getattr(loader, name)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.errors import DataError
+from handface.trainers.data.errors import DataError
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.bodies import DECAF, BodyArrays, ParametricBody, load_arrays
-from model.bodies.arrays import KeypointSet
-from pipeline.sample import Labels, SampleError
+from handface.model.bodies import DECAF, BodyArrays, ParametricBody, load_arrays
+from handface.model.bodies.arrays import KeypointSet
+from handface.pipeline.contract.sample import Labels, SampleError
 
 DECAF_SUFFIX = "-decaf"  # of `head_model`, where the head's parameters are in Decaf's convention
 _GENERIC = {"hand": "mano", "head": "flame"}  # what labels made from the licensed files themselves call the bodies

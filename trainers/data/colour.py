@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.config import ColourOperation
+from handface.trainers.data.config import ColourOperation
 
 Picture = NDArray[np.uint8]  # (S, S, 3) RGB
 _HALF_THE_TIME = (

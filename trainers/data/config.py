@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trainers.data.errors import DataError
+from handface.trainers.data.errors import DataError
 
 ColourOperation = Literal["blur", "jitter", "posterise", "sharpness", "autocontrast", "equalise"]
 COLOUR_OPERATIONS: tuple[ColourOperation, ...] = (

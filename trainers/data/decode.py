@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from pipeline.sample import (
+from handface.pipeline.contract.sample import (
     DEPTH_KINDS,
     DEPTH_POINTS,
     FACE_KEYPOINTS,
@@ -22,12 +22,12 @@ from pipeline.sample import (
     SampleError,
     decode_labels,
 )
-from trainers.data.background import Backgrounds, put_behind
-from trainers.data.bodies import Part
-from trainers.data.colour import vary_colour
-from trainers.data.config import AugmentConfig, DataConfig
-from trainers.data.geometry import flip, mirror_face, mirror_points, move_points, resize, similarity
-from trainers.data.scene import Scene, read_scene
+from handface.trainers.data.background import Backgrounds, put_behind
+from handface.trainers.data.bodies import Part
+from handface.trainers.data.colour import vary_colour
+from handface.trainers.data.config import AugmentConfig, DataConfig
+from handface.trainers.data.geometry import flip, mirror_face, mirror_points, move_points, resize, similarity
+from handface.trainers.data.scene import Scene, read_scene
 
 _AUGMENT_SEED = 2
 _ENLARGE = 1.2  # a picture decoded at a half may be enlarged this much; linear interpolation hides it

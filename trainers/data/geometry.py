@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bodies.names import IBUG_MIRROR
-from pipeline.sample import FACE_KEYPOINTS, HAND_KEYPOINTS
+from handface.model.bodies.names import IBUG_MIRROR
+from handface.pipeline.contract.sample import FACE_KEYPOINTS, HAND_KEYPOINTS
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.shards import ShardError, unsafe_member
+from handface.pipeline.contract.shards import ShardError, unsafe_member
 
 MEMBERS = ("jpg", "safetensors", "mask.png")  # what training reads, in this order in `ShardIndex.members`
 _VERSION = "1"

@@ -13,14 +13,14 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.sample import SampleError
-from trainers.batch import Batch
-from trainers.data.collate import collate
-from trainers.data.config import AugmentConfig, DataConfig
-from trainers.data.decode import Decoded, Decoder
-from trainers.data.errors import DataError
-from trainers.data.order import MixOrder
-from trainers.data.store import Reader, Table, open_dataset
+from handface.pipeline.contract.sample import SampleError
+from handface.trainers.batch import Batch
+from handface.trainers.data.collate import collate
+from handface.trainers.data.config import AugmentConfig, DataConfig
+from handface.trainers.data.decode import Decoded, Decoder
+from handface.trainers.data.errors import DataError
+from handface.trainers.data.order import MixOrder
+from handface.trainers.data.store import Reader, Table, open_dataset
 
 _ATTEMPTS = 20
 _log = logging.getLogger(__name__)

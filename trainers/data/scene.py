@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sample import Labels, SampleError
-from trainers.data.bodies import Parameters, Part
+from handface.pipeline.contract.sample import Labels, SampleError
+from handface.trainers.data.bodies import Parameters, Part
 
 _FLIP = np.array([-1, 1, 1], np.float32)
 

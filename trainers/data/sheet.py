@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.bodies import load_body
-from pipeline.sample import DEPTH_KINDS
-from trainers.batch import Batch, BodyLabels
+from handface.model.bodies import load_body
+from handface.pipeline.contract.sample import DEPTH_KINDS
+from handface.trainers.batch import Batch, BodyLabels
 
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float32]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sample import SampleError
-from pipeline.shards import find_shards
-from pipeline.tables import load_table
-from trainers.data.config import DatasetConfig
-from trainers.data.errors import DataError
-from trainers.data.index import MEMBERS, index_shards
+from handface.pipeline.contract.sample import SampleError
+from handface.pipeline.contract.shards import find_shards
+from handface.pipeline.contract.tables import load_table
+from handface.trainers.data.config import DatasetConfig
+from handface.trainers.data.errors import DataError
+from handface.trainers.data.index import MEMBERS, index_shards
 
 log = logging.getLogger(__name__)
 _OPEN_FILES = 128

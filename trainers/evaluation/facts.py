@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.sample import LEFT, SampleError, SampleMeta, decode_labels, decode_meta
-from pipeline.shards import find_shards, read_shard
+from handface.pipeline.contract.sample import LEFT, SampleError, SampleMeta, decode_labels, decode_meta
+from handface.pipeline.contract.shards import find_shards, read_shard
 
 CONTACT_SCORE = 0.5
 """The hand-face filter's score from which a picture counts as one of contact."""

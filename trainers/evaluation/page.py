@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from io import BytesIO
 
-from trainers.evaluate import WHOLE, Row
-from trainers.evaluation.pictures import Case, Image, Kind
-from trainers.evaluation.speed import Speed
-from trainers.evaluation.write import Variant, cell, chosen, heading, title
-from trainers.metrics import Metric
+from handface.trainers.evaluation.pictures import Case, Image, Kind
+from handface.trainers.evaluation.run import WHOLE, Row
+from handface.trainers.evaluation.speed import Speed
+from handface.trainers.evaluation.write import Variant, cell, chosen, heading, title
+from handface.trainers.metrics import Metric
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 80em; padding: 0 1em; color: #222; background: #fff }

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.render import Lighting, Material, Mesh, Texture, WeakPerspectiveCamera, render, vertex_normals
-from model.render.texture import to_linear, to_srgb
-from trainers.batch import Batch
-from trainers.evaluation.systems import System, fit_camera
-from trainers.evaluation.truth import LabelMeshes
-from trainers.metrics import Records
-from trainers.metrics.meshes import Meshes
+from handface.model.render import Lighting, Material, Mesh, Texture, WeakPerspectiveCamera, render, vertex_normals
+from handface.model.render.texture import to_linear, to_srgb
+from handface.trainers.batch import Batch
+from handface.trainers.evaluation.systems import System, fit_camera
+from handface.trainers.evaluation.truth import LabelMeshes
+from handface.trainers.metrics import Records
+from handface.trainers.metrics.meshes import Meshes
 
 Kind = Literal["best", "median", "worst"]
 Image = NDArray[np.uint8]

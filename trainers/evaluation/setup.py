@@ -9,17 +9,17 @@ from typing import Literal
 
 import torch
 
-from model.bodies import load_body
-from model.dice import Dice
-from model.inference import InferenceConfig, prepare
-from model.topology import Sizes, Topology
-from model.weights.checkpoint import load_dice
-from trainers.data import DataConfig, DatasetConfig
-from trainers.evaluate import Row
-from trainers.evaluation.systems import Network
-from trainers.evaluation.truth import LabelMeshes
-from trainers.geometry import closed_faces
-from trainers.metrics import Surface
+from handface.model.bodies import load_body
+from handface.model.network.dice import Dice
+from handface.model.network.inference import InferenceConfig, prepare
+from handface.model.network.topology import Sizes, Topology
+from handface.model.weights.checkpoint import load_dice
+from handface.trainers.data import DataConfig, DatasetConfig
+from handface.trainers.evaluation.run import Row
+from handface.trainers.evaluation.systems import Network
+from handface.trainers.evaluation.truth import LabelMeshes
+from handface.trainers.geometry import closed_faces
+from handface.trainers.metrics import Surface
 
 _ORACLE_LIMIT = 1e-3  # mm: rounding of single precision stays far below
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from model.dice import Dice
-from model.inference import InferenceConfig, prepare
+from handface.model.network.dice import Dice
+from handface.model.network.inference import InferenceConfig, prepare
 
 
 @dataclass(frozen=True)

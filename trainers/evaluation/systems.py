@@ -8,12 +8,12 @@ from typing import Protocol
 
 import torch
 
-from model.bodies import ParametricBody
-from model.bodies.rotation import axis_angle_to_matrix
-from model.inference import Runner
-from trainers.batch import Batch
-from trainers.evaluation.truth import LabelMeshes
-from trainers.metrics.meshes import Meshes, predicted_meshes
+from handface.model.bodies import ParametricBody
+from handface.model.bodies.rotation import axis_angle_to_matrix
+from handface.model.network.inference import Runner
+from handface.trainers.batch import Batch
+from handface.trainers.evaluation.truth import LabelMeshes
+from handface.trainers.metrics.meshes import Meshes, predicted_meshes
 
 Truth = Callable[[Batch], Meshes]
 

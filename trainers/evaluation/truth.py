@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from model.bodies import ParametricBody, load_body
-from model.topology import Sizes
-from trainers.batch import Batch
-from trainers.bodies import Bodies
-from trainers.metrics.meshes import Meshes
-from trainers.targets import make_targets
+from handface.model.bodies import ParametricBody, load_body
+from handface.model.network.topology import Sizes
+from handface.trainers.batch import Batch
+from handface.trainers.bodies import Bodies
+from handface.trainers.metrics.meshes import Meshes
+from handface.trainers.targets import make_targets
 
 
 class LabelMeshes:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from trainers.evaluate import WHOLE, Row
-from trainers.evaluation.facts import Facts
-from trainers.metrics import BY_NAME, METRICS, Estimate, Metric, Records
+from handface.trainers.evaluation.facts import Facts
+from handface.trainers.evaluation.run import WHOLE, Row
+from handface.trainers.metrics import BY_NAME, METRICS, Estimate, Metric, Records
 
 Variant = Literal["both", "paper", "corrected"]
 PAPER = ("pve", "mpjpe", "pa_mpjpe", "col_dist", "non_col", "touch", "f_score")

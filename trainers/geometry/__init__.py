@@ -1,10 +1,10 @@
 """Batched mesh geometry on the device: inside test, nearest surface point, front surface. No host synchronisation on an accelerator."""
 
-from trainers.geometry.closed import boundary_rings, closed_faces, vertex_faces
-from trainers.geometry.compact import compact, take
-from trainers.geometry.front import front_depth
-from trainers.geometry.inside import inside, winding_number
-from trainers.geometry.nearest import nearest_surface, nearest_vertex
+from handface.trainers.geometry.closed import boundary_rings, closed_faces, vertex_faces
+from handface.trainers.geometry.compact import compact, take
+from handface.trainers.geometry.front import front_depth
+from handface.trainers.geometry.inside import inside, winding_number
+from handface.trainers.geometry.nearest import nearest_surface, nearest_vertex
 
 __all__ = [
     "boundary_rings",

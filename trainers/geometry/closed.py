@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bodies import BodyArrays
+from handface.model.bodies import BodyArrays
 
 Faces = NDArray[np.int64]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from trainers.geometry.crossing import edge_functions
-from trainers.geometry.grid import candidates
+from handface.trainers.geometry.crossing import edge_functions
+from handface.trainers.geometry.grid import candidates
 
 
 def front_depth(

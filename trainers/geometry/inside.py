@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from trainers.geometry.crossing import crossing
-from trainers.geometry.grid import candidates
+from handface.trainers.geometry.crossing import crossing
+from handface.trainers.geometry.grid import candidates
 
 _PAIRS = 1 << 24  # point-triangle pairs held at once
 

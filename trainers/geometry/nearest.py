@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainers.geometry.compact import take
+from handface.trainers.geometry.compact import take
 
 _PAIRS = 1 << 24  # distances held at once
 _CANDIDATES = 3  # nearest vertices whose triangles are looked at

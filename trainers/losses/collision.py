@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainers.geometry import compact, inside, nearest_surface, nearest_vertex, take
+from handface.trainers.geometry import compact, inside, nearest_surface, nearest_vertex, take
 
 
 def collision(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from trainers.losses.config import Balance
-from trainers.losses.reduce import masked_mean
+from handface.trainers.losses.config import Balance
+from handface.trainers.losses.reduce import masked_mean
 
 _LEVEL = 0.2
 

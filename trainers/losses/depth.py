@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.sample import DEPTH_KINDS, FACE_KEYPOINTS
-from trainers.losses.reduce import Term, masked_mean
+from handface.pipeline.contract.sample import DEPTH_KINDS, FACE_KEYPOINTS
+from handface.trainers.losses.reduce import Term, masked_mean
 
 CAMERA_DISTANCE = 1.0  # metres from the camera to the head's mean
 _POSITIVE = 1e-6

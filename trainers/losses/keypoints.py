@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainers.losses.reduce import l1, masked_mean
+from handface.trainers.losses.reduce import l1, masked_mean
 
 RELEASED_HAND_ORDER = (0, 5, 6, 7, 9, 10, 11, 17, 18, 19, 13, 14, 15, 1, 2, 3, 4, 8, 12, 16, 20)
 """Where each of the released loader's 21 hand joints (wrist; index, middle, little, ring, thumb; tips) is in MediaPipe's order."""

@@ -18,20 +18,20 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from model.output import DiceOutput
-from trainers.bodies import Bodies
-from trainers.geometry import closed_faces, front_depth, vertex_faces
-from trainers.losses import collision as collide
-from trainers.losses import deformation as deform
-from trainers.losses.config import LossConfig
-from trainers.losses.contact import contact, presence
-from trainers.losses.depth import affine_invariant, ordinal, silog
-from trainers.losses.keypoints import RELEASED_HAND_ORDER, drawn_keypoints, keypoints_2d, plain_keypoints_2d
-from trainers.losses.parameters import parameters
-from trainers.losses.reduce import Term, l1
-from trainers.losses.touch import touch
-from trainers.losses.vertices import drawn_vertices, parametric_vertices
-from trainers.targets import PartTargets, Posed, PosedPart, Targets, widen
+from handface.model.network.output import DiceOutput
+from handface.trainers.bodies import Bodies
+from handface.trainers.geometry import closed_faces, front_depth, vertex_faces
+from handface.trainers.losses import collision as collide
+from handface.trainers.losses import deformation as deform
+from handface.trainers.losses.config import LossConfig
+from handface.trainers.losses.contact import contact, presence
+from handface.trainers.losses.depth import affine_invariant, ordinal, silog
+from handface.trainers.losses.keypoints import RELEASED_HAND_ORDER, drawn_keypoints, keypoints_2d, plain_keypoints_2d
+from handface.trainers.losses.parameters import parameters
+from handface.trainers.losses.reduce import Term, l1
+from handface.trainers.losses.touch import touch
+from handface.trainers.losses.vertices import drawn_vertices, parametric_vertices
+from handface.trainers.targets import PartTargets, Posed, PosedPart, Targets, widen
 
 ReduceCount = Callable[[torch.Tensor], torch.Tensor]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from trainers.losses.reduce import l1
+from handface.trainers.losses.reduce import l1
 
 
 def parameters(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:

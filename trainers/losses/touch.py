@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from trainers.geometry import compact, nearest_vertex, take
-from trainers.losses.reduce import Term, masked_mean
+from handface.trainers.geometry import compact, nearest_vertex, take
+from handface.trainers.losses.reduce import Term, masked_mean
 
 
 def touch(hand: torch.Tensor, head: torch.Tensor, hand_contact: torch.Tensor, head_contact: torch.Tensor) -> Term:

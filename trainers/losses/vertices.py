@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainers.losses.reduce import l1
+from handface.trainers.losses.reduce import l1
 
 _LEVEL = 0.2
 

@@ -1,10 +1,10 @@
 """The paper's metrics, and those for photos without 3D labels. Start reading at measure.py."""
 
-from trainers.metrics.measure import Known, measure
-from trainers.metrics.meshes import Meshes, predicted_meshes
-from trainers.metrics.plausibility import Surface, hand_depths
-from trainers.metrics.records import Records, gather
-from trainers.metrics.table import BY_NAME, METRICS, BootstrapConfig, Estimate, Metric, summarise
+from handface.trainers.metrics.measure import Known, measure
+from handface.trainers.metrics.meshes import Meshes, predicted_meshes
+from handface.trainers.metrics.plausibility import Surface, hand_depths
+from handface.trainers.metrics.records import Records, gather
+from handface.trainers.metrics.table import BY_NAME, METRICS, BootstrapConfig, Estimate, Metric, summarise
 
 __all__ = [
     "BY_NAME",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainers.metrics.meshes import Meshes
+from handface.trainers.metrics.meshes import Meshes
 
 THRESHOLD = 0.5
 

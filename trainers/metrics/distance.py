@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainers.geometry import winding_number
+from handface.trainers.geometry import winding_number
 
 _FIRST = 32  # candidate triangles per point of the first round
 _EXACT = "donot_use_mm_for_euclid_dist"  # the other way loses half of the digits at small distances

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from trainers.batch import Batch
-from trainers.metrics.contact import contact_counts
-from trainers.metrics.meshes import Meshes
-from trainers.metrics.plausibility import Depths, Surface, hand_depths, plausibility
-from trainers.metrics.pose import deformation_errors, pose_errors
-from trainers.metrics.records import Records
-from trainers.metrics.wild import depth_order, reprojection
+from handface.trainers.batch import Batch
+from handface.trainers.metrics.contact import contact_counts
+from handface.trainers.metrics.meshes import Meshes
+from handface.trainers.metrics.plausibility import Depths, Surface, hand_depths, plausibility
+from handface.trainers.metrics.pose import deformation_errors, pose_errors
+from handface.trainers.metrics.records import Records
+from handface.trainers.metrics.wild import depth_order, reprojection
 
 
 @dataclass(frozen=True)

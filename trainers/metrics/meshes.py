@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
-from model.bodies import ParametricBody
-from model.heads import BodyParameters
-from model.output import DiceOutput
+from handface.model.bodies import ParametricBody
+from handface.model.network.heads import BodyParameters
+from handface.model.network.output import DiceOutput
 
 Variant = Literal["parametric", "direct"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from trainers.metrics.distance import inside_depth
-from trainers.metrics.meshes import Meshes
+from handface.trainers.metrics.distance import inside_depth
+from handface.trainers.metrics.meshes import Meshes
 
 DEEP = 0.005  # metres inside that make a frame collide
 TOUCH = 0.005  # metres from the surface, on either side, that count as touching

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainers.metrics.meshes import Meshes
+from handface.trainers.metrics.meshes import Meshes
 
 LARGE = 0.005  # metres: a true deformation above this counts as large
 

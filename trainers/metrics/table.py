@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from trainers.evaluation.config import BootstrapConfig
-from trainers.metrics.records import Column, Records, ids
+from handface.trainers.evaluation.config import BootstrapConfig
+from handface.trainers.metrics.records import Column, Records, ids
 
 Sums = Mapping[str, Column]
 _CHUNK = 128  # bootstrap replicates weighed at once

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.sample import DEPTH_KINDS, FACE_KEYPOINTS
+from handface.pipeline.contract.sample import DEPTH_KINDS, FACE_KEYPOINTS
 
 MIN_CONFIDENCE = 0.3
 """A labelled keypoint below this is not compared."""

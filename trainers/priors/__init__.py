@@ -1,8 +1,8 @@
 """Adversarial priors: are these hand and face parameters those of a person? Start reading at adversarial.py."""
 
-from trainers.priors.adversarial import AdversarialPriors, PriorInput, PriorResult, PriorsConfig
-from trainers.priors.parameters import ParameterSet, PriorDataError
-from trainers.priors.sampler import PriorSource, RealConfig, RealParameters
+from handface.trainers.priors.adversarial import AdversarialPriors, PriorInput, PriorResult, PriorsConfig
+from handface.trainers.priors.parameters import ParameterSet, PriorDataError
+from handface.trainers.priors.sampler import PriorSource, RealConfig, RealParameters
 
 __all__ = [
     "AdversarialPriors",

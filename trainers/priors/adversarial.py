@@ -17,11 +17,17 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from model.bodies.convention import named_convention
-from model.bodies.names import HEAD_JOINTS
-from model.topology import PartSizes, Sizes
-from trainers.priors.discriminator import Discriminator, GameKind, discriminator_loss, generator_loss, r1_penalty
-from trainers.priors.monitor import AlarmConfig, Monitor
+from handface.model.bodies.convention import named_convention
+from handface.model.bodies.names import HEAD_JOINTS
+from handface.model.network.topology import PartSizes, Sizes
+from handface.trainers.priors.discriminator import (
+    Discriminator,
+    GameKind,
+    discriminator_loss,
+    generator_loss,
+    r1_penalty,
+)
+from handface.trainers.priors.monitor import AlarmConfig, Monitor
 
 PARTS = ("hand", "head")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.priors.parameters import ParameterSet, PriorDataError
+from handface.trainers.priors.parameters import ParameterSet, PriorDataError
 
 MANO_FILE = "training_mano.json"
 _POSE, _SHAPE, _ALL = slice(3, 48), slice(48, 58), 61

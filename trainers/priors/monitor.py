@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from trainers.priors.discriminator import GameKind
+from handface.trainers.priors.discriminator import GameKind
 
 log = logging.getLogger(__name__)
 QUIET, WINS, COLLAPSED = 0, 1, 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainers.priors.parameters import Floats, ParameterSet, PriorDataError
+from handface.trainers.priors.parameters import Floats, ParameterSet, PriorDataError
 
 if TYPE_CHECKING:
     import h5py

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.topology import PartSizes, Sizes
-from trainers.priors.adversarial import PARTS, PriorInput
-from trainers.priors.parameters import Floats, ParameterSet, PriorDataError
-from trainers.priors.sources import read_parameters
+from handface.model.network.topology import PartSizes, Sizes
+from handface.trainers.priors.adversarial import PARTS, PriorInput
+from handface.trainers.priors.parameters import Floats, ParameterSet, PriorDataError
+from handface.trainers.priors.sources import read_parameters
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.sample import LEFT, Labels, SampleError, decode_labels
-from pipeline.shards import find_shards, read_shard
-from trainers.priors.freihand import MANO_FILE, read_freihand
-from trainers.priors.parameters import ParameterSet, PriorDataError
-from trainers.priors.renderme import read_renderme
+from handface.pipeline.contract.sample import LEFT, Labels, SampleError, decode_labels
+from handface.pipeline.contract.shards import find_shards, read_shard
+from handface.trainers.priors.freihand import MANO_FILE, read_freihand
+from handface.trainers.priors.parameters import ParameterSet, PriorDataError
+from handface.trainers.priors.renderme import read_renderme
 
 
 def read_parameters(path: str, hand_body: str = "", mean_pose: bool = True) -> ParameterSet:
@@ -80,7 +80,7 @@ def _labels(uri: str) -> Iterable[Labels]:
 
 def _hands_mean(hand_body: str, file: Path) -> np.ndarray:
     """The mean pose (45,) of the network's hand body."""
-    from model.bodies import load_arrays
+    from handface.model.bodies import load_arrays
 
     mean = load_arrays(hand_body).pose_mean if hand_body else None
     if mean is None:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from model.bodies.arrays import BodyArrays
-from model.bodies.attachment import AttachmentArrays
-from model.bodies.build.hand import hand_quads
-from model.bodies.build.head import head_quads
-from model.bodies.build.region import Region, cut, part_of_quads
-from model.bodies.build.shapes import Macros, Probe, rigid_align
-from model.bodies.build.wheel import HumanData
+from handface.model.bodies.arrays import BodyArrays
+from handface.model.bodies.attachment import AttachmentArrays
+from handface.model.bodies.build.hand import hand_quads
+from handface.model.bodies.build.head import head_quads
+from handface.model.bodies.build.region import Region, cut, part_of_quads
+from handface.model.bodies.build.shapes import Macros, Probe, rigid_align
+from handface.model.bodies.build.wheel import HumanData
 
 _FOREARM_BONES = ("lowerarm01.R", "lowerarm02.R", "wrist.R")
 _REACH = {"forearm": 0.25, "bust": 0.12}  # metres from the ring over which its displacement fades out

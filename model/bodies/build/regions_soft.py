@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from model.bodies.build.region import Region
-from model.bodies.build.wheel import HumanData
+from handface.model.bodies.build.region import Region
+from handface.model.bodies.build.wheel import HumanData
 
 
 def soft_masks(human: HumanData, region: Region, textures: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:

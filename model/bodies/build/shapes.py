@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bodies.build.region import Region
-from model.bodies.build.wheel import HumanData
+from handface.model.bodies.build.region import Region
+from handface.model.bodies.build.wheel import HumanData
 
 _GENDERS, _AGES = ("female", "male"), ("young", "old")
 _MUSCLE = ("minmuscle", "averagemuscle", "maxmuscle")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bodies.build.region import part_of_quads
-from model.bodies.build.wheel import HumanData
+from handface.model.bodies.build.region import part_of_quads
+from handface.model.bodies.build.wheel import HumanData
 
 SIZE = 1024
 _MASKS = {

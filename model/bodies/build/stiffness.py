@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from model.bodies.build.region import Region
-from model.bodies.build.wheel import HumanData
+from handface.model.bodies.build.region import Region
+from handface.model.bodies.build.wheel import HumanData
 
 # (target, sign): how far the skin moves out with fat, or in without
 _FAT = (

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from model.bodies import DECAF, Convention, ParametricBody, load_body
-from model.bodies.rotation import axis_angle_to_matrix, mirror_axis_angle
+from handface.model.bodies import DECAF, Convention, ParametricBody, load_body
+from handface.model.bodies.rotation import axis_angle_to_matrix, mirror_axis_angle
 
 BODIES = {name: load_body(name, dtype=torch.float64) for name in ("free-hand", "free-head")}
 DECAF_BODIES = {name: load_body(name, "decaf", dtype=torch.float64) for name in BODIES}

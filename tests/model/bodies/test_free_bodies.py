@@ -9,12 +9,12 @@ import pytest
 import torch
 import trimesh
 
-from model.bodies import BodyFileError, load_arrays, load_attachment, load_body
-from model.bodies.attachment import read_attachment, save_attachment
-from model.bodies.build.main import build_bodies
-from model.bodies.build.wheel import HumanData, obtain_wheel
-from model.bodies.load import DATA
-from model.bodies.npz import read_arrays, read_body, save_body, write_arrays
+from handface.model.bodies import BodyFileError, load_arrays, load_attachment, load_body
+from handface.model.bodies.attachment import read_attachment, save_attachment
+from handface.model.bodies.build.main import build_bodies
+from handface.model.bodies.build.wheel import HumanData, obtain_wheel
+from handface.model.bodies.load import DATA
+from handface.model.bodies.npz import read_arrays, read_body, save_body, write_arrays
 
 HAND, HEAD = load_arrays("free-hand"), load_arrays("free-head")
 
@@ -111,8 +111,8 @@ def test_attachments_meet_the_ring_of_every_posed_body(name: str, ring: str, sid
 
 
 def test_attachment_needs_the_free_body(mano_pkl: Path) -> None:
-    from model.bodies import ParametricBody
-    from model.bodies.readers import read_mano
+    from handface.model.bodies import ParametricBody
+    from handface.model.bodies.readers import read_mano
 
     with pytest.raises(BodyFileError, match="hangs on the free hand"):
         load_attachment(ParametricBody(read_mano(mano_pkl)))

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.bodies import DECAF, BodyArrays, ParametricBody, load_arrays, load_body
-from model.bodies.mirror import mirror_arrays, mirror_head_parameters
-from model.bodies.readers import read_mano
-from model.bodies.rotation import mirror_axis_angle
+from handface.model.bodies import DECAF, BodyArrays, ParametricBody, load_arrays, load_body
+from handface.model.bodies.mirror import mirror_arrays, mirror_head_parameters
+from handface.model.bodies.readers import read_mano
+from handface.model.bodies.rotation import mirror_axis_angle
 
 FLIP = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
 RIGHT, LEFT = (load_body("free-hand", side=side, dtype=torch.float64) for side in ("right", "left"))

@@ -11,9 +11,9 @@ import pytest
 import smplx.lbs
 import torch
 
-from model.bodies import DECAF, FREIHAND, BodyFileError, Convention, ParametricBody, load_body
-from model.bodies.npz import save_body
-from model.bodies.readers import read_flame, read_mano
+from handface.model.bodies import DECAF, FREIHAND, BodyFileError, Convention, ParametricBody, load_body
+from handface.model.bodies.npz import save_body
+from handface.model.bodies.readers import read_flame, read_mano
 
 
 def smplx_vertices(model: dict[str, Any], shapedirs: np.ndarray, betas: torch.Tensor, pose: torch.Tensor) -> tuple:

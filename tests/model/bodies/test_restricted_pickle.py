@@ -14,8 +14,8 @@ import pytest
 import scipy.sparse
 import torch
 
-from model.bodies import BodyFileError
-from model.bodies.restricted_pickle import load_pickle, plain
+from handface.model.bodies import BodyFileError
+from handface.model.bodies.restricted_pickle import load_pickle, plain
 
 
 class Runs:

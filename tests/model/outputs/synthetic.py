@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from model.prediction import Detection, Part, Person, Prediction, WeakCamera
-from pipeline.synthesis.bodies import free_hand, free_head
-from pipeline.synthesis.make import RenderedScene, SynthesisConfig, render_scene
-from pipeline.synthesis.scene import SceneConfig
+from handface.model.prediction.prediction import Detection, Part, Person, Prediction, WeakCamera
+from handface.pipeline.synthesis.make import RenderedScene, SynthesisConfig, render_scene
+from handface.pipeline.synthesis.person.bodies import free_hand, free_head
+from handface.pipeline.synthesis.scene.scene import SceneConfig
 
 SEED = 7
 TOUCHING = SceneConfig(near_share=0.0, front_share=0.0)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from model.outputs import MESH_FORMATS, RecordError, encode_mesh, read_record, write_record
-from model.outputs.colours import HAND, HEAD
-from model.outputs.mesh_files import glb_extras
-from model.prediction import Prediction
+from handface.model.outputs import MESH_FORMATS, RecordError, encode_mesh, read_record, write_record
+from handface.model.outputs.colours import HAND, HEAD
+from handface.model.outputs.mesh_files import glb_extras
+from handface.model.prediction.prediction import Prediction
 from tests.model.outputs.synthetic import prediction
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.outputs import OverlayConfig, draw_contact_map, draw_overlay
-from model.outputs.colours import HAND, HEAD, PROBABILITY
-from model.prediction import Prediction, WeakCamera
+from handface.model.outputs import OverlayConfig, draw_contact_map, draw_overlay
+from handface.model.outputs.colours import HAND, HEAD, PROBABILITY
+from handface.model.prediction.prediction import Prediction, WeakCamera
 from tests.model.outputs.synthetic import picture, prediction, scene
 
 

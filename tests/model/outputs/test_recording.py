@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from model.outputs import write_recording
-from model.outputs.mesh_files import NOTE
+from handface.model.outputs import write_recording
+from handface.model.outputs.mesh_files import NOTE
 from tests.model.outputs.synthetic import picture, prediction
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.record import Reason, Record, SourceItem
+from handface.pipeline.engine.record import Reason, Record, SourceItem
 from tests.pipeline.export.releases import record, write_parts
 
 

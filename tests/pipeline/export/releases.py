@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipeline.export.config import ExportConfig
-from pipeline.parts import build_part, write_part
-from pipeline.record import Record, SourceItem
-from pipeline.storage import Folder
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.record import Record, SourceItem
+from handface.pipeline.export.config import ExportConfig
 from tests.pipeline.toy_stages import toy_sample
 
 CONFIG = ExportConfig(shard_samples=4, splits={"train": 0.6, "test": 0.4})

@@ -11,12 +11,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.export.catalogue import ExportError, read_catalogue
-from pipeline.export.extents import sample_extents
-from pipeline.export.manifest import read_release
-from pipeline.export.release import release
-from pipeline.shards import ShardError
-from pipeline.storage import Folder
+from handface.pipeline.contract.shards import ShardError
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.export.catalogue import ExportError, read_catalogue
+from handface.pipeline.export.extents import sample_extents
+from handface.pipeline.export.manifest import read_release
+from handface.pipeline.export.release import release
 from tests.pipeline.export.releases import CONFIG, files, index
 
 
@@ -99,7 +99,7 @@ def test_shards_are_the_samples_one_behind_the_other(
     parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     """The bytes of every shard, put together in another way: whole samples, each split in the order of seed and key."""
-    monkeypatch.setattr("pipeline.export.write._CHUNK", chunk)
+    monkeypatch.setattr("handface.pipeline.export.write._CHUNK", chunk)
     out = tmp_path / "out"
     release([parts], str(out), CONFIG)
     samples: dict[str, bytes] = {}

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.export.catalogue import ExportError
-from pipeline.export.coco import write_coco
-from pipeline.export.config import ExportConfig
-from pipeline.export.manifest import read_release
-from pipeline.export.release import release
-from pipeline.export.takedown import Request, take_down
-from pipeline.shards import iter_samples
-from pipeline.storage import Folder
+from handface.pipeline.contract.shards import iter_samples
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.export.catalogue import ExportError
+from handface.pipeline.export.coco import write_coco
+from handface.pipeline.export.config import ExportConfig
+from handface.pipeline.export.manifest import read_release
+from handface.pipeline.export.release import release
+from handface.pipeline.export.takedown import Request, take_down
 from tests.pipeline.export.releases import CONFIG, files, index, record
 
 
@@ -71,9 +71,9 @@ def test_a_killed_export_is_finished_by_the_same_command(parts: str, tmp_path: P
     """SIGKILL after the first shard: no manifest, so it does not count; the rerun gives the undisturbed bytes."""
     script = (
         "import os, sys\n"
-        "from pipeline.export.config import ExportConfig\n"
-        "from pipeline.export.release import release\n"
-        "from pipeline.export.write import Copier\n"
+        "from handface.pipeline.export.config import ExportConfig\n"
+        "from handface.pipeline.export.release import release\n"
+        "from handface.pipeline.export.write import Copier\n"
         "write = Copier.write\n"
         "def dies(*args):\n"
         "    write(*args)\n"

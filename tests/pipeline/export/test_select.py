@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.export.catalogue import ExportError
-from pipeline.export.query import QueryError, parse_query
-from pipeline.export.release import release
+from handface.pipeline.export.catalogue import ExportError
+from handface.pipeline.export.query import QueryError, parse_query
+from handface.pipeline.export.release import release
 from tests.pipeline.export.releases import CONFIG, HASHES, index, record, write_parts
 
 

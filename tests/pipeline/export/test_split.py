@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.export.catalogue import host_of
-from pipeline.export.split import assign_splits, shuffled
+from handface.pipeline.export.catalogue import host_of
+from handface.pipeline.export.split import assign_splits, shuffled
 
 
 def table(rows: list[tuple[str, str | None, str | None, str, str | None]]) -> pa.Table:

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 
-from jobs import takedown
-from pipeline.export.config import ExportConfig
-from pipeline.export.manifest import read_release
-from pipeline.export.release import release
-from pipeline.export.takedown import Request, take_down
-from pipeline.storage import Folder
+from handface.jobs import takedown
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.export.config import ExportConfig
+from handface.pipeline.export.manifest import read_release
+from handface.pipeline.export.release import release
+from handface.pipeline.export.takedown import Request, take_down
 from tests.pipeline.export.releases import CONFIG, HASHES, files, index, record, write_parts
 
 
@@ -89,7 +89,7 @@ def test_an_interrupted_takedown_is_finished_by_the_same_command(
         def dies(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(f"pipeline.export.{at}", dies)
+        patch.setattr(f"handface.pipeline.export.{at}", dies)
         with pytest.raises(KeyboardInterrupt):
             take_down(str(out), request, "2026-01-02")
     done = take_down(str(out), request, "2026-01-02")

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.fetch.collections import CollectionError, search_commons, search_openverse
-from pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.pages.collections import CollectionError, search_commons, search_openverse
 from tests.pipeline.fetch.server import Server
 
 HTTP = HttpConfig(host_interval=0.0, attempts=1, open_ranges=("127.0.0.0/8",))

@@ -14,25 +14,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import crawl as verb
-from jobs.cli import main
-from pipeline.config import ConfigMismatchError
-from pipeline.exclusion import Exclusion
-from pipeline.fetch.config import HttpConfig, user_agent
-from pipeline.fetch.http import fetch_all
-from pipeline.fetch.links import read_page, srcset_best
-from pipeline.fetch.plan import plan_lanes
-from pipeline.fetch.recheck import kept_samples, recheck, write_exclusions
-from pipeline.fetch.stage import LinkConfig
-from pipeline.fetch.url import owner_of
-from pipeline.record import Reason, Record, SourceItem
-from pipeline.sources import open_source
-from pipeline.stages.read import ReadStage
-from pipeline.storage import Folder
-from pipeline.units import read_plan, read_unit
+from handface.jobs import crawl as verb
+from handface.jobs.cli import main
+from handface.pipeline.contract.exclusion import Exclusion
+from handface.pipeline.contract.storage import Folder
+from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.engine.units import read_plan, read_unit
+from handface.pipeline.fetch.config import HttpConfig, user_agent
+from handface.pipeline.fetch.network.http import fetch_all
+from handface.pipeline.fetch.network.url import owner_of
+from handface.pipeline.fetch.pages.links import read_page, srcset_best
+from handface.pipeline.fetch.plan import plan_lanes
+from handface.pipeline.fetch.recheck import kept_samples, recheck, write_exclusions
+from handface.pipeline.fetch.stage import LinkConfig
+from handface.pipeline.sources import open_source
+from handface.pipeline.stages.read import ReadStage
+from handface.pipeline.stages.recipe import ConfigMismatchError
+from handface.trainers.data.store import excluded_keys
 from tests.pipeline.fetch.server import IMAGE, Server
 from tests.pipeline.images import encode, photo
-from trainers.data.store import excluded_keys
 
 HOSTS = {f"h{i}.test": f"127.0.0.{i + 1}" for i in range(4)} | {"b.test": "127.0.0.1"}
 HTTP = HttpConfig(

@@ -25,16 +25,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import crawl as verb
-from pipeline.config import AnnotateConfig
-from pipeline.export.config import ExportConfig
-from pipeline.export.release import release
-from pipeline.graph import execute, prepare
-from pipeline.record import Resources
-from pipeline.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
-from pipeline.sources import open_source
-from pipeline.stages.read import ReadStage
-from pipeline.storage import StorageError
+from handface.jobs import crawl as verb
+from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
+from handface.pipeline.contract.storage import StorageError
+from handface.pipeline.engine.record import Resources
+from handface.pipeline.engine.run import execute, prepare
+from handface.pipeline.export.config import ExportConfig
+from handface.pipeline.export.release import release
+from handface.pipeline.sources import open_source
+from handface.pipeline.stages.read import ReadStage
+from handface.pipeline.stages.recipe import AnnotateConfig
 from tests.pipeline.fetch.server import Server
 from tests.pipeline.fetch.test_crawl import HOSTS, HTTP
 from tests.pipeline.images import encode, photo

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline.fetch.metadata import CutOffError, presence, strip
+from handface.pipeline.fetch.metadata import CutOffError, presence, strip
 
 SECRET = b"somebody's garden"
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + SECRET + b"</x:xmpmeta>"

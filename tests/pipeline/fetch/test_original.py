@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from pipeline.fetch.original import KeepConfig, make_original
+from handface.pipeline.fetch.original import KeepConfig, make_original
 from tests.pipeline.images import encode, photo, with_orientation
 
 

@@ -11,9 +11,9 @@ import pytest
 import trustme
 from aiohttp import web
 
-from pipeline.fetch.config import HttpConfig
-from pipeline.fetch.crawler import Crawler
-from pipeline.record import Reason
+from handface.pipeline.engine.record import Reason
+from handface.pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.crawler import Crawler
 from tests.pipeline.fetch.server import IMAGE
 
 NAMES = {"photos.test": ["127.0.0.1"], "other.test": ["127.0.0.1"]}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.sample import Sample
-from pipeline.synthesis.make import SynthesisConfig
-from pipeline.synthesis.make import make_sample as make_scene
-from trainers.data import DataConfig, DatasetConfig
+from handface.pipeline.contract.sample import Sample
+from handface.pipeline.synthesis.make import SynthesisConfig
+from handface.pipeline.synthesis.make import make_sample as make_scene
+from handface.trainers.data import DataConfig, DatasetConfig
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.sample import Sample
-from trainers.data import AugmentConfig, DataError, make_loader
-from trainers.data.background import Backgrounds, put_behind
-from trainers.data.colour import autocontrast, blur, equalise, jitter, posterise, sharpness, vary_colour
-from trainers.data.config import COLOUR_OPERATIONS
-from trainers.data.decode import draw
+from handface.pipeline.contract.sample import Sample
+from handface.trainers.data import AugmentConfig, DataError, make_loader
+from handface.trainers.data.background import Backgrounds, put_behind
+from handface.trainers.data.colour import autocontrast, blur, equalise, jitter, posterise, sharpness, vary_colour
+from handface.trainers.data.config import COLOUR_OPERATIONS
+from handface.trainers.data.decode import draw
 
 
 def picture(seed: int = 0) -> np.ndarray:

@@ -12,14 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.bodies import load_body
-from model.bodies.names import IBUG_MIRROR
-from pipeline.sample import LEFT, RIGHT, KeypointDepth, Labels, Sample, encode, encode_labels
-from trainers.batch import Batch
-from trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_loader
-from trainers.data.collate import collate
-from trainers.data.decode import Decoded, Decoder, Draw
-from trainers.data.geometry import flip, move_points, resize, similarity, turn_about_camera
+from handface.model.bodies import load_body
+from handface.model.bodies.names import IBUG_MIRROR
+from handface.pipeline.contract.sample import LEFT, RIGHT, KeypointDepth, Labels, Sample, encode, encode_labels
+from handface.trainers.batch import Batch
+from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_loader
+from handface.trainers.data.collate import collate
+from handface.trainers.data.decode import Decoded, Decoder, Draw
+from handface.trainers.data.geometry import flip, move_points, resize, similarity, turn_about_camera
 
 SIDE, SIZE = 96, 64
 CAMERA = (
@@ -239,7 +239,7 @@ def test_labels_of_another_body_are_left_out_and_counted(
 
 
 def test_labels_that_do_not_fit_the_body_they_name_are_errors(decoder: Decoder, scenes: list[Sample]) -> None:
-    from pipeline.sample import SampleError
+    from handface.pipeline.contract.sample import SampleError
 
     labels = scenes[0].labels
     wrong = (

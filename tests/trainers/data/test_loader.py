@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.sample import Sample, encode
-from pipeline.shards import ShardError
-from trainers.batch import Batch
-from trainers.data import DataConfig, DataError, DatasetConfig, make_loader, make_pass
+from handface.pipeline.contract.sample import Sample, encode
+from handface.pipeline.contract.shards import ShardError
+from handface.trainers.batch import Batch
+from handface.trainers.data import DataConfig, DataError, DatasetConfig, make_loader, make_pass
 
 MakeConfig = Callable[..., DataConfig]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.data.order import BLOCK, SHARDS_TOGETHER, MixOrder
+from handface.trainers.data.order import BLOCK, SHARDS_TOGETHER, MixOrder
 
 sizes = st.lists(st.integers(1, 60), min_size=1, max_size=4)
 seeds = st.integers(0, 2**31)
@@ -97,7 +97,7 @@ def test_unshuffled_is_as_stored() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_ranks_share_the_stream(world: int) -> None:
-    from trainers.data.loader import _Endless
+    from handface.trainers.data.loader import _Endless
 
     step = []
     for rank in range(world):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.inspect_data import Config, run
-from trainers.data import AugmentConfig, make_loader
-from trainers.data.sheet import contact_sheet
+from handface.jobs.inspect_data import Config, run
+from handface.trainers.data import AugmentConfig, make_loader
+from handface.trainers.data.sheet import contact_sheet
 
 
 def test_sheet_shows_labels(config: Any, studio: Path, wild: Path) -> None:
@@ -39,7 +39,7 @@ def test_inspect_data(studio: Path, wild: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_other_bodies_are_reported(studio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from model.bodies.load import FREE
+    from handface.model.bodies.load import FREE
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     other = tmp_path / "other-head.npz"

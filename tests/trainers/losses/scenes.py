@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from model.heads import BodyParameters
-from model.output import DiceOutput, PartOutput
-from pipeline.sample import DEPTH_KINDS
-from trainers.batch import Batch, BodyLabels
-from trainers.bodies import Bodies
-from trainers.targets import make_targets
+from handface.model.network.heads import BodyParameters
+from handface.model.network.output import DiceOutput, PartOutput
+from handface.pipeline.contract.sample import DEPTH_KINDS
+from handface.trainers.batch import Batch, BodyLabels
+from handface.trainers.bodies import Bodies
+from handface.trainers.targets import make_targets
 
 SIZE = 128
 CAMERA = (420.0, 60.0, 70.0)  # pixels per metre, pixels

@@ -7,8 +7,8 @@ import pytest
 import torch
 import trimesh
 
-from model.bodies import ParametricBody, load_body
-from trainers.geometry import (
+from handface.model.bodies import ParametricBody, load_body
+from handface.trainers.geometry import (
     boundary_rings,
     closed_faces,
     compact,
@@ -19,7 +19,7 @@ from trainers.geometry import (
     vertex_faces,
     winding_number,
 )
-from trainers.geometry.nearest import closest_weights
+from handface.trainers.geometry.nearest import closest_weights
 
 FACES = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])  # of a tetrahedron, outwards
 CORNERS = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])

@@ -7,15 +7,15 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from model.bodies import load_body
-from model.output import DiceOutput
-from pipeline.sample import DEPTH_KINDS
+from handface.model.bodies import load_body
+from handface.model.network.output import DiceOutput
+from handface.pipeline.contract.sample import DEPTH_KINDS
+from handface.trainers.batch import Batch, BodyLabels
+from handface.trainers.bodies import Bodies
+from handface.trainers.geometry import front_depth
+from handface.trainers.losses import DepthConfig, Faults, LossConfig, LossWeights, Objective
+from handface.trainers.targets import make_targets, pose_output
 from tests.trainers.losses.scenes import make_batch, noisy, perfect
-from trainers.batch import Batch, BodyLabels
-from trainers.bodies import Bodies
-from trainers.geometry import front_depth
-from trainers.losses import DepthConfig, Faults, LossConfig, LossWeights, Objective
-from trainers.targets import make_targets, pose_output
 
 UNSUPERVISED = {"touch", "collision", "depth", "deformation_wild"}
 

@@ -10,19 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.bodies import load_body
-from pipeline.sample import DEPTH_KINDS
-from trainers.losses.collision import collision, released_collision
-from trainers.losses.config import Balance
-from trainers.losses.contact import contact, level_contact, presence
-from trainers.losses.deformation import deformation, no_deformation, stiffness_weights
-from trainers.losses.depth import affine_invariant, ordinal, part_groups, silog
-from trainers.losses.keypoints import RELEASED_HAND_ORDER, drawn_keypoints, keypoints_2d, plain_keypoints_2d
-from trainers.losses.parameters import parameters
-from trainers.losses.reduce import Term, masked_mean
-from trainers.losses.touch import touch
-from trainers.losses.vertices import drawn_vertices, level_vertices, parametric_vertices
-from trainers.regressor import keypoint_regressor
+from handface.model.bodies import load_body
+from handface.pipeline.contract.sample import DEPTH_KINDS
+from handface.trainers.losses.collision import collision, released_collision
+from handface.trainers.losses.config import Balance
+from handface.trainers.losses.contact import contact, level_contact, presence
+from handface.trainers.losses.deformation import deformation, no_deformation, stiffness_weights
+from handface.trainers.losses.depth import affine_invariant, ordinal, part_groups, silog
+from handface.trainers.losses.keypoints import RELEASED_HAND_ORDER, drawn_keypoints, keypoints_2d, plain_keypoints_2d
+from handface.trainers.losses.parameters import parameters
+from handface.trainers.losses.reduce import Term, masked_mean
+from handface.trainers.losses.touch import touch
+from handface.trainers.losses.vertices import drawn_vertices, level_vertices, parametric_vertices
+from handface.trainers.regressor import keypoint_regressor
 
 DOUBLE = torch.float64
 METRIC, AFFINE, INVERSE, PER_PART = (DEPTH_KINDS.index(k) for k in ("metric", "affine", "affine-inverse", "affine-per-part"))  # fmt: skip
@@ -140,7 +140,7 @@ def test_touch_gradient() -> None:
 def test_collision_pushes_out_what_is_inside_and_nothing_else() -> None:
     hand = torch.tensor([[[0.9, 0.45, 0.4], [1.5, 0.5, 0.5], [0.3, 0.42, 0.2]]], dtype=DOUBLE, requires_grad=True)
     head = BOX[None].clone().requires_grad_(True)
-    from trainers.geometry import vertex_faces
+    from handface.trainers.geometry import vertex_faces
 
     at = torch.from_numpy(vertex_faces(BOX_FACES.numpy(), 8))
     loss = collision(hand, head, BOX_FACES, BOX_FACES, at)

@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 
-from model.config import RELEASED_SIZES
-from model.heads import BodyParameters
-from model.topology import PartSizes
-from trainers.priors import AdversarialPriors, PriorInput, PriorsConfig
-from trainers.priors.adversarial import jaw_columns
-from trainers.priors.discriminator import Discriminator, discriminator_loss, generator_loss, r1_penalty
-from trainers.priors.monitor import COLLAPSED, QUIET, WINS, AlarmConfig, Monitor
+from handface.model.network.config import RELEASED_SIZES
+from handface.model.network.heads import BodyParameters
+from handface.model.network.topology import PartSizes
+from handface.trainers.priors import AdversarialPriors, PriorInput, PriorsConfig
+from handface.trainers.priors.adversarial import jaw_columns
+from handface.trainers.priors.discriminator import Discriminator, discriminator_loss, generator_loss, r1_penalty
+from handface.trainers.priors.monitor import COLLAPSED, QUIET, WINS, AlarmConfig, Monitor
 
 
 def _fill(module: torch.nn.Module, value: float) -> None:

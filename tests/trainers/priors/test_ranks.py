@@ -10,9 +10,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from model.config import RELEASED_SIZES
-from trainers.metrics import Records, gather
-from trainers.priors import AdversarialPriors, PriorInput, PriorsConfig, RealParameters
+from handface.model.network.config import RELEASED_SIZES
+from handface.trainers.metrics import Records, gather
+from handface.trainers.priors import AdversarialPriors, PriorInput, PriorsConfig, RealParameters
 
 STEPS, BATCH = 3, 8
 

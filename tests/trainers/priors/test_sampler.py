@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.config import RELEASED_SIZES
-from model.topology import PartSizes, Sizes
-from pipeline.sample import LEFT, RIGHT, Labels
-from trainers.priors import ParameterSet, PriorDataError, PriorSource, RealConfig, RealParameters
-from trainers.priors.freihand import read_freihand
-from trainers.priors.renderme import read_renderme
-from trainers.priors.sources import collect_labels, read_parameters, read_shards
+from handface.model.network.config import RELEASED_SIZES
+from handface.model.network.topology import PartSizes, Sizes
+from handface.pipeline.contract.sample import LEFT, RIGHT, Labels
+from handface.trainers.priors import ParameterSet, PriorDataError, PriorSource, RealConfig, RealParameters
+from handface.trainers.priors.freihand import read_freihand
+from handface.trainers.priors.renderme import read_renderme
+from handface.trainers.priors.sources import collect_labels, read_parameters, read_shards
 
 h5py = pytest.importorskip("h5py")
 SEED = 7

@@ -1,0 +1,79 @@
+"""Inputs of a prediction: files, URLs, folders, lists and tars become photos one at a time, each or the reason it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from handface.pipeline.engine.record import Record, SourceItem
+from handface.pipeline.sources import open_source
+from handface.pipeline.sources.video import VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MIN_SIDE = 48  # pixels; nothing can be seen in less
+
+
+class InputError(ValueError):
+    """An input is no usable photo; the message says why."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One photo or one whole video. name: how people see it.  stem: what its results are called."""
+
+    item: SourceItem
+    name: str
+    stem: str
+    is_video: bool
+
+
+def list_inputs(uris: Sequence[str]) -> Iterator[Input]:
+    """Every photo and video of files, URLs, folders, patterns, lists and tars, in order; stems are made unique."""
+    taken: dict[str, int] = {}
+    for uri in uris:
+        items = _videos(uri) if _is_video(uri) else open_source([uri])
+        for item in items:
+            stem = PurePosixPath((item.member or item.uri).split("?")[0]).stem or "photo"
+            taken[stem] = taken.get(stem, 0) + 1
+            if taken[stem] > 1:
+                stem = f"{stem}-{taken[stem]}"
+            yield Input(item, item.name, stem, _is_video(item.uri))
+
+
+def _is_video(uri: str) -> bool:
+    return uri.split("?")[0].lower().endswith(VIDEO_SUFFIXES)
+
+
+def _videos(uri: str) -> Iterator[SourceItem]:
+    """A video is one input, unlike for annotation."""
+    yield SourceItem(uri)
+
+
+class PhotoReader:
+    """Bytes -> pixels with the pipeline's own caps: by content, upright, 8-bit RGB, alpha on white."""
+
+    def __init__(self) -> None:
+        from handface.pipeline.stages.decode import DecodeConfig, DecodeStage
+        from handface.pipeline.stages.read import ReadStage
+
+        self._stages = (ReadStage(), DecodeStage(DecodeConfig(min_side=MIN_SIDE)))
+        for stage in self._stages:
+            stage.setup()
+            stage.start_unit()
+
+    def __call__(self, source: str | Path | SourceItem) -> NDArray[np.uint8]:
+        """A path, URL or listed item -> (H, W, 3) uint8 RGB. Raises InputError with the reason."""
+        item = source if isinstance(source, SourceItem) else SourceItem(str(source))
+        record = Record(item)
+        for stage in self._stages:
+            stage([record])
+            if record.reason is not None:
+                reason = record.reason.value.replace("_", " ")
+                raise InputError(f"{reason}: {record.detail}" if record.detail else reason)
+        assert record.image is not None
+        return record.image

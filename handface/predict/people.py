@@ -1,0 +1,124 @@
+"""The pipeline's detector in the shape prediction wants: every hand that is near a face, as one person each."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from handface.model.prediction.prediction import Detection, NobodyFoundError
+from handface.pipeline.annotators.base import Detections, Face, Hand
+from handface.pipeline.annotators.isolated import Isolated, IsolationConfig
+from handface.pipeline.annotators.mediapipe import MediaPipeConfig, is_near
+from handface.pipeline.stages.contact_evidence import ContactConfig, contact_evidence, scale_ratio
+from handface.pipeline.stages.detect import SEGMENTER, Analyser, visible_share
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PeopleConfig:
+    """Who counts. Wider than the filter for training data: whether a near hand touches is the network's to say."""
+
+    mediapipe: MediaPipeConfig = field(default_factory=MediaPipeConfig)
+    isolation: IsolationConfig = field(default_factory=IsolationConfig)
+    contact: ContactConfig = field(default_factory=ContactConfig)
+    min_face: int = 32
+    """Faces smaller than this (longer side, pixels) are left out."""
+    min_visible: float = 0.5
+    """Share of the 68 landmarks that must lie inside the photo."""
+    hand_scale: tuple[float, float] = (0.5, 2.5)
+    """A hand that appears smaller or larger than this for the face's distance is behind it, in front of it, or another's."""
+
+
+class PeopleDetector:
+    """Finds people with a hand near their face. MediaPipe starts at the first photo.
+
+    isolated: in a child process that may hang or die without harm; a script that does so needs `if __name__ == "__main__":`.
+    The skin segmenter is used if its weights are on this machine; nothing is fetched.
+    """
+
+    def __init__(self, config: PeopleConfig = PeopleConfig(), isolated: bool = True) -> None:
+        self.config, self.isolated = config, isolated
+        self._analyser: Isolated | Analyser | None = None
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        """RGB (H, W, 3) uint8 -> people, the likeliest contact first.
+
+        Raises NobodyFoundError with the reason; DetectorHung or DetectorError if MediaPipe fails on the photo.
+        """
+        if self._analyser is None:
+            self._analyser = self._start()
+        if isinstance(self._analyser, Isolated):
+            found, skin = self._analyser.call("analyse", image)
+        else:
+            found, skin = self._analyser.analyse(image)
+        return people(found, skin, image.shape[1], image.shape[0], self.config)
+
+    def close(self) -> None:
+        """End MediaPipe; the next photo starts it again."""
+        if isinstance(self._analyser, Isolated):
+            self._analyser.close()
+        elif self._analyser is not None:
+            self._analyser.detector.close()
+        self._analyser = None
+
+    def _start(self) -> Isolated | Analyser:
+        from handface.pipeline.contract.model_store import ModelStore
+
+        segmenter = ModelStore().find(SEGMENTER)
+        if segmenter is None:
+            log.info("whose hand is whose is judged without the skin segmenter; `handface models pull %s`", SEGMENTER)
+        if not self.isolated:
+            return Analyser(self.config.mediapipe, segmenter, own_process=False)
+        return Isolated(partial(Analyser, self.config.mediapipe, segmenter), self.config.isolation)
+
+
+def people(
+    found: Detections, skin: NDArray[np.uint8] | None, width: int, height: int, config: PeopleConfig = PeopleConfig()
+) -> list[Detection]:
+    """Faces and hands of a photo -> a detection for each hand, with the face it most likely touches.
+
+    skin: (H, W) class map or None.  Raises NobodyFoundError saying what is missing.
+    """
+    faces = _usable(found, width, height, config)
+    if not found.hands:
+        raise NobodyFoundError("a face, but no hand")
+    pairs: list[tuple[float, Face, Hand]] = []
+    for hand in found.hands:
+        near = [face for face in faces if is_near(hand, face) and _at_the_distance_of(face, hand, config)]
+        scored = [(contact_evidence(face, hand, skin), face) for face in near]
+        if scored:
+            evidence, face = max(scored, key=lambda pair: (pair[0].score(config.contact), pair[0].overlap))
+            pairs.append((evidence.score(config.contact), face, hand))
+    if not pairs:
+        raise NobodyFoundError("a face and a hand, but no hand near a face")
+    pairs.sort(key=lambda pair: (-pair[0], -pair[1].size))
+    return [_detection(face, hand) for _, face, hand in pairs]
+
+
+def _usable(found: Detections, width: int, height: int, config: PeopleConfig) -> list[Face]:
+    if not found.faces:
+        raise NobodyFoundError("no face")
+    placed = [face for face in found.faces if face.mesh is not None and face.size >= config.min_face]
+    if not placed:
+        largest = max(face.size for face in found.faces)
+        raise NobodyFoundError(f"no face large enough: the largest is {largest:.0f} pixels, at least {config.min_face}")
+    whole = [face for face in placed if visible_share(face, width, height) >= config.min_visible]
+    if not whole:
+        share = max(visible_share(face, width, height) for face in placed)
+        raise NobodyFoundError(f"the face is cut: {share:.0%} of it is inside the photo")
+    return whole
+
+
+def _at_the_distance_of(face: Face, hand: Hand, config: PeopleConfig) -> bool:
+    return config.hand_scale[0] <= scale_ratio(face, hand) <= config.hand_scale[1]
+
+
+def _detection(face: Face, hand: Hand) -> Detection:
+    return Detection(face.keypoints, hand.keypoints, hand.side, min(face.score, hand.score, 1.0), face.box)

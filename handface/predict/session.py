@@ -1,0 +1,65 @@
+"""What `handface.load` returns: photos and videos in, predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handface.predict.inputs import PhotoReader
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from handface.model.prediction.prediction import Prediction
+    from handface.model.prediction.predictor import Predictor
+    from handface.model.prediction.video import Frame, VideoConfig
+
+
+class HandFace:
+    """A predictor that takes paths, URLs, arrays and Pillow images.
+
+    trained: False if the network's weights are fresh random numbers; then the meshes mean nothing.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self._reader = PhotoReader()
+
+    @property
+    def trained(self) -> bool:
+        """Whether the network was ever trained."""
+        return self.predictor.trained
+
+    def predict(self, image: str | Path | NDArray[np.uint8] | Image) -> Prediction:
+        """Everybody with a hand near their face.
+
+        image: path, URL, Pillow image, or array (H, W, 3) uint8 RGB, grey, or with alpha; files are turned upright by EXIF.
+        Raises InputError (a ValueError) if it is no usable photo. No person is an answer: see `Prediction.reason`.
+        """
+        return self.predictor.predict(self._pixels(image))
+
+    def predict_many(self, images: Iterable[str | Path | NDArray[np.uint8] | Image]) -> Iterator[Prediction]:
+        """One prediction per photo, in order; the network gets crops of several photos at once."""
+        return self.predictor.predict_many(self._pixels(image) for image in images)
+
+    def predict_video(self, path: str | Path, config: VideoConfig | None = None) -> Iterator[Frame]:
+        """Every frame of a video file with its people, tracked and smoothed, as it is decoded. Raises OSError."""
+        from handface.model.prediction.video import VideoConfig, VideoPredictor
+        from handface.pipeline.sources.video import VideoFrames
+
+        with VideoFrames(str(path)) as frames:
+            yield from VideoPredictor(self.predictor, config or VideoConfig()).predict(frames)
+
+    def _pixels(self, image: str | Path | NDArray[np.uint8] | Image) -> NDArray[np.uint8]:
+        if isinstance(image, np.ndarray):
+            return image
+        if isinstance(image, str | Path):
+            return self._reader(image)
+        from PIL import ImageOps
+
+        upright = ImageOps.exif_transpose(image)
+        return np.asarray(upright.convert("RGBA" if "A" in upright.getbands() else "RGB"), np.uint8)

@@ -1,0 +1,97 @@
+"""Progress of an annotation: a bar on a terminal, a log line now and then elsewhere, and the funnel at the end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from handface.pipeline.engine.funnel import Funnel
+
+log = logging.getLogger(__name__)
+_LOG_EVERY = 15.0  # seconds, without a terminal
+
+
+class Progress:
+    """Counts inputs as they are listed, or as their units end. Use as a context manager.
+
+    total: inputs there will be (None while listing).  done: those that earlier starts finished.
+    """
+
+    def __init__(self, what: str, total: int | None = None, done: int = 0) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        columns: list[progress.ProgressColumn | str] = [f"{what}: {{task.completed:,}} inputs"]
+        if total is not None:
+            columns = [f"{what} {{task.completed:,}}/{{task.total:,}}", progress.BarColumn()]
+            columns += [progress.TaskProgressColumn(), "{task.fields[text]}"]
+        self._bar = progress.Progress(
+            *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        )
+        self._task = self._bar.add_task(what, total=total, completed=done, text="")
+        self._what, self._total, self._done, self._here = what, total, done, 0
+        self._start = self._logged = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, inputs: int, note: str = "") -> None:
+        """Count `inputs` more; `note` is shown beside the rate."""
+        self._here += inputs
+        text = f"{self._rate()}{note}"
+        self._bar.update(self._task, advance=inputs, text=text)
+        if self._bar.disable and time.monotonic() - self._logged > _LOG_EVERY:
+            self._logged = time.monotonic()
+            of = f"/{self._total:,}" if self._total is not None else ""
+            log.info("%s: %s%s inputs, %s", self._what, f"{self._done + self._here:,}", of, text)
+
+    def _rate(self) -> str:
+        rate = self._here / max(time.monotonic() - self._start, 1e-9)
+        if self._total is None:
+            return f"{rate:.0f} inputs/s"
+        left = (self._total - self._done - self._here) / max(rate, 1e-9)
+        return f"{rate:.1f} inputs/s, {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
+
+
+@contextmanager
+def byte_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes with rate and time left; yields a function to be told the bytes done and the bytes in all."""
+    from rich import progress
+    from rich.console import Console
+
+    columns: list[progress.ProgressColumn | str] = [what, progress.BarColumn(), progress.DownloadColumn()]
+    columns += [progress.TransferSpeedColumn(), progress.TimeRemainingColumn()]
+    console = Console(stderr=True)
+    with progress.Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, advance=done, total=total)
+
+
+def print_funnel(funnel: Funnel) -> None:
+    """The funnel as a table on stdout: what enters and leaves each stage, and why the others stay behind."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{funnel.kept:,} of {funnel.inputs:,} inputs kept, in {funnel.parts:,} parts", title_justify="left"
+    )
+    table.add_column("stage")
+    table.add_column("in", justify="right")
+    table.add_column("out", justify="right")
+    table.add_column("turned away")
+    for row in funnel.rows():
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in row.reasons.items())
+        table.add_row(row.stage, f"{row.entered:,}", f"{row.passed:,}", reasons)
+    Console().print(table)

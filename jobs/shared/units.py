@@ -1,0 +1,41 @@
+"""Work through a prepared run: a bar while it goes, the funnel and what failed at the end."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from handface.pipeline.engine.run import Run
+    from handface.pipeline.engine.worker import UnitResult
+
+log = logging.getLogger(__name__)
+_ERRORS_SHOWN = 10
+
+
+def run_units(ready: Run, what: str, *, workers: int, local: bool) -> int:
+    """Execute the pending units and add them to the run's funnel; `what` is said beside the bar. Returns 0, or 1 if some failed."""
+    from handface.jobs.shared.progress import Progress, print_funnel
+    from handface.pipeline.engine.run import execute
+
+    failed: list[UnitResult] = []
+    left = len(ready.pending)
+    done = ready.finished.inputs
+    total = done + sum(ref.inputs for ref in ready.pending)
+    with Progress(what, total, done) as progress:
+        for result in execute(ready, workers=workers, local=local):
+            left -= 1
+            if result.manifest is None:
+                failed.append(result)
+            else:
+                ready.finished.add(result.manifest)
+            progress.advance(result.inputs, f", {ready.finished.kept:,} kept, {len(failed)} units failed")
+    print_funnel(ready.finished)
+    for result in failed[:_ERRORS_SHOWN]:
+        log.error("unit %s (%d inputs) failed: %s", result.unit, result.inputs, result.error)
+    if failed:
+        log.error(
+            "%d units failed, %d were not tried; tracebacks are in %s/stats. Run the same command again for the rest",
+            *(len(failed), left, ready.task.output.uri),
+        )
+    return 1 if failed else 0

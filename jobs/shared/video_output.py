@@ -1,0 +1,113 @@
+"""Results of a video, written as they come: the overlay as MP4, and one row per person and frame as Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from numpy.typing import NDArray
+
+    from handface.model.prediction.prediction import Part, Person
+    from handface.model.prediction.video import Frame
+
+_ROWS = 256  # per row group, and at most in memory
+
+
+class ParameterTable:
+    """One row per person and frame: time, track, side, camera, presence, and the parameters of hand and head. A context manager.
+
+    The columns' lengths are those of the first person; the file exists even if there is none.
+    """
+
+    def __init__(self, path: Path, trained: bool) -> None:
+        self.path, self.trained = path, trained
+        self._rows: list[dict[str, Any]] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> ParameterTable:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, number: int, frame: Frame) -> None:
+        """All people of frame `number`."""
+        self._rows += [_row(number, frame.time, person) for person in frame.prediction.persons]
+        if len(self._rows) >= _ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self.path, self._schema(), compression="zstd")
+        self._writer.write_table(pa.Table.from_pylist(self._rows, self._writer.schema))
+        self._rows = []
+
+    def _schema(self) -> pa.Schema:
+        import pyarrow as pa
+
+        columns = [("frame", pa.int64()), ("time", pa.float64()), ("track", pa.int64()), ("side", pa.string())]
+        columns += [("detected", pa.bool_()), ("confidence", pa.float64()), ("presence", pa.float64())]
+        columns += [("camera", pa.list_(pa.float64(), 3))]
+        known = {name for row in self._rows for name in row} - {name for name, _ in columns}
+        columns += [(name, pa.list_(pa.float32())) for name in sorted(known)]
+        return pa.schema(columns, metadata={"trained": "true" if self.trained else "false"})
+
+
+class VideoWriter:
+    """Frames (H, W, 3) uint8 RGB -> MP4. A context manager; raises OSError if this machine cannot encode."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path, self.rate = path, rate
+        self._writer: Any = None
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """The next frame; all have the size of the first."""
+        import cv2
+
+        if self._writer is None:
+            height, width = image.shape[:2]
+            codec = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self.path), codec, self.rate, (width, height))
+            if not self._writer.isOpened():
+                raise OSError(f"{self.path}: OpenCV on this machine cannot write MP4; use --no-pictures")
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def _row(number: int, time: float, person: Person) -> dict[str, Any]:
+    camera = person.camera
+    row = {
+        "frame": number,
+        "time": time,
+        "track": person.track,
+        "side": person.side,
+        "detected": person.detection is not None,
+        "confidence": person.confidence,
+        "presence": person.presence,
+        "camera": [camera.scale, camera.tx, camera.ty],
+    }
+    return row | _parameters("hand", person.hand) | _parameters("head", person.head)
+
+
+def _parameters(name: str, part: Part) -> dict[str, list[float]]:
+    return {f"{name}_{key}": value.tolist() for key, value in part.parameters.items()}

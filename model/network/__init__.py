@@ -1,0 +1,1 @@
+"""The DICE network and everything it is made of."""

@@ -1,0 +1,179 @@
+"""The network: one picture -> hand mesh, head mesh, contact, deformation, body parameters and camera (DICE, arXiv 2406.17988).
+
+image -> backbone -> feature cells -> tokens [template xyz, features] -> MeshNet         -> coordinates
+                                                                      -> InteractionNet  -> deformation, contact logit
+tokens of coarse vertices -> up-sampling -> full meshes -> parameters;  coordinates -> camera;  cells -> presence
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from handface.model.network.backbone import build_backbone, count_cells
+from handface.model.network.config import DiceConfig, preset
+from handface.model.network.heads import CameraHead, PresenceHead
+from handface.model.network.output import DiceOutput, PartOutput
+from handface.model.network.placement import PlacementHead, build_regressor
+from handface.model.network.topology import Topology
+from handface.model.network.transformer import Blocks, InteractionNet, Tokens
+from handface.model.network.upsampling import Upsampling
+
+
+class Dice(nn.Module):
+    """The DICE network. Sizes come from `config.sizes`, rest geometry and up-sampling from `topology`.
+
+    Without a topology the template is NaN until a checkpoint that carries it is loaded. Raises TopologyError if the
+    topology does not fit the configuration.
+    """
+
+    template: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, config: DiceConfig, topology: Topology | None = None) -> None:
+        super().__init__()
+        if topology is not None:
+            config.sizes.require(topology.sizes)
+        self.config, sizes = config, config.sizes
+        tokens = sizes.tokens
+        self.backbone = build_backbone(config.backbone)
+        features, cells = self.backbone.features, count_cells(self.backbone, config.input.size)
+        self.mix = nn.Linear(cells, tokens)
+        self.mesh_net = Blocks(3 + features, tokens, config.mesh, config.dropout, config.norm_eps)
+        self.interaction_net = None
+        if config.interaction:
+            self.interaction_net = InteractionNet(
+                3 + features, config.interaction_in, tokens, config.interaction, config.dropout, config.norm_eps
+            )
+        hand, head = (None, None) if topology is None else (topology.hand, topology.head)
+        self.hand_up = Upsampling(sizes.hand.vertices, config.upsampling, hand)
+        self.head_up = Upsampling(sizes.head.vertices, config.upsampling, head)
+        self.head_deformation_up = Upsampling(sizes.head.vertices, config.upsampling, head)
+        self.hand_contact_up = Upsampling(sizes.hand.vertices, config.upsampling, hand)
+        self.head_contact_up = Upsampling(sizes.head.vertices, config.upsampling, head)
+        self.camera = CameraHead(tokens, config.camera)
+        self.presence = PresenceHead(features, cells, config.presence)
+        self.placement = None
+        if config.placement is not None:
+            self.placement = PlacementHead(features, cells, sizes.groups, config.placement)
+            self.mesh_net.start_from_zero()
+        self.hand_parameters = build_regressor("hand", sizes.hand, config.regressor, hand)
+        self.head_parameters = build_regressor("head", sizes.head, config.regressor, head)
+        rest = torch.full((tokens, 3), torch.nan)
+        if topology is not None:
+            rest = torch.from_numpy(topology.template(config.centre_template))
+        self.register_buffer("template", rest)
+        self.set_input_constants()
+
+    @classmethod
+    def from_preset(cls, name: str, topology: Topology) -> Dice:
+        """`dice-w64` or `dice-s` for these bodies, with fresh weights."""
+        return cls(preset(name, topology.sizes), topology)
+
+    def set_input_constants(self) -> None:
+        """(Re)make the buffers that follow from the configuration and are in no checkpoint."""
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(self.config.input, name), device="cpu").view(3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> DiceOutput:
+        """Predict.
+
+        images: (B, 3, S, S) RGB, uint8 0..255 or floating 0..1; S = config.input.size.
+        mask: (T,) or (B, T) bool, tokens to blank; None: drawn by `draw_mask` while training, no masking in eval mode.
+        Raises ValueError for other shapes, and for one image in training mode (the regressors normalise over the batch).
+        """
+        self._check(images)
+        if mask is None and self.training and self.config.mask_ratio > 0:
+            mask = self.draw_mask()
+        features = self.backbone(self.normalize(images))  # (B, C, h, w)
+        cells = features.flatten(2).transpose(1, 2)  # (B, N, C)
+        masked = None if mask is None else mask[..., None]
+        tokens = Tokens(self.template, cells, self.mix.weight, self.mix.bias, masked, self.config.mask_value)
+        coordinates, interaction = self._branches(tokens)  # (B, T, 3), (B, T, 4)
+        if self.placement is not None:
+            coordinates = coordinates + self.placement(cells, self.template)
+        presence = self.presence(cells)  # (B,)
+        camera = self.camera(coordinates)  # (B, 3)
+
+        groups = list(self.config.sizes.groups)
+        hand_keypoints, head_keypoints, hand_coarse, head_coarse = coordinates.split(groups, 1)
+        _, _, hand_interaction, head_interaction = interaction.split(groups, 1)
+        hand_vertices, head_vertices = self.hand_up(hand_coarse), self.head_up(head_coarse)
+        deformation = self._gate(self.head_deformation_up(head_interaction[..., :3]), presence)
+        hand_read, head_read = self._read(hand_vertices, head_vertices)
+        return DiceOutput(
+            hand=PartOutput(
+                hand_keypoints,
+                hand_vertices,
+                _last(self.hand_contact_up(hand_interaction[..., 3:])),
+                (),
+                self.hand_parameters(*hand_read),
+            ),
+            head=PartOutput(
+                head_keypoints,
+                head_vertices,
+                _last(self.head_contact_up(head_interaction[..., 3:])),
+                deformation,
+                self.head_parameters(*head_read),
+            ),
+            camera=camera,
+            camera_origin=self._origin(head_vertices[0]),
+            presence_logit=presence,
+        )
+
+    def _branches(self, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coordinates (B, T, 3); deformation and contact logit (B, T, 4)."""
+        if self.interaction_net is None:
+            coordinates, interaction = self.mesh_net(tokens).split((3, 4), 2)
+            return coordinates, interaction
+        return self.mesh_net(tokens), self.interaction_net(tokens)
+
+    def _read(self, hand: tuple[torch.Tensor, ...], head: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, ...]]:
+        """What the regressors of hand and head are given: vertices of a level, and for aligned ones the same at rest."""
+        config = self.config.regressor
+        vertices = hand[config.hand_level], head[config.head_level]
+        if config.detached:
+            vertices = vertices[0].detach(), vertices[1].detach()
+        if not config.aligned:
+            return [(part,) for part in vertices]
+        return list(zip(vertices, self.template.split(list(self.config.sizes.groups))[2:], strict=True))
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """RGB (B, 3, S, S), uint8 or 0..1 -> what the backbone sees: channel order, mean and std of `config.input`."""
+        if not images.is_floating_point():
+            images = images.to(self.mean.dtype) / 255
+        if self.config.input.channel_order == "bgr":
+            images = images.flip(1)
+        return (images - self.mean) / self.std
+
+    def draw_mask(self, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Masked vertex modelling: blank floor(u * mask_ratio * T) tokens, u ~ U(0, 1), the same for the whole batch. (T,) bool."""
+        count = self.config.sizes.tokens
+        device = self.template.device
+        share = torch.rand((), generator=generator, device=device) * self.config.mask_ratio
+        order = torch.rand(count, generator=generator, device=device).argsort().argsort()
+        return order < (share * count).floor()
+
+    def _check(self, images: torch.Tensor) -> None:
+        size = self.config.input.size
+        if images.ndim != 4 or images.shape[1:] != (3, size, size):
+            raise ValueError(f"images have shape {tuple(images.shape)}, expected (B, 3, {size}, {size})")
+        if self.training and len(images) < 2:
+            raise ValueError("training needs at least 2 images per device: the regressors normalise over the batch")
+
+    def _gate(self, levels: tuple[torch.Tensor, ...], presence: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """No deformation at full resolution without contact; only in eval mode and if the configuration says so."""
+        if self.training or not self.config.presence_gate:
+            return levels
+        return (levels[0] * (presence > 0)[:, None, None], *levels[1:])
+
+    def _origin(self, head: torch.Tensor) -> torch.Tensor:
+        """What the camera takes for the origin, (B, 3)."""
+        return head.mean(1) if self.config.camera.origin == "head_mean" else torch.zeros_like(head[:, 0])
+
+
+def _last(levels: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Drop the last axis, of length 1."""
+    return tuple(level[..., 0] for level in levels)

@@ -1,0 +1,1 @@
+"""Photos and videos -> people: crops, the network, tracks, smoothing."""

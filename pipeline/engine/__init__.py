@@ -1,0 +1,1 @@
+"""Runs any list of stages over work units, in this process or on Ray, and knows none of them."""

@@ -1,0 +1,1 @@
+"""One request: addresses, names, connections, pauses."""

@@ -1,0 +1,173 @@
+"""One request to one URL, nothing followed: connection reuse, pinned addresses, and caps on everything while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp.client_exceptions import ClientConnectorDNSError
+from yarl import URL
+
+from handface.pipeline.engine.record import Reason
+from handface.pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.network.address import parse_ranges, refusal
+from handface.pipeline.fetch.network.resolver import AddressRefusedError, CheckedResolver, Lookup, UnknownNameError
+from handface.pipeline.fetch.network.url import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CHUNK = 1 << 16
+_MAX_HEADER, _MAX_HEADERS = 8190, 100  # bytes per header line, header lines
+_FREE_EXPANSION = 1 << 20  # bytes below which the ratio does not matter
+_WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+
+
+class FetchError(Exception):
+    """A request that brought nothing: (reason, detail). `retry_after` is in seconds, where the server named it."""
+
+    def __init__(self, reason: Reason, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.reason, self.detail, self.retry_after = reason, detail, retry_after
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, headers (case-insensitive) and body of one request; the body is read for status 200 only."""
+
+    target: Target
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class Client:
+    """An HTTP session whose connections go to checked addresses only. Use inside a running event loop; close at the end."""
+
+    def __init__(self, config: HttpConfig, lookup: Lookup | None = None) -> None:
+        self.config = config
+        self._opened = parse_ranges(config.open_ranges)
+        connector = aiohttp.TCPConnector(
+            limit=0,  # the hosts' gates and the crawler's own gate limit
+            use_dns_cache=False,
+            resolver=CheckedResolver(config, lookup),
+            keepalive_timeout=30,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers={"User-Agent": config.user_agent, "Accept-Encoding": "gzip, deflate"},
+            timeout=aiohttp.ClientTimeout(total=None),
+            trust_env=False,  # a proxy would resolve names itself, unchecked
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
+            max_headers=_MAX_HEADERS,
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    async def get(
+        self,
+        target: Target,
+        *,
+        accept: str = "image/*,*/*;q=0.5",
+        max_bytes: int | None = None,
+        check: Callable[[Mapping[str, str], bytes], None] = lambda headers, start: None,
+        method: str = "GET",
+    ) -> Answer:
+        """Ask once. check: sees headers and the first bytes before the rest is read, and may raise FetchError.
+
+        Raises FetchError for everything that a server, the network or the address does wrong.
+        """
+        if target.literal and (why := refusal(target.host, self._opened)):
+            raise FetchError(Reason.BAD_ADDRESS, f"{target.host}: {why}")
+        try:
+            async with asyncio.timeout(self.config.timeout):
+                return await self._get(target, accept, max_bytes or self.config.max_bytes, check, method)
+        except TimeoutError as error:
+            raise FetchError(Reason.TIMEOUT, f"no complete answer within {self.config.timeout:g} s") from error
+        except aiohttp.ClientError as error:
+            raise _translated(error) from error
+        except (zlib.error, OSError, ValueError) as error:
+            raise FetchError(Reason.NETWORK, f"{type(error).__name__}: {error}") from error
+
+    async def _get(
+        self,
+        target: Target,
+        accept: str,
+        max_bytes: int,
+        check: Callable[[Mapping[str, str], bytes], None],
+        method: str,
+    ) -> Answer:
+        url = URL(target.url, encoded=True)
+        async with self._session.request(method, url, allow_redirects=False, headers={"Accept": accept}) as answer:
+            if answer.status != 200 or method == "HEAD":
+                if answer.status == 200:
+                    check(answer.headers, b"")
+                return Answer(target, answer.status, answer.headers)
+            if (answer.content_length or 0) > max_bytes:
+                raise FetchError(Reason.TOO_LARGE, f"{answer.content_length} bytes announced")
+            body = bytearray()
+            unchecked = True
+            async for chunk in _decompressed(answer, self.config.max_expansion):
+                body += chunk
+                if len(body) > max_bytes:
+                    raise FetchError(Reason.TOO_LARGE, f"more than {max_bytes} bytes")
+                if unchecked and len(body) >= 64:
+                    unchecked = False
+                    check(answer.headers, bytes(body[:64]))
+            if unchecked:
+                check(answer.headers, bytes(body[:64]))
+            return Answer(target, answer.status, answer.headers, bytes(body))
+
+
+async def _decompressed(answer: aiohttp.ClientResponse, max_expansion: float) -> AsyncIterator[bytes]:
+    """The body in pieces of at most 64 kB, its transfer coding undone under a cap on how much it may grow."""
+    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        async for chunk in answer.content.iter_chunked(_CHUNK):
+            yield chunk
+        return
+    if encoding not in _WBITS:
+        raise FetchError(Reason.NETWORK, f"content encoding {encoding[:40]!r} was not asked for")
+    inflater, first, taken, given = zlib.decompressobj(_WBITS[encoding]), True, 0, 0
+    async for chunk in answer.content.iter_chunked(_CHUNK):
+        taken += len(chunk)
+        if first and encoding == "deflate" and chunk[0] & 0x0F != 8:  # some servers send it without the zlib header
+            inflater = zlib.decompressobj(-15)
+        first = False
+        while chunk:
+            piece = inflater.decompress(chunk, _CHUNK)
+            given += len(piece)
+            if given > _FREE_EXPANSION and given > taken * max_expansion:
+                raise FetchError(Reason.BOMB, f"{taken} bytes grew to more than {given}")
+            yield piece
+            chunk = inflater.unconsumed_tail
+    if not inflater.eof:
+        raise FetchError(Reason.NETWORK, f"the {encoding} stream is cut off")
+
+
+def _translated(error: aiohttp.ClientError) -> FetchError:
+    """aiohttp's exceptions -> reasons."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AddressRefusedError):
+            return FetchError(Reason.BAD_ADDRESS, str(cause))
+        if isinstance(cause, UnknownNameError):
+            return FetchError(Reason.DNS, str(cause))
+        cause = cause.__cause__ or getattr(cause, "os_error", None)
+    if isinstance(error, ClientConnectorDNSError):
+        return FetchError(Reason.DNS, str(error))
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return FetchError(Reason.TLS, f"{type(error).__name__}: {error}")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return FetchError(Reason.NETWORK, f"broken answer: {error.message[:200]}")
+    return FetchError(Reason.NETWORK, f"{type(error).__name__}: {error}")

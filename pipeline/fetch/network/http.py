@@ -1,0 +1,56 @@
+"""The crawl's safe and polite fetch for whoever has a few URLs: answers in order, hosts and permissions remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from handface.pipeline.fetch.config import HttpConfig
+
+if TYPE_CHECKING:
+    from handface.pipeline.fetch.crawler import Crawler, Fetched
+
+__all__ = ["Fetcher", "HttpConfig", "fetch_all"]
+
+
+class Fetcher:
+    """Keeps connections, robots.txt and the hosts' pauses from call to call. Close it, or use it as a context manager.
+
+    Redirects to other hosts are followed. Limits per host hold within this object only; `handface crawl` keeps them over all workers.
+    """
+
+    def __init__(self, config: HttpConfig = HttpConfig()) -> None:
+        self.config = config
+        self._runner = asyncio.Runner()
+        self._crawler: Crawler | None = None
+
+    def fetch(self, urls: Sequence[str]) -> list[Fetched]:
+        """Fetch many URLs at once, in order. Never raises for what a URL, a server or the network does."""
+        return self._runner.run(self._fetch(urls))
+
+    async def _fetch(self, urls: Sequence[str]) -> list[Fetched]:
+        if self._crawler is None:
+            from handface.pipeline.fetch.crawler import Crawler
+
+            self._crawler = Crawler(self.config)
+        return await asyncio.gather(*(self._crawler.fetch(url) for url in urls))
+
+    def close(self) -> None:
+        """Close connections and the event loop."""
+        if self._crawler is not None:
+            self._runner.run(self._crawler.close())
+            self._crawler = None
+        self._runner.close()
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def fetch_all(urls: Sequence[str], config: HttpConfig = HttpConfig()) -> list[Fetched]:
+    """Fetch once, remembering nothing."""
+    with Fetcher(config) as fetcher:
+        return fetcher.fetch(urls)

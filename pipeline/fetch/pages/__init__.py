@@ -1,0 +1,1 @@
+"""Pages, sitemaps and open collections -> picture URLs."""

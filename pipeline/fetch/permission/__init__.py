@@ -1,0 +1,1 @@
+"""What sites allow: robots.txt, opt-outs, TDM reservations."""

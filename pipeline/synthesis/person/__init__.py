@@ -1,0 +1,1 @@
+"""What a person looks like: bodies, skin, hair, clothes, eyes."""

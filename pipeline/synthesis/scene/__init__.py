@@ -1,0 +1,1 @@
+"""One scene: who, where, light, camera, labels."""

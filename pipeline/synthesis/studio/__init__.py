@@ -1,0 +1,1 @@
+"""Filmed scenes in Decaf's own layout."""

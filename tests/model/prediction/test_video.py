@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from dataclasses import astuple, replace
+
+import numpy as np
+import pytest
+
+from handface.model.prediction.prediction import Detection, NobodyFoundError
+from handface.model.prediction.predictor import Predictor, PredictorConfig
+from handface.model.prediction.tracking import Tracker
+from handface.model.prediction.video import VideoPredictor
+from tests.model.marked_photo import KnowingDetector, Mark, config, network, photo, predictor
+
+RATE = 25.0
+
+
+def walk(frames: int, start: float = 150.0, step: float = 2.0, side="right") -> list[Mark]:
+    return [Mark((start + step * k, 120.0), (start + 45 + step * k, 150.0), side) for k in range(frames)]
+
+
+def run(marks: list[list[Mark]], batch: int = 4, width: int = 400, height: int = 260):
+    frames = ((k / RATE, photo(some, width, height)) for k, some in enumerate(marks))
+    return list(VideoPredictor(predictor(*marks, batch=batch)).predict(frames))
+
+
+def test_the_first_frame_is_the_photos_own_prediction():
+    mark = walk(1)[0]
+    (frame,) = run([[mark]])
+    still = predictor([mark]).predict(photo([mark], 400, 260)).persons[0]
+    person = frame.prediction.persons[0]
+    np.testing.assert_allclose(person.head.vertices, still.head.vertices, atol=1e-6)
+    assert astuple(person.camera) == pytest.approx(astuple(still.camera), rel=1e-5)
+
+
+def test_a_walking_head_is_followed_by_one_track():
+    marks = walk(40)
+    frames = run([[mark] for mark in marks])
+    assert [frame.time for frame in frames] == [k / RATE for k in range(40)]
+    assert {person.track for frame in frames for person in frame.prediction.persons} == {0}
+    for mark, frame in zip(marks, frames, strict=True):
+        (person,) = frame.prediction.persons
+        centre = person.camera.project(np.zeros(3, np.float32))
+        assert np.abs(centre - mark.head).max() < 8  # 2 px a frame; less than four frames behind
+
+
+def test_noise_of_the_detector_hardly_moves_the_crop():
+    rng = np.random.default_rng(1)
+    jitter = rng.normal(0, 3, (40, 2))
+    mark = Mark((200.0, 120.0), (245.0, 150.0))
+    shaken = [replace(mark, head=(200.0 + x, 120.0 + y), hand=(245.0 + x, 150.0 + y)) for x, y in jitter]
+    image = photo([mark], 400, 260)
+    found = [[one] for one in shaken]
+    video = VideoPredictor(predictor(*found))
+    frames = video.predict((k / RATE, image) for k in range(40))
+    origins = np.array([frame.prediction.persons[0].crop[:2, 2] for frame in frames])
+    assert origins[10:].std(0).max() < 0.6 * jitter[10:].std(0).min()
+
+
+def test_two_people_keep_their_numbers_when_they_pass_and_the_detector_swaps_their_order():
+    first = walk(20, start=100, step=2)
+    second = [
+        replace(mark, head=(mark.head[0], 190.0), hand=(mark.hand[0], 215.0), size=30) for mark in walk(20, 260, -2)
+    ]
+    marks = [[a, b] if k % 2 else [b, a] for k, (a, b) in enumerate(zip(first, second, strict=True))]
+    for frame in run(marks):
+        by_number = {person.track: person for person in frame.prediction.persons}
+        assert set(by_number) == {0, 1}
+        assert by_number[0].detection.face[:, 1].mean() > 150  # the lower one was named first in the first frame
+
+
+def test_a_hidden_person_is_predicted_for_a_while_and_then_gone():
+    mark = walk(1)[0]
+    marks = [[mark]] * 5 + [[]] * 20
+    image = photo([mark], 400, 260)
+    frames = list(VideoPredictor(predictor(*marks)).predict((k / RATE, image) for k in range(25)))
+    counts = [len(frame.prediction.persons) for frame in frames]
+    assert counts[:16] == [1] * 16 and counts[18:] == [0] * 7  # half a second is 12.5 frames
+    assert frames[4].prediction.persons[0].detection is not None
+    assert frames[6].prediction.persons[0].detection is None
+    assert frames[-1].prediction.reason == "an empty room"
+
+
+def test_one_frame_with_the_wrong_side_changes_nothing():
+    marks = [[mark] for mark in walk(10)]
+    marks[5] = [replace(marks[5][0], side="left")]
+    frames = run(marks)
+    assert {frame.prediction.persons[0].side for frame in frames} == {"right"}
+    assert {frame.prediction.persons[0].track for frame in frames} == {0}
+
+
+def test_two_hands_at_one_face_are_two_tracks():
+    tracker = Tracker()
+    right = Mark((200.0, 150.0), (240.0, 180.0), size=60.0)
+    left = replace(right, hand=(160.0, 180.0), side="left")
+    for k in range(4):
+        alive = tracker.update([right.detection(), left.detection()], k / RATE)
+        assert [(track.number, track.side) for track, _ in alive] == [(0, "right"), (1, "left")]
+
+
+def test_somebody_else_far_away_is_a_new_track():
+    tracker = Tracker()
+    tracker.update([walk(1)[0].detection()], 0.0)
+    alive = tracker.update([walk(1, start=330)[0].detection()], 1 / RATE)
+    assert [(track.number, found is None) for track, found in alive] == [(0, True), (1, False)]
+
+
+def test_frames_stream_through_in_constant_memory():
+    """No frame is read more than a batch ahead of the answer, and nothing of finished tracks is kept."""
+    read = 0
+
+    def frames():
+        nonlocal read
+        image = photo([Mark((200.0, 120.0), (245.0, 150.0))], 400, 260)
+        for k in range(60):
+            read += 1
+            yield k / RATE, image
+
+    class Blinking:
+        """Sees somebody else, elsewhere, every 20 frames."""
+
+        def __init__(self):
+            self.calls = -1
+
+        def __call__(self, image: np.ndarray) -> list[Detection]:
+            self.calls += 1
+            if self.calls % 20 > 2:
+                raise NobodyFoundError("gone")
+            return [Mark((100.0 + self.calls * 4, 120.0), (145.0 + self.calls * 4, 150.0)).detection()]
+
+    video = VideoPredictor(Predictor(network, config(), Blinking(), True, PredictorConfig(batch=4)))
+    for answered, _ in enumerate(video.predict(frames()), start=1):
+        assert read - answered < 4
+        assert max(len(video._boxes), len(video._persons), len(video._tracker.tracks)) <= 2
+    assert answered == 60
+
+
+def test_a_video_whose_time_stands_still_is_refused():
+    mark = walk(1)[0]
+    video = VideoPredictor(Predictor(network, config(), KnowingDetector([mark], [mark]), True))
+    with pytest.raises(ValueError, match="in order of time"):
+        list(video.predict([(0.0, photo([mark], 400, 260))] * 2))

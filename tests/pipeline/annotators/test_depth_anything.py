@@ -1,0 +1,186 @@
+"""Depth Anything on a tiny checkpoint of random weights, FastDepth on its real ones."""
+
+import json
+import socket
+
+import numpy as np
+import pytest
+import torch
+
+from handface.pipeline.annotators.depth_anything import (
+    CheckpointError,
+    DepthAnything,
+    DepthAnythingConfig,
+    Preprocessing,
+    read_preprocessing,
+    upsample,
+)
+from handface.pipeline.annotators.fastdepth import FastDepth
+from handface.pipeline.contract.model_store import ModelStore, file_sha256, models
+
+PROCESSOR = {"size": {"height": 70, "width": 70}, "ensure_multiple_of": 14, "keep_aspect_ratio": True, "resample": 3}
+
+
+def tiny_model(**changes):
+    from transformers import DepthAnythingConfig as HubConfig
+    from transformers import DepthAnythingForDepthEstimation, Dinov2Config
+
+    layers = {"out_features": ["stage1", "stage2", "stage3", "stage4"], "reshape_hidden_states": False}
+    backbone = Dinov2Config(
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, image_size=70, patch_size=14, **layers
+    )
+    neck = {"neck_hidden_sizes": [8, 8, 16, 16], "fusion_hidden_size": 8, "reassemble_hidden_size": 32}
+    torch.manual_seed(0)
+    return DepthAnythingForDepthEstimation(
+        HubConfig(backbone_config=backbone, head_hidden_size=8, **neck, **changes)
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
+
+    folder = tmp_path_factory.mktemp("depth-anything")
+    tiny_model().save_pretrained(folder)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    DPTImageProcessorPil(**PROCESSOR, image_mean=mean, image_std=std).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a local checkpoint must not open a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def pictures() -> list[np.ndarray]:
+    noise = np.random.default_rng(1)
+    coarse = [
+        noise.integers(0, 256, (h // 8, w // 8, 3), dtype=np.uint8)
+        for h, w in [(96, 96), (64, 160), (96, 96), (200, 88)]
+    ]
+    return [np.kron(image, np.ones((8, 8, 1), np.uint8)) for image in coarse]
+
+
+def test_equal_to_the_transformers_processor_and_model(checkpoint, offline):
+    from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
+
+    processor = DPTImageProcessorPil.from_pretrained(checkpoint)
+    annotator = DepthAnything(DepthAnythingConfig(str(checkpoint), backend="torch", batch_size=2))
+    assert annotator.kind == "affine-inverse"
+    model = tiny_model()
+    images = pictures()
+    maps = annotator.annotate(images)
+    for image, depth in zip(images, maps, strict=True):
+        inputs = processor(images=image, return_tensors="pt")
+        ours = annotator.preprocess(image)
+        assert ours.shape == tuple(inputs["pixel_values"].shape[1:])
+        np.testing.assert_allclose(ours, inputs["pixel_values"][0].numpy(), atol=1e-5)
+        with torch.inference_mode():
+            outputs = model(**inputs)
+        size = image.shape[:2]
+        theirs = processor.post_process_depth_estimation(outputs, target_sizes=[size])[0]["predicted_depth"]
+        assert depth.shape == size and depth.dtype == np.float32
+        np.testing.assert_allclose(depth, theirs.numpy(), atol=1e-5)
+        assert depth.std() > 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (512, 512), (100, 1000), (333, 77), (5, 2000)])
+def test_network_size_is_the_processors(height, width):
+    from transformers.image_utils import SizeDict
+    from transformers.models.dpt.image_processing_pil_dpt import get_resize_output_image_size
+
+    want = get_resize_output_image_size(np.zeros((3, height, width)), (518, 518), True, 14)
+    assert isinstance(want, SizeDict)
+    assert Preprocessing().network_size(height, width) == (max(14, want.height), max(14, want.width))
+
+
+def test_metric_checkpoints_say_so_and_records_name_the_weights(tmp_path):
+    tiny_model(depth_estimation_type="metric", max_depth=20).save_pretrained(tmp_path)
+    annotator = DepthAnything(DepthAnythingConfig(str(tmp_path), backend="torch"))
+    assert annotator.kind == "metric" and annotator.preprocess == Preprocessing()
+    (record,) = annotator.records()
+    assert record.weights_sha256 == file_sha256(tmp_path / "model.safetensors") and record.task == "depth"
+    depth = annotator.annotate([np.zeros((56, 56, 3), np.uint8)])[0]
+    assert depth.min() >= 0 and depth.max() <= 20.1
+
+
+def test_checkpoints_that_cannot_be_used_are_refused(tmp_path, checkpoint):
+    def refused(match: str, folder=tmp_path) -> None:
+        with pytest.raises(CheckpointError, match=match):
+            DepthAnything(DepthAnythingConfig(str(folder), backend="torch"))
+
+    refused("neither a folder nor a hub id", tmp_path / "absent" / "deep")
+    refused("no readable config.json")
+    (tmp_path / "config.json").write_text('{"model_type": "dpt"}')
+    refused("expected 'depth_anything'")
+    (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
+    refused("model.safetensors")
+    (tmp_path / "model.safetensors").write_bytes(b"truncated")
+    refused("cannot be read")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(checkpoint / "model.safetensors")
+    weights.pop("head.conv1.weight")
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    refused("lacks 1 weights")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 70}}))
+    with pytest.raises(CheckpointError, match="preprocessor_config"):
+        read_preprocessing(tmp_path)
+
+
+def test_batching_by_shape_changes_nothing(checkpoint):
+    annotator = DepthAnything(DepthAnythingConfig(str(checkpoint), backend="torch", side=56))
+    together = annotator.annotate(pictures())
+    for image, depth in zip(pictures(), together, strict=True):
+        np.testing.assert_allclose(annotator.annotate([image])[0], depth, atol=1e-5)
+    with pytest.raises(ValueError, match="multiple of 14"):
+        DepthAnything(DepthAnythingConfig(str(checkpoint), side=60))
+
+
+def test_upsampling_has_its_pixel_centres_at_half_integers():
+    plane = np.add.outer(np.arange(20.0), np.arange(30.0)).astype(np.float32)
+    large = upsample(plane, (80, 120))
+    want = np.add.outer((np.arange(80) + 0.5) / 4 - 0.5, (np.arange(120) + 0.5) / 4 - 0.5)
+    np.testing.assert_allclose(
+        large[8:-8, 8:-8], want[8:-8, 8:-8], atol=0.1
+    )  # torch's bicubic kernel bends a plane a little
+
+
+def test_openvino_agrees_with_torch(checkpoint):
+    if torch.backends.mkldnn.is_available() and _has_openvino():
+        eager = DepthAnything(DepthAnythingConfig(str(checkpoint), backend="torch"))
+        auto = DepthAnything(DepthAnythingConfig(str(checkpoint)))
+        assert auto.backend == "openvino" and "bf16" in auto.records()[0].version
+        for a, b in zip(eager.annotate(pictures()), auto.annotate(pictures()), strict=True):
+            assert np.abs(a - b).max() <= 0.05 * np.abs(a).max()
+    else:
+        assert DepthAnything(DepthAnythingConfig(str(checkpoint))).backend == "torch"
+        with pytest.raises(CheckpointError, match=r"handface\[openvino\]"):
+            DepthAnything(DepthAnythingConfig(str(checkpoint), backend="openvino"))
+
+
+def _has_openvino() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("openvino") is not None
+
+
+def test_fastdepth_sees_the_wall_behind_the_astronaut():
+    skimage_data = pytest.importorskip("skimage.data")
+    network = FastDepth(ModelStore().path("fastdepth"))
+    image = skimage_data.astronaut()
+    small, large = network.annotate([image[:300], image])
+    assert small.shape == (300, 512) and large.shape == (512, 512) and large.dtype == np.float32
+    assert large[:60, 420:].mean() > 1.3 * large[300:450, 150:300].mean() > 0
+    (record,) = network.records()
+    assert record.name == "fastdepth" and record.weights_sha256 == models()["fastdepth"].sha256
+    assert network.kind == "affine"
+
+
+def test_a_file_that_is_not_fastdepth_is_refused(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"\x08\x07corrupt")
+    with pytest.raises(ValueError, match=r"x\.onnx is no readable"):
+        FastDepth(tmp_path / "x.onnx")

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from handface.pipeline.annotators.base import Detections, Face
+from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.stages.detect import DetectConfig, DetectStage, visible_share
+from tests.pipeline.people import face_at, hand_at
+
+skimage_data = pytest.importorskip("skimage.data")
+
+
+def meshed(face: Face) -> Face:
+    return Face(face.box, face.score, face.keypoints, np.zeros((478, 3), np.float32))
+
+
+def judged(faces: list[Face], hands: list, width: int = 640, height: int = 480) -> Record:
+    record = Record(SourceItem("x"), image=np.zeros((height, width, 3), np.uint8))
+    DetectStage()._judge(record, Detections(tuple(faces), tuple(hands)), None)
+    return record
+
+
+HAND = hand_at(320, 250, 800)
+
+
+@pytest.mark.parametrize(
+    ("faces", "hands", "reason"),
+    [
+        ([], [HAND], Reason.NO_FACE),
+        ([meshed(face_at(320, 200, 200))], [HAND], Reason.FACE_TOO_SMALL),
+        ([meshed(face_at(10, 200, 900))], [HAND], Reason.FACE_CUT),
+        ([meshed(face_at(320, 200, 900))], [], Reason.NO_HAND),
+        ([meshed(face_at(80 + 90 * i, 200, 400)) for i in range(6)], [HAND], Reason.TOO_MANY_PEOPLE),
+    ],
+)
+def test_each_shortcoming_has_its_reason(faces, hands, reason):
+    assert judged(faces, hands).reason is reason
+
+
+def test_small_faces_in_the_background_are_not_a_crowd():
+    background = [face_at(40 + 60 * i, 60, 300) for i in range(8)]
+    record = judged([meshed(face_at(320, 240, 1200)), *background], [HAND])
+    assert record.alive and len(record.faces) == 1
+
+
+def test_visible_share_counts_landmarks_inside():
+    face = face_at(0, 240, 1000)
+    inside = (face.keypoints[:, 0] >= 0).mean()
+    assert visible_share(face, 640, 480) == pytest.approx(inside)
+
+
+def test_the_stage_runs_mediapipe_in_its_own_process():
+    stage = DetectStage(DetectConfig(segmenter="off"))
+    stage.setup()
+    records = [Record(SourceItem(n), image=getattr(skimage_data, n)()) for n in ("astronaut", "coffee")]
+    stage(records)
+    assert [record.reason for record in records] == [Reason.NO_HAND, Reason.NO_FACE]
+    names = [annotator.name for annotator in records[0].annotators]
+    assert len(names) == len(set(names)) >= 5
+    assert all(len(annotator.weights_sha256) == 64 for annotator in records[0].annotators)
