@@ -18,9 +18,9 @@ from handface.model.network.export import (
 )
 from handface.model.network.fold import fold
 from handface.model.weights.checkpoint import save_dice
+from tests.model.network.test_dice import alive, pictures
 from tests.model.reference_dice import NETWORK, save_released
-from tests.model.test_dice import alive, pictures
-from tests.model.test_weights import NARROW, read_narrow
+from tests.model.weights.test_weights import NARROW, read_narrow
 
 
 @pytest.fixture(scope="module")

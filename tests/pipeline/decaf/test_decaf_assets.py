@@ -16,7 +16,7 @@ from handface.model.bodies.readers import read_flame, read_mano
 from handface.pipeline.contract.checks import check_sample
 from handface.pipeline.contract.shards import iter_samples, read_shard
 from handface.pipeline.decaf.writer import write_assets
-from tests.pipeline.test_decaf import FRAMES, NECK, cameras, posed, write_subject
+from tests.pipeline.decaf.test_decaf import FRAMES, NECK, cameras, posed, write_subject
 
 pytest_plugins = ["tests.model.bodies.gated_files"]
 
