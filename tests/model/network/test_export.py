@@ -88,8 +88,8 @@ def test_the_verb_imports_describes_and_exports(tmp_path, capsys):
     assert "MANO  vertices (40, 11)" in said and "not in the file" in said
     assert main(["weights", "export", str(tmp_path / "dice"), "--output", str(tmp_path / "x.onnx")]) == 2
     assert "has no template; give the hand and head bodies" in capsys.readouterr().err
-    assert main(["weights", "import", str(file), "--output", str(tmp_path / "d"), "--hand", "mano.npz"]) == 2
-    assert "give all of --hand, --head" in capsys.readouterr().err
+    assert main(["weights", "import", str(file), "--output", str(tmp_path / "d"), "--hand-model", "mano.npz"]) == 2
+    assert "give all of --hand-model, --head-model" in capsys.readouterr().err
     (tmp_path / "bad.bin").write_text("x")
     assert main(["weights", "import", str(tmp_path / "bad.bin"), "--output", str(tmp_path / "d")]) == 2
     assert "not a file of torch.save" in capsys.readouterr().err
