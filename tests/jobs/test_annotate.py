@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from handface.jobs.cli import main
+from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.engine import run
-from handface.pipeline.engine.parts import read_parts
 from tests.pipeline.toy_stages import Once, items, parts_of, toy_stages
 
 
