@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.parts import build_part, write_part
-from handface.pipeline.engine.record import Record, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.export.config import ExportConfig
 from handface.pipeline.export.release import release
 

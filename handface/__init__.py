@@ -34,6 +34,13 @@ def load(
     from handface.predict.people import PeopleDetector
     from handface.predict.session import HandFace
 
-    options = PredictorOptions(model=model, hand_model=hand_model, head_model=head_model, device=device, precision=precision, batch_size=batch_size)
+    options = PredictorOptions(
+        model=model,
+        hand_model=hand_model,
+        head_model=head_model,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+    )
     # In this process: a child would run the caller's script again where it has no `if __name__ == "__main__":`.
     return HandFace(build_predictor(options, PeopleDetector(isolated=False)))

@@ -81,8 +81,15 @@ def _released_topology(config: Import) -> Topology | None:
     given = (config.hand_model, config.head_model, config.hand_transforms, config.head_transforms)
     if all(value is None for value in given):
         return None
-    if config.hand_model is None or config.head_model is None or config.hand_transforms is None or config.head_transforms is None:
-        raise ValueError("give all of --hand-model, --head-model, --hand-transforms and --head-transforms, or none of them")
+    if (
+        config.hand_model is None
+        or config.head_model is None
+        or config.hand_transforms is None
+        or config.head_transforms is None
+    ):
+        raise ValueError(
+            "give all of --hand-model, --head-model, --hand-transforms and --head-transforms, or none of them"
+        )
     from handface.model.weights.released_topology import released_topology
 
     return released_topology(config.hand_model, config.head_model, config.hand_transforms, config.head_transforms)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from handface.pipeline.contract.checks import EXTENSIONS
+from handface.pipeline.contract.checks.sample import EXTENSIONS
 from handface.pipeline.contract.shards import unsafe_member
 
 _BLOCK = tarfile.BLOCKSIZE

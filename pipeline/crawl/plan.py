@@ -16,9 +16,9 @@ from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
+from handface.pipeline.contract.inputs import SourceItem, item_line, line_item
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.record import SourceItem
-from handface.pipeline.engine.units import Unit, UnitRef, cut, item_line, line_item, write_plan
+from handface.pipeline.engine.units import Unit, UnitRef, cut, write_plan
 from handface.pipeline.fetch.network.url import owner_of
 
 BUCKETS = 256  # of hosts; neighbouring ones are merged into lanes, so this is the most lanes there can be

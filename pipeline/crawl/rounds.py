@@ -12,21 +12,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from handface.pipeline.contract.config import BaseConfig
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.parts import read_parts
-from handface.pipeline.engine.record import Reason, SourceItem, Stage
+from handface.pipeline.crawl.plan import lane_planner
+from handface.pipeline.crawl.stage import DEPTH, ROLE, CrawlStage, LinkConfig
+from handface.pipeline.engine.record import Stage
 from handface.pipeline.engine.run import Run, prepare
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.original import KeepConfig
-from handface.pipeline.fetch.plan import lane_planner
-from handface.pipeline.fetch.stage import DEPTH, ROLE, CrawlStage, LinkConfig
 from handface.pipeline.sources.base import SourceConfig
 
 CRAWL = "crawl.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrawlConfig:
+class CrawlConfig(BaseConfig):
     """Everything that decides what a crawl asks for and keeps."""
 
     unit_size: int = 512
@@ -47,16 +49,9 @@ class CrawlConfig:
         if self.unit_size < 1 or self.lane_units < 1:
             raise ValueError(f"unit_size {self.unit_size} and lane_units {self.lane_units} must be at least 1")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
-        return plain
-
     def fingerprint(self) -> str:
         """sha256 over every field."""
-        import hashlib
-
-        return hashlib.sha256(json.dumps(["crawl 1", self.as_dict()], sort_keys=True).encode()).hexdigest()
+        return self.digest("crawl 1")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from handface.pipeline.contract.checks import EXTENSIONS, check_sample
+from handface.pipeline.contract.checks.sample import EXTENSIONS, check_sample
+from handface.pipeline.contract.checks.tar import TarWalk
 from handface.pipeline.contract.sample import KEY_LENGTH
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
-from handface.pipeline.contract.tar_checks import TarWalk
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class _FileChecker:
 
     def check_part(self, walk: TarWalk) -> None:
         """Compare with the manifest `part-<id>.json` and the rows `part-<id>.parquet` beside the tar, if it has them."""
-        from handface.pipeline.engine.parts import Manifest
+        from handface.pipeline.contract.parts import Manifest
 
         root, _, name = self.result.file.rpartition("/")
         folder, stem = Folder(root or "."), name.removesuffix(".tar")

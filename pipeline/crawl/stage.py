@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from handface.pipeline.contract.exclusion import Exclusion
-from handface.pipeline.engine.record import Packed, Reason, Record, Resources, SourceItem
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.picture import RejectedImage, sniff
+from handface.pipeline.engine.record import Packed, Record, Resources
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.url import owner_of
 from handface.pipeline.fetch.original import KeepConfig, make_original, provenance
 from handface.pipeline.fetch.pages.links import PageLinks, read_page
 from handface.pipeline.fetch.pages.sitemap import MAX_BYTES, BadSitemapError, read_sitemap
-from handface.pipeline.stages.decode import RejectedImage, sniff
 
 if TYPE_CHECKING:
     from handface.pipeline.fetch.crawler import Crawler, Fetched

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from handface.pipeline.engine.parts import read_parts
+from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import Crawler
 

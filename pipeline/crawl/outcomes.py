@@ -6,10 +6,10 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from handface.pipeline.engine.parts import row_schema
+from handface.pipeline.contract.parts import row_schema
 
 if TYPE_CHECKING:
-    from handface.pipeline.fetch.rounds import Crawl
+    from handface.pipeline.crawl.rounds import Crawl
 
 URLS = "urls.parquet"
 

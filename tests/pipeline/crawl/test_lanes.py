@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from handface.pipeline.contract.inputs import SourceItem
+from handface.pipeline.contract.parts import read_parts
+from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 from handface.pipeline.engine.lanes import execute_lanes
-from handface.pipeline.engine.parts import read_parts
-from handface.pipeline.engine.record import SourceItem
-from handface.pipeline.fetch.rounds import Crawl, CrawlConfig
 from tests.pipeline.fetch.server import Server
 from tests.pipeline.fetch.test_crawl import HOSTS, HTTP
 
