@@ -57,7 +57,7 @@ def parse_arguments(module: ModuleType, prog: str, description: str, arguments: 
         default = read_defaults(kind, _read(file), str(file)) if file else None
     if HELP_ALL in rest:
         rest = ["--help"]
-    elif is_dataclass(kind) and {"-h", "--help"} & set(rest):
+    elif isinstance(kind, type) and is_dataclass(kind) and {"-h", "--help"} & set(rest):
         kind, hidden = _hide_nested(kind)
         default, rest = None, ["--help"]
         if hidden:
@@ -66,7 +66,12 @@ def parse_arguments(module: ModuleType, prog: str, description: str, arguments: 
         if not own_config:
             description += f" {CONFIG} FILE reads any of them from JSON or YAML, {DUMP_CONFIG} FILE writes them."
     # FlagCreatePairsOff: --json, not --json | --no-json
-    options = {"prog": prog, "description": description, "args": rest, "config": (tyro.conf.FlagCreatePairsOff,)}
+    options: dict[str, Any] = {
+        "prog": prog,
+        "description": description,
+        "args": rest,
+        "config": (tyro.conf.FlagCreatePairsOff,),
+    }
     parsed = tyro.cli(kind, **options) if default is None else tyro.cli(kind, default=default, **options)
     return Parsed(parsed, None if dump is None else Path(dump))
 
@@ -107,7 +112,7 @@ def read_defaults(kind: type, tree: Mapping[str, Any], where: str) -> Any:
                 first = error.errors()[0]["msg"]
                 raise ValueError(f"{where}: {name}: {plain[name]!r}: {first}") from error
     # Not by its constructor, which would check values that the command line has still to give.
-    instance = object.__new__(kind)
+    instance: Any = object.__new__(kind)
     for name, value in values.items():
         object.__setattr__(instance, name, value)
     return instance
@@ -136,7 +141,7 @@ def _hide_nested(kind: type) -> tuple[type, list[str]]:
     for one in fields(kind):
         if _dataclass_of(hints[one.name]) is not None:
             hidden.append(one.name)
-            names["__annotations__"][one.name] = tyro.conf.Suppress[hints[one.name]]
+            names["__annotations__"][one.name] = Annotated[hints[one.name], tyro.conf.Suppress]
             factory = one.default_factory
             names[one.name] = field(default=one.default) if factory is MISSING else field(default_factory=factory)
     return dataclass(frozen=True)(type(kind.__name__, (kind,), names)), hidden
