@@ -106,7 +106,7 @@ class TrainStep:
             mask = self.network.draw_mask(generator)  # the same on all ranks
         mixed = self.config.precision == "bf16"
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=mixed):
-            output: DiceOutput = self.forward(batch.images, mask)
+            output: DiceOutput = self.forward(batch.images, mask, batch.keypoints_2d)
         posed, truth = pose_output(output, self.bodies), make_targets(batch, self.bodies)
         factors = {"depth": float(step >= self.config.depth_from)}
         terms = self.objective(output, posed, truth, self.ranks.mean, factors)

@@ -13,7 +13,7 @@ from handface.model.network.config import DiceConfig
 from handface.model.network.decode import Decoder
 from handface.model.network.dice import Dice
 from handface.model.network.inference import InferenceConfig, Runner, prepare
-from handface.model.prediction.crop import Crop, as_rgb, cut, person_box, whole_crop
+from handface.model.prediction.crop import Crop, as_rgb, crop_points, cut, person_box, whole_crop
 from handface.model.prediction.prediction import Detection, Detector, NobodyFoundError, Person, Prediction
 
 
@@ -114,7 +114,10 @@ class Predictor:
         for start in range(0, len(crops), self.config.batch):
             some = slice(start, start + self.config.batch)
             pixels = np.stack([crop.pixels for crop in crops[some]]).transpose(0, 3, 1, 2)  # (B, 3, S, S)
-            output = self.runner(torch.from_numpy(np.ascontiguousarray(pixels)))
+            points = np.stack(
+                [crop_points(crop, detection) for crop, detection in zip(crops[some], detections[some], strict=True)]
+            )
+            output = self.runner(torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(points))
             persons += self.decoder.decode(output, crops[some], detections[some], confidences[some])
         return persons
 
