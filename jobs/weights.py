@@ -32,6 +32,24 @@ class Import:
 
 
 @dataclass(frozen=True)
+class New:
+    """Fresh weights of a preset, with its backbone trained on ImageNet where there is such a file: what `train --init` takes."""
+
+    preset: tyro.conf.Positional[str]
+    """The network, e.g. dice-m."""
+    output: Path
+    """Folder to write."""
+    imagenet: Path | None = None
+    """ImageNet weights of the backbone (.pth or .safetensors); of dice-m those of the model store if none are named."""
+    hand_model: str = "free-hand"
+    """Hand body."""
+    head_model: str = "free-head"
+    """Head body."""
+    seed: int = 0
+    """Of the fresh weights."""
+
+
+@dataclass(frozen=True)
 class Info:
     """Describe a checkpoint folder."""
 
@@ -57,14 +75,41 @@ class Export:
     """Also run the file with OpenVINO at this precision and print its error (needs the `openvino` extra)."""
 
 
-SUBCOMMANDS = {"import": Import, "info": Info, "export": Export}
+SUBCOMMANDS = {"import": Import, "new": New, "info": Info, "export": Export}
 
 
-def run(config: Import | Info | Export) -> int:
+def run(config: Import | New | Info | Export) -> int:
     """Do it and say what was done. Returns 0; wrong files raise WeightsError, TopologyError or ExportError."""
     if isinstance(config, Import):
         return _import(config)
+    if isinstance(config, New):
+        return _new(config)
     return _info(config) if isinstance(config, Info) else _export(config)
+
+
+def _new(config: New) -> int:
+    import torch
+
+    from handface.model.network.dice import Dice
+    from handface.model.network.hrnet import HRNet
+    from handface.model.network.mobilenet import MobileNet
+    from handface.model.network.topology import Topology
+    from handface.model.weights.checkpoint import save_dice
+    from handface.model.weights.imagenet import load_imagenet
+    from handface.pipeline.contract.model_store import ModelStore
+
+    torch.manual_seed(config.seed)
+    network = Dice.from_preset(config.preset, Topology.from_bodies(config.hand_model, config.head_model))
+    file, backbone = config.imagenet, network.backbone
+    if file is None and isinstance(backbone, MobileNet):
+        file = ModelStore().path("mobilenet-v2-imagenet")
+    if file is not None:
+        if not isinstance(backbone, HRNet | MobileNet):
+            raise ValueError(f"{config.preset}: its backbone brings its own weights; leave --imagenet out")
+        print(f"{len(load_imagenet(backbone, file).used)} tensors of the backbone from {file}")
+    save_dice(network, config.output)
+    print(f"wrote {config.output}; next: handface train --init {config.output} ...")
+    return 0
 
 
 def _import(config: Import) -> int:
