@@ -1,6 +1,6 @@
 """Throughput of `handface annotate` on Ray against a plain serial loop over the same models, pipeline overhead, memory.
 
-    python -m benchmarks.annotate [--input DIR] [--write docs/results/DATE-annotate.md]
+    python -m benchmarks.annotate [--input DIR] [--write docs/results/annotate.md]
 
 All in one run on the same pictures, so that ratios mean something: (1) a serial loop that calls the networks and nothing else
 of the pipeline; (2) `--local`, the whole pipeline in one process; (3) Ray with `--workers` workers, while the resident memory

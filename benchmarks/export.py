@@ -6,7 +6,7 @@ back once it is on the disk, as the export does. Where unused memory goes back t
 it takes fresh memory for every page; the goal is held against the faster one. Small samples: random pictures of 20 to 60 kB (40 kB on
 average, a 256 px crop is 20 to 40 kB) with keypoints and JSON. Imports are done before; reading the parts' tables, selection, checksums and metadata count.
 
-python -m benchmarks.export --write docs/results/DATE-export.md
+python -m benchmarks.export --write docs/results/export.md
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The hand-face filter against hand labels, beside a plain MediaPipe pass with a 2D-overlap rule, in one run.
 
-    python -m benchmarks.filter --photos DIR [--write docs/results/DATE-filter.md]
+    python -m benchmarks.filter --photos DIR [--write docs/results/filter.md]
 
 DIR holds photos and an `index.csv` with columns file, hand_touches_face (yes, near, occluding, unclear, no) and tags
 (`partial_face` where the face is cut). The photos are not part of this repository.
