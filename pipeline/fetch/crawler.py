@@ -158,9 +158,7 @@ class Crawler:
         for attempt in range(1, self.config.attempts + 1):
             try:
                 async with gate.turn(), self._everywhere:
-                    answer = await self._client.get(
-                        target, accept="text/plain,*/*;q=0.5", max_bytes=8 * MAX_POLICY_BYTES
-                    )
+                    answer = await self._client.get(target, accept="text/plain,*/*;q=0.5", max_bytes=MAX_POLICY_BYTES)
                 if answer.status != 429 and answer.status < 500:
                     return answer
                 asked = retry_after(answer.headers.get("Retry-After"))
