@@ -199,7 +199,9 @@ def test_usage_signals_against_training():
     assert read_robots(b"User-agent: *\nContent-Signal: search=yes, ai-train=no\nAllow: /\n").signal
     assert read_robots(b"User-agent: *\nContent-Usage: train-ai=n\nAllow: /\n").signal
     assert read_robots(b"User-agent: *\nContent-Signal: ai-train=yes\nAllow: /\n").signal is None
-    assert read_robots(b"User-agent: x\nContent-Signal: ai-train=no\nAllow: /\n\nUser-agent: *\nAllow: /\n").signal is None
+    assert (
+        read_robots(b"User-agent: x\nContent-Signal: ai-train=no\nAllow: /\n\nUser-agent: *\nAllow: /\n").signal is None
+    )
 
 
 def test_a_file_full_of_rules_is_compiled_once_and_matched_fast():
