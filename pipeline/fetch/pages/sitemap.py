@@ -66,12 +66,14 @@ def read_sitemap(body: bytes, seconds: float = 20.0) -> Sitemap:
 
 def _entries(text: str, until: float) -> Iterator[ElementTree.Element]:
     """The root's children one at a time, each forgotten after use. Raises ParseError, BadSitemapError."""
-    parser = ElementTree.XMLPullParser(("start", "end"))
+    parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("start", "end"))
     depth = size = 0
     root: ElementTree.Element | None = None
     for start in range(0, len(text), _PIECE):
         parser.feed(text[start : start + _PIECE])
-        for event, element in parser.read_events():
+        for happened in parser.read_events():
+            event, element = happened[0], happened[-1]
+            assert isinstance(element, ElementTree.Element)
             root = element if root is None else root
             depth += 1 if event == "start" else -1
             size += 1

@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from handface.pipeline.contract.text import UnreadableTextError
 from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.contract.text import UnreadableTextError
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.client import Answer, FetchError
 from handface.pipeline.fetch.network.url import BadUrlError, Target, parse
