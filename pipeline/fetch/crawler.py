@@ -26,10 +26,11 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _MAY_PASS = (Reason.TIMEOUT, Reason.NETWORK, Reason.HTTP_429, Reason.HTTP_5XX)
 _STATUS = {401: Reason.HTTP_403, 403: Reason.HTTP_403, 451: Reason.HTTP_403, 404: Reason.HTTP_404, 410: Reason.HTTP_404}
 _GATES = 20_000
-IMAGE, PAGE = "image", "page"
+IMAGE, PAGE, FILE = "image", "page", "file"
 _ACCEPT = {
     IMAGE: "image/jpeg,image/png,image/webp,image/*;q=0.8,*/*;q=0.1",
     PAGE: "text/html,application/xml,*/*;q=0.1",
+    FILE: "*/*",
 }
 
 
