@@ -28,7 +28,8 @@ from handface.pipeline.engine.units import read_plan, read_unit
 from handface.pipeline.fetch.config import HttpConfig, user_agent
 from handface.pipeline.fetch.network.http import fetch_all
 from handface.pipeline.fetch.network.url import owner_of
-from handface.pipeline.fetch.pages.links import read_page, srcset_best
+from handface.pipeline.fetch.pages.links import read_page
+from handface.pipeline.fetch.pages.srcset import srcset_best
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.read import ReadStage
 from handface.trainers.data.store import excluded_keys
