@@ -56,6 +56,8 @@ class FitConfig:
     """Focal length in longer picture sides where it is not known; the result hardly depends on it."""
     steps: int = 14
     """Levenberg-Marquardt steps at most."""
+    settling: int = 5
+    """Steps at most once the hand was brought to the face."""
     batch: int = 16
     """People solved together."""
     min_points: int = 6

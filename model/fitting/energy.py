@@ -1,14 +1,15 @@
 """What a fit minimises, as one quadratic around the present parameters: points, depth, priors, joint limits.
 
-    E(x) = sum_i c_i rho(|pi(p_i(x)) - u_i| / s_i)              face and hand points, Geman-McClure
-         + sum_k |p_k - mean p - a (w_k - mean w)|^2 / s_w^2    hand landmarks in metres, scale a free
-         + (z_hand - z_head - d)^2 / s_d^2                      distance along the view
-         + |x - m|^2 / s^2                                      population and network together
-         + bounds of joints and expression
+E(x) = sum_i c_i rho(|pi(p_i(x)) - u_i| / s_i)              face and hand points, Geman-McClure
+     + sum_k |p_k - mean p - a (w_k - mean w)|^2 / s_w^2    hand landmarks in metres, scale a free
+     + (z_hand - z_head - d)^2 / s_d^2                      distance along the view
+     + |x - m|^2 / s^2                                      population and network together
+     + bounds of joints and expression
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +71,12 @@ class Energy:
             self.weights.append(points[..., 2].clamp(0, 1) / sigma.square())
         self.has_world = torch.isfinite(seen.world).all(2).all(1)
         self.world = about_mean(torch.where(self.has_world[:, None, None], seen.world, 0.0))
+
+    def at_distance(self, distance: torch.Tensor, precision: torch.Tensor) -> Energy:
+        """The same energy with another distance (B,) along the view and its precision (B,)."""
+        other = copy(self)
+        other.distance, other.distance_precision = distance, precision
+        return other
 
     def __call__(self, x: torch.Tensor, outlier: float) -> Quadratic:
         """The quadratic at x (B, P). outlier: standard deviations beyond which a point hardly counts."""
@@ -140,9 +147,7 @@ def about_mean(points: torch.Tensor) -> torch.Tensor:
     return points - points.mean(1, keepdim=True)
 
 
-def _normal(
-    residual: torch.Tensor, derivative: torch.Tensor, weight: torch.Tensor, cost: torch.Tensor
-) -> Quadratic:
+def _normal(residual: torch.Tensor, derivative: torch.Tensor, weight: torch.Tensor, cost: torch.Tensor) -> Quadratic:
     """Residuals (B, N, D) with derivatives (B, N, D, P) and weights (B, N) -> their normal equations."""
     root = weight.sqrt()[..., None]
     flat = (derivative * root[..., None]).flatten(1, 2)

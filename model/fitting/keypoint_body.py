@@ -42,7 +42,11 @@ class KeypointBody:
     """
 
     def __init__(
-        self, body: ParametricBody, vertices: Sequence[int] = (), dtype: torch.dtype = torch.float32, device: str = "cpu"
+        self,
+        body: ParametricBody,
+        vertices: Sequence[int] = (),
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
     ) -> None:
         double = torch.float64
         joints, points = body.num_joints, body.keypoints
@@ -164,7 +168,9 @@ class KeypointBody:
         arm = torch.einsum("bnji,mj->bnmi", parts, self.below)
         arm = arm - (self.weight @ self.below.T)[..., None] * pivot[:, None]
         identity = torch.eye(3, dtype=world.dtype, device=world.device).expand(len(world), 3, 3)
-        before = torch.stack([identity if self.parents[j] < 0 else world[:, self.parents[j]] for j in self.pose_joints], 1)
+        before = torch.stack(
+            [identity if self.parents[j] < 0 else world[:, self.parents[j]] for j in self.pose_joints], 1
+        )
         axes = before @ inner  # (B, M, 3, 3): columns turn the world when one number of the pose changes
         by_theta = torch.linalg.cross(axes[:, None], arm[..., None].expand(*arm.shape, 3), dim=3)  # (B, N, M, 3, 3)
         if self.pose_table.shape[3]:

@@ -19,7 +19,9 @@ def build_prior(hand: ParametricBody, head: ParametricBody, guess: Guess, spread
         mean, precision, rows, low, high = _population(body, spread)
         own, trusted = _from_guess(body, spread)
         like = part.shape
-        guessed = torch.cat([part.shape, part.pose, torch.zeros_like(part.global_orient), torch.zeros_like(part.transl)], 1)
+        guessed = torch.cat(
+            [part.shape, part.pose, torch.zeros_like(part.global_orient), torch.zeros_like(part.transl)], 1
+        )
         trusted = trusted.to(like) * (own.to(like) + (1 - own.to(like)) * guess.trust[:, None])
         together = precision.to(like) + torch.diag_embed(trusted)
         pulled = (precision.to(like) @ mean.to(like)) + trusted * guessed
@@ -76,12 +78,9 @@ def _population(body: ParametricBody, spread: Spread) -> tuple[torch.Tensor, ...
 def _flexion(body: ParametricBody) -> tuple[torch.Tensor, list[str]]:
     """The unit axis (M, 3) about which each posed joint bends, and the joints' names."""
     arrays = body.arrays
-    if arrays.flexion_axes is not None:
-        axes = torch.from_numpy(arrays.flexion_axes).float()
-    else:
-        axes = _axes_by_geometry(body)
-    index = [joint - 1 for joint in body.pose_joints]
-    axes = axes[index]
+    given = arrays.flexion_axes
+    axes = _axes_by_geometry(body) if given is None else torch.from_numpy(given).float()
+    axes = axes[[joint - 1 for joint in body.pose_joints]]
     return axes / axes.norm(dim=1, keepdim=True).clamp(min=1e-9), [arrays.joint_names[j] for j in body.pose_joints]
 
 

@@ -22,7 +22,9 @@ def minimise(
     damping = torch.full_like(here.cost, _FIRST_DAMPING)
     for _ in range(steps):
         diagonal = here.matrix.diagonal(dim1=1, dim2=2)
-        damped = here.matrix + torch.diag_embed(damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True) * 1e-3)
+        damped = here.matrix + torch.diag_embed(
+            damping[:, None] * diagonal + 1e-6 * diagonal.amax(1, keepdim=True) * 1e-3
+        )
         factor, failed = torch.linalg.cholesky_ex(damped)
         step = torch.cholesky_solve(here.gradient[..., None], factor)[..., 0]
         usable = (failed == 0) & torch.isfinite(step).all(1)

@@ -115,7 +115,9 @@ def guess_trust(body: KeypointBody, guess: Guess, seen: Observations) -> torch.T
     image = torch.where(seen.hand[..., 2:] > 0, seen.hand[..., :2], 0.0)
     own = points - weighted_mean(points, weight)[:, None]
     target = image - weighted_mean(image, weight)[:, None]
-    scale = (weight[..., None] * own * target).sum((1, 2)) / (weight[..., None] * own * own).sum((1, 2)).clamp(min=1e-12)
+    scale = (weight[..., None] * own * target).sum((1, 2)) / (weight[..., None] * own * own).sum((1, 2)).clamp(
+        min=1e-12
+    )
     off = weighted_mean((scale.clamp(min=0)[:, None, None] * own - target).norm(dim=2, keepdim=True), weight)[:, 0]
     spread = weighted_mean(target.norm(dim=2, keepdim=True), weight)[:, 0].clamp(min=1e-6)
     return (_TRUSTED / (off / spread).clamp(min=_TRUSTED)).square()
