@@ -34,8 +34,8 @@ def run(config: Config) -> int:
     """Ask and write. Returns 0."""
     from handface.jobs.shared.progress import Progress
     from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.crawl.recheck import kept_samples, recheck, write_exclusions
     from handface.pipeline.fetch.config import user_agent
-    from handface.pipeline.fetch.recheck import kept_samples, recheck, write_exclusions
 
     http = replace(config.http, user_agent=user_agent(config.contact))
     samples = list(kept_samples(absolute(folder) for folder in config.folder))

@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from handface.model.prediction.prediction import Detection, NobodyFoundError
-from handface.pipeline.annotators.base import Detections, Face, Hand
 from handface.pipeline.annotators.isolated import Isolated, IsolationConfig
 from handface.pipeline.annotators.mediapipe import MediaPipeConfig, is_near
+from handface.pipeline.contract.detections import Detections, Face, Hand
 from handface.pipeline.stages.contact_evidence import ContactConfig, contact_evidence, scale_ratio
 from handface.pipeline.stages.detect import SEGMENTER, Analyser, visible_share
 

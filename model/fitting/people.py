@@ -66,7 +66,9 @@ class PeopleFitter:
             if reason := refuse(person.detection, size, self.config.min_points):
                 results[index] = replace(person, fit=Fit(False, 0.0, reason, np.full(89, np.nan, np.float32)))
             else:
-                cases[index] = self._case(person, person.detection, size, focal)
+                last = before[index] if before else None
+                usable = last is not None and last.side == person.side and last.fit is not None and last.fit.fitted
+                cases[index] = self._case(person, person.detection, size, focal, last if usable else None)
         order = list(cases)
         for start in range(0, len(order), self.config.batch):
             rows = order[start : start + self.config.batch]
@@ -85,8 +87,10 @@ class PeopleFitter:
             )
         return float(focal)
 
-    def _case(self, person: Person, detection: Detection, size: Size, focal: float) -> _Case:
-        hand, head = person.hand, person.head
+    def _case(
+        self, person: Person, detection: Detection, size: Size, focal: float, last: Person | None = None
+    ) -> _Case:
+        hand, head = (person.hand, person.head) if last is None else (last.hand, last.head)
         face, fingers = np.array(detection.face, np.float32), np.array(detection.hand, np.float32)
         world = np.full((21, 3), np.nan, np.float32)
         if detection.hand_world is not None:

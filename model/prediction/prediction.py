@@ -52,6 +52,10 @@ class WeakCamera:
         """(..., 3) metres -> (..., 2) pixels."""
         return (self.scale * points[..., :2] + np.array([self.tx, self.ty])).astype(np.float32)
 
+    def placed(self, scale: float, x: float, y: float) -> WeakCamera:
+        """The camera that sees the origin at pixel (x, y) and `scale` pixels per metre there."""
+        return WeakCamera(scale, x, y)
+
 
 @dataclass(frozen=True)
 class PinholeCamera:
@@ -74,6 +78,12 @@ class PinholeCamera:
         """(..., 3) metres -> (..., 2) pixels."""
         seen = np.asarray(points, np.float64) + self.transl
         return (self.focal * seen[..., :2] / seen[..., 2:] + [self.cx, self.cy]).astype(np.float32)
+
+    def placed(self, scale: float, x: float, y: float) -> PinholeCamera:
+        """The camera that sees the origin at pixel (x, y) and `scale` pixels per metre there."""
+        return PinholeCamera(
+            self.focal, self.cx, self.cy, ((x - self.cx) / scale, (y - self.cy) / scale, self.focal / scale)
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from handface.pipeline.engine.record import Reason
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.client import Answer, Client, FetchError
 from handface.pipeline.fetch.network.host_gate import HostGate, backoff, retry_after
@@ -194,7 +194,7 @@ class _HeaderCheck:
         if self.consent and (refused := header_refusal(headers)):
             raise FetchError(Reason.OPTOUT, refused)
         if self.role == IMAGE:
-            from handface.pipeline.stages.decode import sniff
+            from handface.pipeline.contract.picture import sniff
 
             if start and sniff(start) is None:
                 what = "HTML" if start.lstrip()[:1] == b"<" else f"starts with {start[:8].hex()}"

@@ -78,7 +78,7 @@ def test_a_folder_goes_on_past_bad_files_and_lists_them(tmp_path, capsys):
     (folder / "html.jpg").write_bytes(b"<html>moved</html>")
     (folder / "empty.png").write_bytes(b"")
     (folder / "bomb.png").write_bytes(png_header(30_000, 30_000))
-    code, summary = predict(tmp_path, folder, batch=4)
+    code, summary = predict(tmp_path, folder, batch_size=4)
     assert code == 1
     named = {
         kind: {name.rsplit("/", 1)[-1]: value for name, value in summary[kind].items()}
@@ -198,7 +198,7 @@ def test_an_unreadable_video_is_listed_and_the_photos_are_done(tmp_path):
     ("options", "error", "message"),
     [
         ({"model": "dice-xxl"}, WeightsError, "no such preset"),
-        ({"hand": "free-head"}, TopologyError, "hand"),
+        ({"hand_model": "free-head"}, TopologyError, "hand"),
         ({"device": "cuda:99"}, ValueError, "device 'cuda:99' cannot be used"),
         ({"meshes": "glb,stl"}, ValueError, "stl is no mesh format"),
     ],

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.client_exceptions import ClientConnectorDNSError
 from yarl import URL
 
-from handface.pipeline.engine.record import Reason
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.address import parse_ranges, refusal
 from handface.pipeline.fetch.network.resolver import AddressRefusedError, CheckedResolver, Lookup, UnknownNameError

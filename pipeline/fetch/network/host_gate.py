@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from handface.pipeline.engine.record import Reason
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.client import FetchError
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from handface.pipeline.engine.record import Reason
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import PRODUCT, HttpConfig
 from handface.pipeline.fetch.network.client import Answer, FetchError
 from handface.pipeline.fetch.network.url import BadUrlError, Target, parse

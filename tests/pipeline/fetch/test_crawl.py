@@ -17,19 +17,20 @@ import pytest
 from handface.jobs import crawl as verb
 from handface.jobs.cli import main
 from handface.pipeline.contract.exclusion import Exclusion
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.crawl.plan import plan_lanes
+from handface.pipeline.crawl.recheck import kept_samples, recheck, write_exclusions
+from handface.pipeline.crawl.stage import LinkConfig
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.run_record import ConfigMismatchError
 from handface.pipeline.engine.units import read_plan, read_unit
 from handface.pipeline.fetch.config import HttpConfig, user_agent
 from handface.pipeline.fetch.network.http import fetch_all
 from handface.pipeline.fetch.network.url import owner_of
 from handface.pipeline.fetch.pages.links import read_page, srcset_best
-from handface.pipeline.fetch.plan import plan_lanes
-from handface.pipeline.fetch.recheck import kept_samples, recheck, write_exclusions
-from handface.pipeline.fetch.stage import LinkConfig
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.read import ReadStage
-from handface.pipeline.stages.recipe import ConfigMismatchError
 from handface.trainers.data.store import excluded_keys
 from tests.pipeline.fetch.server import IMAGE, Server
 from tests.pipeline.images import encode, photo
