@@ -19,8 +19,17 @@ from handface.model.fitting.touch import Touching, settle
 from handface.model.network.decode import NamedBody, mirrored_hand, mirrored_head
 from handface.model.prediction.prediction import Detection, Fit, Floats, Part, Person, PinholeCamera
 
-Size = tuple[int, int]
 _TOUCHES = 0.5  # probability from which hand and face are taken to touch
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is known of a picture's camera. focal: pixels, None: not known.  centre: principal point in pixels, None: the middle."""
+
+    width: int
+    height: int
+    focal: float | None = None
+    centre: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,25 +59,26 @@ class PeopleFitter:
         self.touching = Touching.of(hand.arrays, head.arrays)
 
     def fit(
-        self, persons: Sequence[Person], sizes: Sequence[Size], focals: Sequence[float | None] = ()
+        self, persons: Sequence[Person], pictures: Sequence[Picture], before: Sequence[Person | None] = ()
     ) -> list[Person]:
-        """People with their pictures' (width, height) and focal lengths in pixels -> the same people, fitted where that can be.
+        """People, each with their picture -> the same people, fitted where that can be.
 
+        before: the same people in the video's frame before, whose fit then stands for the network's guess.
         Who cannot be fitted comes back as they were, with `fit.reason`. A person without a detection comes back untouched.
         Raises ValueError for a focal length that no camera has.
         """
         results = list(persons)
         cases: dict[int, _Case] = {}
-        for index, (person, size) in enumerate(zip(persons, sizes, strict=True)):
-            focal = self._focal(focals[index] if focals else None, size)
+        for index, (person, picture) in enumerate(zip(persons, pictures, strict=True)):
+            focal = self._focal(picture)
             if person.detection is None:
                 continue
-            if reason := refuse(person.detection, size, self.config.min_points):
+            if reason := refuse(person.detection, self.config.min_points):
                 results[index] = replace(person, fit=Fit(False, 0.0, reason, np.full(89, np.nan, np.float32)))
             else:
                 last = before[index] if before else None
                 usable = last is not None and last.side == person.side and last.fit is not None and last.fit.fitted
-                cases[index] = self._case(person, person.detection, size, focal, last if usable else None)
+                cases[index] = self._case(person, person.detection, picture, focal, last if usable else None)
         order = list(cases)
         for start in range(0, len(order), self.config.batch):
             rows = order[start : start + self.config.batch]
@@ -76,20 +86,18 @@ class PeopleFitter:
                 results[row] = person
         return results
 
-    def _focal(self, focal: float | None, size: Size) -> float:
-        longer = max(size)
-        if focal is None:
+    def _focal(self, picture: Picture) -> float:
+        longer = max(picture.width, picture.height)
+        if picture.focal is None:
             return self.config.focal * longer
-        if not (np.isfinite(focal) and 0.2 * longer <= focal <= 100 * longer):
+        if not (np.isfinite(picture.focal) and 0.2 * longer <= picture.focal <= 100 * longer):
             raise ValueError(
-                f"focal length {focal} pixels in a picture of {size[0]}x{size[1]}: between {0.2 * longer:.0f} and"
-                f" {100 * longer:.0f} expected; leave it out if it is not known"
+                f"focal length {picture.focal} pixels in a picture of {picture.width}x{picture.height}: between"
+                f" {0.2 * longer:.0f} and {100 * longer:.0f} expected; leave it out if it is not known"
             )
-        return float(focal)
+        return float(picture.focal)
 
-    def _case(
-        self, person: Person, detection: Detection, size: Size, focal: float, last: Person | None = None
-    ) -> _Case:
+    def _case(self, person: Person, detection: Detection, picture: Picture, focal: float, last: Person | None) -> _Case:
         hand, head = (person.hand, person.head) if last is None else (last.hand, last.head)
         face, fingers = np.array(detection.face, np.float32), np.array(detection.hand, np.float32)
         world = np.full((21, 3), np.nan, np.float32)
@@ -98,10 +106,11 @@ class PeopleFitter:
         if person.side == "left":
             hand, head = mirrored_hand(hand), mirrored_head(head, self.bodies[1])
             face = face[list(IBUG_MIRROR)]
-            face[:, 0], fingers[:, 0] = size[0] - 1 - face[:, 0], size[0] - 1 - fingers[:, 0]
+            face[:, 0], fingers[:, 0] = picture.width - 1 - face[:, 0], picture.width - 1 - fingers[:, 0]
             world[:, 0] *= -1
-        centre = ((size[0] - 1) / 2, (size[1] - 1) / 2)
-        return _Case(person, hand, head, face, fingers, world, focal, centre, size[0])
+        cx, cy = picture.centre or ((picture.width - 1) / 2, (picture.height - 1) / 2)
+        centre = (picture.width - 1 - cx if person.side == "left" else cx, cy)
+        return _Case(person, hand, head, face, fingers, world, focal, centre, picture.width)
 
     @torch.inference_mode()
     def _solve(self, cases: Sequence[_Case]) -> list[Person]:

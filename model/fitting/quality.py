@@ -11,7 +11,7 @@ _FACE_SCALE, _HAND_SCALE = 0.03, 0.05  # shares of the face: residuals at which 
 _APART = 3.0  # face sizes between hand and face from which on they are hardly one person's
 
 
-def refuse(detection: Detection, size: tuple[int, int], min_points: int) -> str:
+def refuse(detection: Detection, min_points: int) -> str:
     """Why these points cannot be fitted, or ""."""
     for name, points in (("face", detection.face), ("hand", detection.hand)):
         seen = points[points[:, 2] > 0]

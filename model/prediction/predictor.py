@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from handface.model.fitting.config import FitConfig
-from handface.model.fitting.people import PeopleFitter
+from handface.model.fitting.people import PeopleFitter, Picture
 from handface.model.network.config import DiceConfig
 from handface.model.network.decode import Decoder
 from handface.model.network.dice import Dice
@@ -140,7 +140,7 @@ class Predictor:
         detections = [detection for look in looks for detection in look.detections]
         people = self.run(crops, detections, [detection.confidence for detection in detections])
         if self.fitter is not None:
-            people = self.fitter.fit(people, [(look.width, look.height) for look in looks for _ in look.crops])
+            people = self.fitter.fit(people, [Picture(look.width, look.height) for look in looks for _ in look.crops])
         persons = iter(people)
         for look in looks:
             mine = tuple(next(persons) for _ in look.crops)
