@@ -21,6 +21,7 @@ from handface.pipeline.fetch.pages.links import MAX_PAGE
 from handface.pipeline.fetch.permission.consent import MAX_POLICY_BYTES, ConsentBook, SiteConsent
 from handface.pipeline.fetch.permission.optout import header_refusal
 
+UNREACHABLE = frozenset((Reason.DNS, Reason.TIMEOUT, Reason.NETWORK, Reason.TLS, Reason.HTTP_5XX, Reason.HTTP_429))
 _BUSY = (Reason.HTTP_429, Reason.HTTP_5XX)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAY_PASS = (Reason.TIMEOUT, Reason.NETWORK, Reason.HTTP_429, Reason.HTTP_5XX)
@@ -48,6 +49,7 @@ class Fetched:
         content_type: As the server calls it.
         status: Of the answer that brought nothing, if there was one.
         asked: False if the URL was left alone because its host had failed, rests, or had its time: nothing is known of it.
+        reached: False if the site could not be asked, or not for its permission.
     """
 
     data: bytes | None
@@ -59,6 +61,7 @@ class Fetched:
     content_type: str = ""
     status: int | None = None
     asked: bool = True
+    reached: bool = True
 
 
 class Crawler:
@@ -86,6 +89,10 @@ class Crawler:
         for gate in self._gates.values():
             gate.start_unit()
 
+    def forget_closed(self) -> None:
+        """Ask sites whose permission files could not be reached again, sooner than usual."""
+        self._consent.forget_closed()
+
     async def fetch(self, url: str, role: str = IMAGE, max_bytes: int | None = None, method: str = "GET") -> Fetched:
         """Fetch one URL (or, with method HEAD, ask for its headers alone). Never raises for what a URL, a server or the
         network does."""
@@ -107,7 +114,10 @@ class Crawler:
                         break
                     if not busy:
                         await asyncio.sleep(pause)
-            return Fetched(None, last.reason, last.detail, evidence, status=last.status, asked=last.asked)
+            reached = last.reached and last.reason not in UNREACHABLE
+            return Fetched(
+                None, last.reason, last.detail, evidence, status=last.status, asked=last.asked, reached=reached
+            )
         except BadUrlError as error:
             return Fetched(None, Reason.BAD_URL, str(error), evidence)
 
@@ -146,7 +156,7 @@ class Crawler:
         evidence |= site.evidence()
         if refused := site.refusal(target):
             evidence["decision"] = f"refused: {refused[1]}"
-            raise FetchError(*refused)
+            raise FetchError(*refused, reached=not site.unreachable)
         self._pace(target, site)
         evidence["decision"] = "permitted"
 

@@ -47,6 +47,7 @@ class FetchError(Exception):
         status: Of the answer, if there was one that counts.
         target: Who gave it.
         asked: False if nothing was sent because of what came before.
+        reached: False if the site's permission files could not be asked for.
         answered: The server did answer, and its answer's body was of no use.
     """
 
@@ -59,10 +60,11 @@ class FetchError(Exception):
         status: int | None = None,
         target: Target | None = None,
         asked: bool = True,
+        reached: bool = True,
     ) -> None:
         super().__init__(detail)
         self.reason, self.detail, self.retry_after = reason, detail, retry_after
-        self.status, self.target, self.asked = status, target, asked
+        self.status, self.target, self.asked, self.reached = status, target, asked, reached
         self.answered = False
 
 

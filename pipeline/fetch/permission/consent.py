@@ -32,6 +32,7 @@ class Policy:
     body: bytes | None = None
     closed: str | None = None
     reason: Reason | None = None  # of a site that cannot be reached: its URLs end like a request to it
+    unreachable: bool = False  # closed because it could not be asked for, which may pass
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class SiteConsent:
     def crawl_delay(self) -> float | None:
         """Seconds between requests that robots.txt asks for (crawl-delay or request-rate), or None."""
         return self.robots.crawl_delay
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether one of the files could not be asked for."""
+        return any(policy.unreachable for _, policy in self.policies)
 
     def evidence(self) -> dict[str, str]:
         """What each file was, for the image's record."""
@@ -89,6 +95,13 @@ class ConsentBook:
             task = self._known[target.origin] = asyncio.ensure_future(self._read(target))
         return await asyncio.shield(task)
 
+    def forget_closed(self) -> None:
+        """Forget the sites that could not be reached, so that they are asked again."""
+        reached = {
+            origin: task for origin, task in self._known.items() if not task.done() or not task.result().unreachable
+        }
+        self._known = reached
+
     async def _read(self, target: Target) -> SiteConsent:
         policies = {ROBOTS: await self._policy(target, ROBOTS), AI: Policy("not asked"), TDMREP: Policy("not asked")}
         if policies[ROBOTS].closed is None:
@@ -120,11 +133,11 @@ class ConsentBook:
         except FetchError as error:
             why = f"unreachable ({error.reason}: {error.detail})"
             reason = None if error.reason in (Reason.TOO_LARGE, Reason.BOMB) else error.reason
-            return Policy(f"unreachable: {error.reason}", closed=why, reason=reason)
+            return Policy(f"unreachable: {error.reason}", closed=why, reason=reason, unreachable=reason is not None)
         except BadUrlError as error:
             return Policy("unreachable: bad_url", closed=f"its redirect is refused ({error})")
         if answer.status == 200:
             return Policy(f"sha256 {hashlib.sha256(answer.body).hexdigest()[:16]}", answer.body)
         if 400 <= answer.status < 500 and answer.status != 429:
             return Policy(f"status {answer.status}")
-        return Policy(f"status {answer.status}", closed=f"status {answer.status}")
+        return Policy(f"status {answer.status}", closed=f"status {answer.status}", unreachable=True)
