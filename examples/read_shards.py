@@ -1,12 +1,12 @@
 """Read annotated shards with stock webdataset: no code of handface is needed.
 
-python examples/read_shards.py 'out/parts/*.tar'
+python examples/read_shards.py out/parts
 """
 
-import glob
 import json
 import sys
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import webdataset as wds
@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.numpy import load
 
 
-def main(pattern: str) -> int:
+def main(folder: str) -> int:
     """Print a line for each sample. Returns how many there are."""
     count = 0
-    for sample in wds.WebDataset(sorted(glob.glob(pattern)), shardshuffle=False, empty_check=False):
+    for sample in wds.WebDataset(sorted(map(str, Path(folder).glob("*.tar"))), shardshuffle=False, empty_check=False):
         image = np.asarray(Image.open(BytesIO(sample["jpg"])))
         labels = load(sample["safetensors"])
         licence = json.loads(sample["json"])["source"].get("licence")
