@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.patterns import expand, is_remote, is_web, local
@@ -17,7 +18,7 @@ __all__ = ["Notes", "Source", "SourceConfig", "Unlisted", "find_sources", "open_
 
 
 def open_source(
-    inputs: Sequence[str], config: SourceConfig = SourceConfig(), notes: Notes | None = None
+    inputs: Sequence[str], config: SourceConfig = SourceConfig(), notes: Notes | None = None, *, any_file: bool = False
 ) -> Iterator[SourceItem]:
     """Every input of every argument, in order, without holding the list.
 
@@ -25,6 +26,7 @@ def open_source(
         inputs: Files, folders, globs, lists, tars, videos, URLs.
         config: How they are read.
         notes: Gets what was seen beside the inputs.
+        any_file: Rows of lists may name local files that do not lie below the list's folder.
 
     Yields:
         Inputs. What cannot be listed, or not to its end, is one `Unlisted` with its problem, so that it is counted like any other.
@@ -32,63 +34,72 @@ def open_source(
     notes = Notes() if notes is None else notes
     for uri in inputs:
         try:
-            for source in find_sources(uri, config, notes):
+            for source in find_sources(uri, config, notes, any_file=any_file):
                 yield from _guarded(source)
         except Exception as error:
             yield _problem(uri, error)
 
 
-def find_sources(uri: str, config: SourceConfig = SourceConfig(), notes: Notes | None = None) -> Iterator[Source]:
+def find_sources(
+    uri: str, config: SourceConfig = SourceConfig(), notes: Notes | None = None, *, any_file: bool = False
+) -> Iterator[Source]:
     """What an argument names, one by one: patterns and folders are gone through. Raises as the filesystem does."""
-    notes = Notes() if notes is None else notes
+    opened = _Opener(config, Notes() if notes is None else notes, any_file)
     for name in expand(uri):
         if is_web(name):
-            yield _by_suffix(name.partition("?")[0], name, config, notes) or FileSource(name)
+            yield opened.by_suffix(name, name.partition("?")[0]) or FileSource(name)
         elif not _is_folder(name):
-            yield _by_suffix(name, name, config, notes) or FileSource(_existing(name))
+            yield opened.by_suffix(name) or FileSource(_existing(name))
         elif name.rstrip("/").endswith(".parquet"):
-            yield ListSource(name.rstrip("/"), config, notes)
+            yield opened.list(name.rstrip("/"))
         elif is_crawl(name):
-            yield CrawlSource(name, config, notes)
+            yield CrawlSource(name, opened.config, opened.notes)
         else:
-            yield from _in_folder(name, config, notes)
+            yield from opened.folder(name)
 
 
-def _in_folder(folder: str, config: SourceConfig, notes: Notes) -> Iterator[Source]:
-    """Pictures, tars and videos below a folder. Lists in it are notes about them, unless there is nothing else."""
-    lists: list[str] = []
-    found = False
-    for path in walk_folder(folder, notes.ignored):
-        lower = path.lower()
-        source: Source | None = None
-        if lower.endswith(IMAGE_SUFFIXES):
-            source = FileSource(path)
-        elif lower.endswith(LIST_SUFFIXES):
-            lists.append(path)
-            continue
-        elif not lower.endswith(PACKED_SUFFIXES):
-            source = _by_suffix(path, path, config, notes)
-        if source is None:
-            notes.ignored[ignored_kind(path)] += 1
-            continue
-        found = True
-        yield source
-    for path in lists:
-        if found:
-            notes.ignored[ignored_kind(path)] += 1
-        else:
-            yield ListSource(path, config, notes)
+@dataclass(frozen=True)
+class _Opener:
+    """Makes sources that share their options."""
 
+    config: SourceConfig
+    notes: Notes
+    any_file: bool
 
-def _by_suffix(name: str, uri: str, config: SourceConfig, notes: Notes) -> Source | None:
-    name = name.lower()
-    if name.endswith(LIST_SUFFIXES):
-        return ListSource(uri, config, notes)
-    if name.endswith(TAR_SUFFIXES):
-        return TarSource(uri, config, notes)
-    if name.endswith(VIDEO_SUFFIXES):
-        return VideoSource(uri, config)
-    return PackedSource(uri) if name.endswith(PACKED_SUFFIXES) else None
+    def by_suffix(self, uri: str, name: str = "") -> Source | None:
+        name = (name or uri).lower()
+        if name.endswith(LIST_SUFFIXES):
+            return self.list(uri)
+        if name.endswith(TAR_SUFFIXES):
+            return TarSource(uri, self.config, self.notes)
+        if name.endswith(VIDEO_SUFFIXES):
+            return VideoSource(uri, self.config)
+        return PackedSource(uri) if name.endswith(PACKED_SUFFIXES) else None
+
+    def list(self, uri: str) -> ListSource:
+        return ListSource(uri, self.config, self.notes, self.any_file)
+
+    def folder(self, uri: str) -> Iterator[Source]:
+        """Pictures, tars and videos below a folder. Lists in it are notes about them, unless there is nothing else."""
+        lists: list[str] = []
+        found = False
+        for path in walk_folder(uri, self.notes.ignored):
+            name = path.lower()
+            if name.endswith(LIST_SUFFIXES):
+                lists.append(path)
+            elif name.endswith(IMAGE_SUFFIXES):
+                found = True
+                yield FileSource(path)
+            elif name.endswith(TAR_SUFFIXES + VIDEO_SUFFIXES) and (source := self.by_suffix(path)) is not None:
+                found = True
+                yield source
+            else:
+                self.notes.ignored[ignored_kind(path)] += 1
+        for path in lists:
+            if found:
+                self.notes.ignored[ignored_kind(path)] += 1
+            else:
+                yield self.list(path)
 
 
 def _is_folder(name: str) -> bool:

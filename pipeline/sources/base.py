@@ -29,7 +29,7 @@ class Notes:
     """What was seen beside the inputs while they were listed.
 
     ignored: {suffix: files in folders and tars that are no input}.  dropped: {column: why it does not travel along}.
-    rows: {list: rows read}.
+    rows: {list or tar: rows or samples read}.
     """
 
     ignored: Counter[str] = field(default_factory=Counter)

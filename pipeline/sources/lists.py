@@ -6,12 +6,12 @@ import csv
 import difflib
 import io
 import json
-import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.sources.base import Notes, SourceConfig
 from handface.pipeline.sources.columns import cell_text, clean_text, dropped_kind
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _TEXT = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
 LIST_SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")
-_SCHEMES = ("http", "https", "file", "s3", "gs", "gcs", "memory", "hf", "az", "abfs")
-_CHAIN = re.compile(r"[A-Za-z][\w+.-]*::")
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _PROVENANCE = {"licence", "license", "author", "page"}
@@ -33,12 +31,13 @@ _BAD_ROW = "\0bad row"  # a key that no list can have
 class ListSource:
     """One item per row, read as a stream; a row without a usable URL is an item with a problem.
 
-    Relative paths are relative to the list. Raises ValueError if the list has no URL column, or several.
+    Relative paths are relative to the list; `any_file` lets rows name local files that do not lie below it. Raises ValueError if the list has no URL column, or several.
     """
 
     uri: str
     config: SourceConfig = field(default_factory=SourceConfig)
     notes: Notes = field(default_factory=Notes, compare=False)
+    any_file: bool = False
 
     def __iter__(self) -> Iterator[SourceItem]:
         self.notes.rows[self.uri] = 0
@@ -169,19 +168,13 @@ class ListSource:
         return tuple(found)
 
     def _located(self, uri: str, columns: tuple[tuple[str, str], ...], number: int) -> SourceItem:
-        found = _SCHEME.match(uri)
-        if _CHAIN.match(uri) or (found and "::" in uri.partition("?")[0].partition("[")[0]):
-            detail = f"row {number}: chained addresses (::) are not opened; give the plain address"
-            return SourceItem(uri, columns=columns, problem=Reason.BAD_URL, detail=detail)
-        if found:
-            scheme = found[1].lower()
-            if scheme not in _SCHEMES:
-                detail = f"row {number}: scheme {found[1]!r}"
-                return SourceItem(uri, columns=columns, problem=Reason.UNKNOWN_SCHEME, detail=detail)
-            uri = scheme + uri[len(scheme) :]
-        elif not posixpath.isabs(uri):
-            uri = posixpath.join(posixpath.dirname(self.uri), uri)
-        return SourceItem(uri, columns=columns)
+        try:
+            place = may_open(uri, listing=self.uri, anywhere=self.any_file)
+        except AddressRefusedError as error:
+            unknown = isinstance(error, UnknownSchemeError)
+            reason = Reason.UNKNOWN_SCHEME if unknown else Reason.BAD_ADDRESS
+            return SourceItem(uri, f"row{number}", columns=columns, problem=reason, detail=f"row {number}: {error}")
+        return SourceItem(place.address, columns=columns)
 
 
 def _decoded(binary: IO[bytes]) -> IO[str]:

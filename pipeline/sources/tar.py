@@ -61,6 +61,7 @@ class TarSource:
     def __iter__(self) -> Iterator[SourceItem]:
         import fsspec
 
+        self.notes.rows[self.uri] = 0
         groups: dict[str, _Group] = {}
         broken: ShardError | None = None
         with fsspec.open(self.uri, "rb") as file:
@@ -69,6 +70,7 @@ class TarSource:
                     self._add(groups, member, file)
             except ShardError as error:
                 broken = error
+        self.notes.rows[self.uri] = len(groups)
         for group in groups.values():
             yield from self._items(group)
         if broken is not None:
