@@ -119,7 +119,9 @@ def _listed(path: str, listing: Place, anywhere: bool) -> Place:
         target = os.path.normpath(os.path.join(folder, path))  # noqa: PTH118
         root = folder if os.path.isabs(path) else os.path.dirname(folder)  # noqa: PTH117, PTH120
         if not anywhere and not target.startswith(root.rstrip("/") + "/"):
-            raise AddressRefusedError(f"{path} lies outside the list's folder {folder}; move the list, or allow it (--any-file)")
+            raise AddressRefusedError(
+                f"{path} lies outside the list's folder {folder}; move the list, or allow it (--any-file)"
+            )
         return Place(Kind.LOCAL, target)
     if posixpath.isabs(path):
         if not anywhere:
