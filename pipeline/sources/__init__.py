@@ -18,7 +18,12 @@ __all__ = ["Notes", "Source", "SourceConfig", "Unlisted", "find_sources", "open_
 
 
 def open_source(
-    inputs: Sequence[str], config: SourceConfig = SourceConfig(), notes: Notes | None = None, *, any_file: bool = False
+    inputs: Sequence[str],
+    config: SourceConfig = SourceConfig(),
+    notes: Notes | None = None,
+    *,
+    any_file: bool = False,
+    whole_videos: bool = False,
 ) -> Iterator[SourceItem]:
     """Every input of every argument, in order, without holding the list.
 
@@ -27,6 +32,7 @@ def open_source(
         config: How they are read.
         notes: Gets what was seen beside the inputs.
         any_file: Rows of lists may name local files that do not lie below the list's folder.
+        whole_videos: A video is one input, not its frames.
 
     Yields:
         Inputs. What cannot be listed, or not to its end, is one `Unlisted` with its problem, so that it is counted like any other.
@@ -35,7 +41,8 @@ def open_source(
     for uri in inputs:
         try:
             for source in find_sources(uri, config, notes, any_file=any_file):
-                yield from _guarded(source)
+                whole = whole_videos and isinstance(source, VideoSource)
+                yield from _guarded(FileSource(source.uri) if whole else source)
         except Exception as error:
             yield _problem(uri, error)
 
@@ -117,11 +124,11 @@ def _existing(name: str) -> str:
 
     if not is_remote(name):
         if not local(name).exists():
-            raise FileNotFoundError(name)
+            raise FileNotFoundError(f"{name} does not exist")
         return str(local(name))
     filesystem, path = fsspec.core.url_to_fs(name)
     if not filesystem.exists(path):
-        raise FileNotFoundError(name)
+        raise FileNotFoundError(f"{name} does not exist")
     return name
 
 

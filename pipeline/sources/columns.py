@@ -14,6 +14,8 @@ _PROVENANCE = ("licence", "author", "page", "fetched_at")
 
 def cell_text(cell: Any) -> str | None:
     """A cell as text; None where it says nothing (empty, NaN, None, null) or holds what does not travel (`dropped_kind`)."""
+    if type(cell) is str and cell.isascii() and 8 < len(cell) <= _MAX_TEXT and "\0" not in cell:
+        return cell  # nearly all
     if cell is None or isinstance(cell, bytes | bytearray | memoryview | list | tuple | dict):
         return None
     if isinstance(cell, float) and not math.isfinite(cell):

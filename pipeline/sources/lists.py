@@ -9,12 +9,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.sources.base import Notes, SourceConfig
-from handface.pipeline.sources.columns import cell_text, clean_text, dropped_kind
+from handface.pipeline.sources.columns import cell_text, dropped_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +68,7 @@ class ListSource:
         first = next(lines, "")
         # Tab-separated captions begin with quotes that nobody closes; quotes count only where every column's name has them.
         plain = tabs and not all(cell.startswith('"') for cell in first.rstrip("\r\n").split("\t"))
-        quoting = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
         delimiter = "\t" if tabs else ","
         names = next(csv.reader([first], delimiter=delimiter, quoting=quoting), [])
         self._require(names)
@@ -148,7 +148,8 @@ class ListSource:
             return SourceItem(self.uri, f"row{number}", problem=Reason.MISSING_COLUMN, detail=detail)
         columns = self._columns(row)
         cell = row.get(self.config.url_column)
-        value = cell_text(_as_text(cell)) if isinstance(cell, str | bytes) else None
+        cell = _as_text(cell) if isinstance(cell, bytes) else cell
+        value = cell_text(cell) if isinstance(cell, str) else None
         if value is None:
             where = f"row{number}"  # two bad rows are two inputs
             detail = f"row {number}: no value in column {self.config.url_column!r}"
@@ -157,12 +158,13 @@ class ListSource:
 
     def _columns(self, row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         found = []
+        url, rename = self.config.url_column, self.config.columns
         for name, cell in row.items():
-            if name == self.config.url_column:
+            if name == url:
                 continue
-            value = _as_text(cell)
+            value = _as_text(cell) if isinstance(cell, bytes) else cell
             if (text := cell_text(value)) is not None:
-                found.append((self.config.columns.get(name, name), text))
+                found.append((rename.get(name, name), text))
             elif (kind := dropped_kind(value)) is not None:
                 self.notes.dropped.setdefault(name, kind)
         return tuple(found)
@@ -204,14 +206,12 @@ def _is_odd(kind: pa.DataType) -> bool:
     return kinds.is_nested(kind) or kinds.is_fixed_size_binary(kind) or isinstance(kind, pa.BaseExtensionType)
 
 
-def _as_text(cell: Any) -> Any:
+def _as_text(cell: bytes) -> str | bytes:
     """Bytes that are short UTF-8 text, as writers without a text type leave them, become text."""
-    if isinstance(cell, bytes):
-        try:
-            return cell.decode() if len(cell) <= 4096 else cell
-        except UnicodeDecodeError:
-            return cell
-    return clean_text(cell) if isinstance(cell, str) else cell
+    try:
+        return cell.decode() if len(cell) <= 4096 else cell
+    except UnicodeDecodeError:
+        return cell
 
 
 def _jsonl(file: Iterable[str]) -> Iterator[Mapping[str, Any]]:
