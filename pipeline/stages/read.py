@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, may_open, open_place
-from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.url_names import is_web
 from handface.pipeline.engine.record import Record, Resources
 from handface.pipeline.fetch.network.http import Fetcher, HttpConfig
@@ -62,7 +62,7 @@ class ReadStage:
             item = record.item
             if item.problem is not None:
                 record.reject(item.problem, item.detail)
-            elif is_web(item.uri) and item.member is None:
+            elif is_web(item.uri) and frame_time(item) is None:
                 remote.append(record)
             elif frame_time(item) is not None:
                 self._read_frame(record)
@@ -71,7 +71,9 @@ class ReadStage:
         if remote:
             # Kept over units: it remembers what hosts permit.
             self._fetcher = self._fetcher or Fetcher(self.config.http)
-            for record, answer in zip(remote, self._fetcher.fetch([r.item.uri for r in remote]), strict=True):
+            spans = [_span(record.item) for record in remote]
+            answers = self._fetcher.fetch([record.item.uri for record in remote], spans=spans)
+            for record, answer in zip(remote, answers, strict=True):
                 record.data, record.evidence = answer.data, dict(answer.evidence)
                 if answer.reason is not None:
                     record.reject(answer.reason, answer.detail)
@@ -126,3 +128,8 @@ class ReadStage:
         record.image, record.sha256 = frame, hashlib.sha256(frame.tobytes()).hexdigest()
         record.original_size = (frame.shape[1], frame.shape[0])
         return None
+
+
+def _span(item: SourceItem) -> tuple[int, int] | None:
+    """Where a tar's member lies."""
+    return None if item.offset is None or item.size is None else (item.offset, item.offset + item.size)
