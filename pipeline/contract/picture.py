@@ -205,7 +205,6 @@ def _count_scans(data: bytes) -> int:
 def _decode_jpeg(data: bytes, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:
     import simplejpeg
 
-    # A factor below 2 takes longer than the whole.
     options: dict[str, Any] = {}
     if at_least is not None:
         # Factors below 2 take longer than the whole.
