@@ -13,6 +13,16 @@ from handface.model.network.config import UpsamplingConfig
 from handface.model.network.topology import PartTopology
 
 
+def as_columns(values: torch.Tensor) -> torch.Tensor:
+    """(B, n, C) -> (n, B C)."""
+    return values.transpose(0, 1).flatten(1)
+
+
+def from_columns(columns: torch.Tensor, channels: int) -> torch.Tensor:
+    """(n, B C) -> (B, n, C)."""
+    return columns.unflatten(1, (-1, channels)).transpose(0, 1).contiguous()
+
+
 class DenseStep(nn.Module):
     """One weight per pair of vertices. (coarse, N) -> (fine, N)."""
 
@@ -73,8 +83,8 @@ class Upsampling(nn.Module):
 
     def forward(self, coarse: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(B, n, C) -> every level, finest first: ((B, V, C), ..., (B, n, C))."""
-        levels, columns = [coarse], coarse.transpose(0, 1).flatten(1)
+        levels, columns = [coarse], as_columns(coarse)
         for step in self.steps:
             columns = step(columns)
-            levels.append(columns.unflatten(1, (-1, coarse.shape[2])).transpose(0, 1).contiguous())
+            levels.append(from_columns(columns, coarse.shape[2]))
         return tuple(reversed(levels))
