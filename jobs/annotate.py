@@ -44,6 +44,7 @@ def run(config: Config) -> int:
     from handface.pipeline.engine.run import prepare
     from handface.pipeline.sources import open_source
     from handface.pipeline.stages.detect import resolved
+    from handface.pipeline.stages.recipe import build_stages
 
     if not config.input:
         raise ValueError("--input: name at least one folder, list, tar, video or URL")
@@ -60,6 +61,7 @@ def run(config: Config) -> int:
             annotate,
             config.output,
             list_inputs=lambda: open_source(inputs, annotate.sources),
+            stages=build_stages,
             progress=listing.advance,
         )
     if ready.finished.parts:
@@ -72,8 +74,9 @@ def run(config: Config) -> int:
 
 def _dry_run(inputs: Sequence[str], annotate: AnnotateConfig, config: Config) -> int:
     from handface.jobs.shared.progress import Progress
-    from handface.pipeline.engine.run import build_stages, group_stages
+    from handface.pipeline.engine.run import group_stages
     from handface.pipeline.sources import open_source
+    from handface.pipeline.stages.recipe import build_stages
 
     count, problems = 0, Counter[str]()
     with Progress("listing") as listing:

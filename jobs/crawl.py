@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from handface.pipeline.fetch.rounds import Crawl, CrawlConfig
+from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 
 if TYPE_CHECKING:
+    from handface.pipeline.contract.inputs import SourceItem
     from handface.pipeline.engine.funnel import Funnel
-    from handface.pipeline.engine.record import SourceItem
     from handface.pipeline.engine.worker import UnitResult
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def run(config: Config) -> int:
     """Crawl round after round, then write `urls.parquet`: a row per URL. Returns 0, or 1 if some units failed."""
     from handface.jobs.shared.progress import print_funnel
     from handface.pipeline.contract.storage import absolute
-    from handface.pipeline.fetch.outcomes import write_outcomes
+    from handface.pipeline.crawl.outcomes import write_outcomes
 
     crawl = _crawl(config)
     number, failed = 0, False
@@ -105,8 +105,8 @@ def _crawl(config: Config) -> Crawl:
 def _listing(crawl: Crawl, config: Config) -> Iterator[SourceItem]:
     """The inputs of round 0."""
     from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.crawl.rounds import seeds
     from handface.pipeline.fetch.pages.collections import search_commons, search_openverse
-    from handface.pipeline.fetch.rounds import seeds
     from handface.pipeline.sources import open_source
 
     yield from open_source([absolute(uri) for uri in config.input], crawl.config.sources)

@@ -27,7 +27,7 @@ def run(config: Config) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from handface.pipeline.engine.parts import read_parts
+    from handface.pipeline.contract.parts import read_parts
     from handface.pipeline.export.dedupe import Hashed, find_duplicates
 
     def kept() -> Iterator[Hashed]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from handface.pipeline.engine.record import Record, SourceItem
+from handface.pipeline.contract.inputs import SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.sources import open_source
 from handface.pipeline.sources.video import VIDEO_SUFFIXES
 
@@ -58,7 +59,8 @@ class PhotoReader:
     """Bytes -> pixels with the pipeline's own caps: by content, upright, 8-bit RGB, alpha on white."""
 
     def __init__(self) -> None:
-        from handface.pipeline.stages.decode import DecodeConfig, DecodeStage
+        from handface.pipeline.contract.picture import DecodeConfig
+        from handface.pipeline.stages.decode import DecodeStage
         from handface.pipeline.stages.read import ReadStage
 
         self._stages = (ReadStage(), DecodeStage(DecodeConfig(min_side=MIN_SIDE)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.pipeline.annotators.onnx_session import open_session
 from handface.pipeline.contract.sample import AnnotatorRecord, DepthKind
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 SIDE = 224
 MODEL = "fastdepth"
-_ERRORS_ONLY = 3  # the file carries unused initializers, a warning each
 
 
 class FastDepth:
@@ -29,20 +29,12 @@ class FastDepth:
     kind: DepthKind = "affine"
 
     def __init__(self, path: Path | None = None) -> None:
-        import onnxruntime
-
         if path is None:
             from handface.pipeline.contract.model_store import ModelStore
 
             path = ModelStore().path(MODEL)
         self.path = path
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = _ERRORS_ONLY
-        try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise ValueError(f"{path} is no readable ONNX network: {error}") from error
+        self._session = open_session(path)
         first = self._session.get_inputs()[0]
         if list(first.shape) != [1, 3, SIDE, SIDE]:
             raise ValueError(f"{path} takes {first.shape}, expected [1, 3, {SIDE}, {SIDE}]: not FastDepth")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.pipeline.annotators import top_down
-from handface.pipeline.annotators.base import Detections
+from handface.pipeline.annotators.onnx_session import OnnxError, float_type, open_session
 from handface.pipeline.annotators.top_down import POINTS, Layout
+from handface.pipeline.contract.detections import Detections
 from handface.pipeline.contract.sample import AnnotatorRecord
 
 if TYPE_CHECKING:
@@ -39,18 +40,15 @@ class OnnxPose:
     """A top-down network on one thread of the CPU. Raises top_down.PoseError if the file is missing, corrupt or of another shape."""
 
     def __init__(self, config: OnnxPoseConfig) -> None:
-        import onnxruntime
-
         self.config = config
         path = config.checkpoint
         if not path.is_file():
             raise top_down.PoseError(f"there is no checkpoint {path}; export one as docs/mmpose.md shows")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise top_down.PoseError(f"{path} is no readable ONNX network: {error}") from error
+            self._session = open_session(path)
+            self._dtype = float_type(self._session, path)
+        except OnnxError as error:
+            raise top_down.PoseError(str(error)) from error
         first, outputs = self._session.get_inputs()[0], self._session.get_outputs()
         if len(first.shape) != 4 or not all(isinstance(n, int) for n in first.shape[1:]) or first.shape[1] != 3:
             raise top_down.PoseError(f"{path} takes {first.shape}, expected (N, 3, H, W) with fixed H and W")
@@ -77,7 +75,8 @@ class OnnxPose:
             count = len(chunk)
             if self._fixed and count < self._batch:
                 chunk = np.concatenate([chunk, np.repeat(chunk[-1:], self._batch - count, 0)])
-            simcc_x, simcc_y = self._session.run(None, {self._input: chunk})
+            outputs = self._session.run(None, {self._input: chunk.astype(self._dtype, copy=False)})
+            simcc_x, simcc_y = (np.asarray(axis, np.float32) for axis in outputs)
             self._check(simcc_x, simcc_y)
             split = simcc_x.shape[-1] / self.width
             decoded, scores = top_down.decode_simcc(simcc_x[:count], simcc_y[:count], split)

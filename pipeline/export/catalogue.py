@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
+from handface.pipeline.contract.parts import Part, read_parts
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.parts import Part, read_parts
 from handface.pipeline.export.extents import sample_extents
 
 if TYPE_CHECKING:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+
+from handface.pipeline.contract.config import BaseConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(BaseConfig):
     """Everything that, with the parts, decides the bytes of a release."""
 
     name: str = "handface-dataset"
@@ -45,8 +45,3 @@ class ExportConfig:
             raise ValueError("shard_samples and shard_bytes must be at least 1")
         if not -1 <= self.dedupe_distance <= 11:
             raise ValueError(f"dedupe_distance is {self.dedupe_distance}; -1 (off) to 11")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), sort_keys=True))
-        return plain

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import PurePosixPath
 
-from handface.pipeline.engine.record import Reason, SourceItem
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.sources.base import Source, SourceConfig
 from handface.pipeline.sources.crawl import CrawlSource, is_crawl
 from handface.pipeline.sources.folder import FileSource, FolderSource

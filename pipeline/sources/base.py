@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.contract.inputs import SourceItem
 
 
 @dataclass(frozen=True)

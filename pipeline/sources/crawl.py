@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.sources.base import SourceConfig
 from handface.pipeline.sources.tar import TarSource
 
@@ -22,8 +22,8 @@ class CrawlSource:
     def __iter__(self) -> Iterator[SourceItem]:
         import json
 
+        from handface.pipeline.contract.parts import read_parts
         from handface.pipeline.contract.storage import Folder
-        from handface.pipeline.engine.parts import read_parts
 
         for entry in json.loads(Folder(self.uri).read(CRAWL))["rounds"]:
             for part in read_parts(f"{self.uri.rstrip('/')}/{entry['name']}"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.contract.inputs import SourceItem
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from handface.pipeline.engine.record import Reason, SourceItem
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.sources.base import SourceConfig
 
 _TEXT = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.shards import unsafe_member
-from handface.pipeline.engine.record import Reason, SourceItem
 from handface.pipeline.sources.base import SourceConfig
 from handface.pipeline.sources.folder import IMAGE_SUFFIXES
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.sources.base import SourceConfig
 
 if TYPE_CHECKING:

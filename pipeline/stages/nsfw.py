@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.pipeline.annotators.onnx_session import open_session
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.model_store import ModelStore
-from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.engine.record import Record, Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,12 +41,7 @@ class NsfwStage:
         """Load the network, one thread."""
         if self.config.threshold is None:
             return
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = ModelStore().path(MODEL)
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(ModelStore().path(MODEL))
         self._record = ModelStore().record(MODEL, {"nsfw": self.config.threshold})
 
     def start_unit(self) -> None:

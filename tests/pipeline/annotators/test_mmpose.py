@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from handface.pipeline.annotators import mmpose_shim, top_down
-from handface.pipeline.annotators.base import Detections
 from handface.pipeline.annotators.mmpose import MmposeAnnotator, MmposeConfig, build, export_onnx
 from handface.pipeline.annotators.onnx_pose import OnnxPose, OnnxPoseConfig
 from handface.pipeline.annotators.top_down import (
@@ -19,6 +18,7 @@ from handface.pipeline.annotators.top_down import (
     regions,
     to_image,
 )
+from handface.pipeline.contract.detections import Detections
 from tests.pipeline.people import face_at, hand_at
 
 WIDTH, HEIGHT, SPLIT = 48, 64, 2
@@ -45,7 +45,7 @@ def export(module: torch.nn.Module, path, free_batch: bool = True):
     axes = {name: {0: "n"} for name in names} if free_batch else None
     torch.onnx.export(
         module.eval(),
-        (torch.zeros(1, 3, HEIGHT, WIDTH),),
+        (torch.zeros(1, 3, HEIGHT, WIDTH, dtype=next(module.parameters()).dtype),),
         str(path),
         input_names=names[:1],
         output_names=names[1:],
@@ -96,6 +96,33 @@ def test_onnx_equals_a_straightforward_decode(tmp_path, free_batch):
         assert ours.shape == (133, 3) and ours.dtype == np.float32
         # the two matrices differ in float rounding, so of near-ties a few may fall the other way
         assert (np.abs(ours - want).max(1) < 0.02).mean() > 0.97
+
+
+def test_a_half_precision_network_gives_the_points_of_the_full_one(tmp_path):
+    full, half = (
+        OnnxPose(OnnxPoseConfig(export(module, tmp_path / f"{name}.onnx"), layout="hand"))
+        for name, module in (("full", SimCC(21)), ("half", SimCC(21).half()))
+    )
+    box = PEOPLE.hands[0].box
+    (want,), (ours,) = full.points(image(), [box]), half.points(image(), [box])
+    assert ours.dtype == np.float32
+    # of near-ties a few fall the other way in half precision
+    assert (np.abs(ours - want).max(1) < 0.02).mean() > 0.8
+
+
+def test_a_network_of_whole_numbers_is_refused_at_set_up(tmp_path):
+    import onnx
+
+    path = export(SimCC(21), tmp_path / "w.onnx")
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    cast = onnx.helper.make_node("Cast", ["input"], ["pixels"], to=onnx.TensorProto.FLOAT)
+    for node in model.graph.node:
+        node.input[:] = ["pixels" if name == "input" else name for name in node.input]
+    model.graph.node.insert(0, cast)
+    onnx.save(model, path)
+    with pytest.raises(PoseError, match=r"w\.onnx: input 'input' takes tensor\(uint8\)"):
+        OnnxPose(OnnxPoseConfig(path, layout="hand"))
 
 
 def test_whole_body_points_go_to_face_and_hands_with_their_sides(tmp_path):

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from handface.pipeline.contract.checks import check_sample
+from handface.pipeline.contract.checks.sample import check_sample
+from handface.pipeline.contract.checks.validate import FileResult, validate
 from handface.pipeline.contract.sample import KeypointDepth, Sample, encode, sample_key
 from handface.pipeline.contract.shards import find_shards
-from handface.pipeline.contract.validate import FileResult, validate
 
 
 def check(path: Path, **options: Any) -> FileResult:
@@ -362,9 +362,10 @@ def test_findings_are_plain_data(tmp_path: Path) -> None:
 
 def part(folder: Path, samples: list[Sample]) -> Path:
     """A finished part: the samples kept, and one more input turned away."""
+    from handface.pipeline.contract.inputs import Reason, SourceItem
     from handface.pipeline.contract.storage import Folder
     from handface.pipeline.engine.parts import build_part, write_part
-    from handface.pipeline.engine.record import Reason, Record, SourceItem
+    from handface.pipeline.engine.record import Record
 
     records = [Record(SourceItem(f"photos/{sample.key}.jpg"), sample=sample) for sample in samples]
     records.append(Record(SourceItem("photos/bad.jpg"), reason=Reason.CORRUPT, stage="decode"))

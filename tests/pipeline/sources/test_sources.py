@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from handface.pipeline.engine.record import Reason
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.sources import SourceConfig, open_source
 from handface.pipeline.sources.video import VideoFrames
 from tests.pipeline.images import encode, photo

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from handface.pipeline.engine.record import Reason, Record, SourceItem
-from handface.pipeline.stages.decode import DecodeConfig, DecodeStage, RejectedImage, decode_image, sniff
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image, sniff
+from handface.pipeline.engine.record import Record
+from handface.pipeline.stages.decode import DecodeStage
 from tests.pipeline.images import BAD, encode, gif, photo, png_header, with_orientation
 
 
