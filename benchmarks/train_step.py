@@ -25,7 +25,7 @@ STARTS: tuple[Literal["warm", "fresh"], ...] = ("warm", "fresh")
 
 # Runs in either checkout: since its import names moved below `handface`, both are tried.
 WORKER = """
-import importlib, json, sys, time
+import importlib.util, json, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -38,6 +38,8 @@ mix = data.DataConfig((data.DatasetConfig("labelled", tuple(shards)), data.Datas
 init = Path("model/data") / preset if start == "warm" else None
 weights = losses.LossWeights(**{name: 1.0 for name in ("touch", "collision", "depth")})
 run = config.TrainConfig(data=mix, preset=preset, init=init, steps=1000, loss=losses.LossConfig(weights=weights))
+if importlib.util.find_spec(prefix + "trainers.memory"):
+    get("trainers.memory").keep_freed_memory()
 trainer = get("trainers.step").TrainStep(get("trainers.train").build_network(run), run, ranks.Ranks(0, 1, torch.device("cpu")))
 batches, times = iter(data.make_loader(mix, pin_memory=False)), []
 for step in range(steps + skip):

@@ -42,7 +42,10 @@ def candidates(
     ordered = (sample * count + row)[cell.argsort()]
 
     face, sample, x0, x1, y0, y1 = _boxes(
-        _cell(columns, *x_range).contiguous(), _cell(lines, *y_range).contiguous(), faces, held.view(batch, _CELLS, _CELLS)
+        _cell(columns, *x_range).contiguous(),
+        _cell(lines, *y_range).contiguous(),
+        faces,
+        held.view(batch, _CELLS, _CELLS),
     )
     width = x1 - x0 + 1
     box, place = _expand(width * (y1 - y0 + 1))

@@ -61,9 +61,7 @@ def nearest_surface(
     if use is not None and points.device.type == "cpu":
         found = points.new_zeros(points.shape[:2])
         rows = use.any(1).nonzero()[:, 0].tolist()
-        squares = [
-            nearest_surface(points[b, use[b]][None], vertices[b : b + 1], faces, at_vertex)[0] for b in rows
-        ]
+        squares = [nearest_surface(points[b, use[b]][None], vertices[b : b + 1], faces, at_vertex)[0] for b in rows]
         return found.masked_scatter(use, torch.cat(squares)) if rows else found
     with torch.no_grad():
         near = nearest_indices(points, vertices, _CANDIDATES)  # (B, N, k)

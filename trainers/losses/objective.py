@@ -106,7 +106,10 @@ class Objective(nn.Module):
             terms["parameters"] = weights.parameters, Term(_parameters(output, posed, truth), mesh)
         if weights.contact:
             levels = output.hand.contact_logits, output.head.contact_logits, truth.hand.contact, truth.head.contact
-            terms["contact"] = weights.contact, Term(contact(*levels, self.config.contact, self.config.paper_released), truth.has_contact)
+            terms["contact"] = (
+                weights.contact,
+                Term(contact(*levels, self.config.contact, self.config.paper_released), truth.has_contact),
+            )
         if weights.presence:
             value = presence(output.presence_logit, truth.presence)
             terms["presence"] = weights.presence, Term(value, truth.has_contact)
