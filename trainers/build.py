@@ -21,7 +21,7 @@ from handface.trainers.storage import with_retries
 
 def build_network(config: TrainConfig) -> Dice:
     """The network with random weights of the run's seed, or those of `init`. Raises ValueError if it sees pictures of another size."""
-    topology = Topology.from_bodies(config.data.hand_body, config.data.head_body)
+    topology = Topology.from_bodies(config.data.hand_body or "free-hand", config.data.head_body or "free-head")
     if config.init is not None:
         with tempfile.TemporaryDirectory(prefix="handface-init-") as scratch:
             network = load_dice(local_weights(config.init, Path(scratch)), topology)
@@ -50,7 +50,7 @@ def local_weights(init: str, scratch: Path, files: tuple[str, ...] = (CONFIG, TE
     if "://" in init:
         remote = Folder(init)
         for file in files:
-            (scratch / file).write_bytes(with_retries(f"{init}/{file}", lambda file=file: remote.read(file)))
+            (scratch / file).write_bytes(with_retries(f"{init}/{file}", remote.read, file))
         return scratch
     embedded = EMBEDDED / init
     return embedded if not Path(init).is_dir() and (embedded / CONFIG).is_file() else Path(init)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -71,7 +71,7 @@ def clean(output: str) -> None:
 def list_checkpoints(output: str) -> list[str]:
     """Names of a run's checkpoints, oldest first; [] for a folder that holds none."""
     folder = _folder(output)
-    sizes = with_retries(folder.uri, lambda: folder.sizes("step-", ".pt"))
+    sizes = with_retries(folder.uri, folder.sizes, "step-", ".pt")
     return sorted(name for name in sizes if _NAME.search(name))
 
 
@@ -106,7 +106,7 @@ def load(output: str, name: str) -> dict[str, Any]:
         if folder.local:
             state = torch.load(folder.path(name), map_location="cpu", weights_only=True)
         else:
-            blob = with_retries(where, lambda: folder.read(name))
+            blob = with_retries(where, folder.read, name)
             state = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError):
         raise
@@ -139,7 +139,7 @@ def export(output: str, name: str, step: TrainStep, note: Mapping[str, Any]) -> 
             fresh.replace(root.path(name))
         else:
             for file in (TENSORS, "training.json", CONFIG):
-                with_retries(f"{output}/{name}/{file}", lambda file=file: root.write(f"{name}/{file}", (fresh / file).read_bytes()))
+                with_retries(f"{output}/{name}/{file}", root.write, f"{name}/{file}", (fresh / file).read_bytes())
     return f"{output.rstrip('/')}/{name}"
 
 
@@ -163,7 +163,7 @@ def _dump(state: Mapping[str, Any], stream: IO[bytes]) -> None:
                 raise
 
     try:
-        torch.save(dict(state), Watched())
+        torch.save(dict(state), cast(IO[bytes], Watched()))
     except RuntimeError as error:
         if seen:
             raise seen[0] from error

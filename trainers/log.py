@@ -142,14 +142,14 @@ class RunLog:
             return
         for file in sorted(path for path in self._local.rglob("*") if path.is_file() and "wandb" not in path.parts):
             name = file.relative_to(self._local).as_posix()
-            with_retries(f"{self.root.uri}/{name}", lambda name=name, file=file: self.root.write(name, file.read_bytes()))
+            with_retries(f"{self.root.uri}/{name}", self.root.write, name, file.read_bytes())
 
     def _open(self, name: str, done: int) -> Any:
         """A file of JSON lines to append to, without the steps that an earlier start wrote after its last checkpoint."""
         path = self._local / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not self.root.local and not path.exists() and self.root.exists(name):
-            path.write_bytes(with_retries(f"{self.root.uri}/{name}", lambda: self.root.read(name)))
+            path.write_bytes(with_retries(f"{self.root.uri}/{name}", self.root.read, name))
         if path.exists():
             lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
             path.write_text("".join(line for line in lines if json.loads(line)["step"] <= done))

@@ -33,7 +33,9 @@ _FREE = {
     "data.bad_share",
 }
 # files may lie elsewhere than before: the loader compares the samples themselves, the trainer the bodies
-_FREE_PATTERN = re.compile(r"data\.datasets(\[\d+\]\.(shards|exclude)(\[\d+\])?)?$|data\.(hand|head)_body$|data\.augment\.backgrounds$")
+_FREE_PATTERN = re.compile(
+    r"data\.datasets(\[\d+\]\.(shards|exclude)(\[\d+\])?)?$|data\.(hand|head)_body$|data\.augment\.backgrounds$"
+)
 # change what is learned from here on, in a way that whoever changes them wants
 _TAKEN_UP = re.compile(r"steps$|validation|priors|optim\.(ema|freeze_backbone|accumulate)$|precision$|loss\.starts\.")
 

@@ -47,7 +47,7 @@ class TrainStep:
         device = ranks.device
         self.network = network.to(device)
         if device.type == "cuda":
-            self.network = self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bodies = Bodies.of(network.config).to(device)
         self.objective = Objective(self.bodies, config.loss).to(device)
         if config.sync_batchnorm and ranks.world > 1:
@@ -76,7 +76,7 @@ class TrainStep:
         self._train_mode(frozen)
         self.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(self._seed("dropout", step, self.ranks.rank))
-        labels = _sum_counts(batches) if len(batches) > 1 else {}
+        labels = _sum_counts([label_counts(batch, config.loss.depth) for batch in batches])
         sums: dict[str, torch.Tensor] = {}
         generated: list[PriorInput] = []
         for index, batch in enumerate(batches):
@@ -203,10 +203,9 @@ class TrainStep:
         return self.ranks.all_reduce_mean(values.isfinite().all().float()) == 1
 
 
-def _sum_counts(batches: Sequence[Batch]) -> dict[str, torch.Tensor]:
+def _sum_counts(counts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Samples of all batches that have a term's label, by term."""
-    counts = [label_counts(batch) for batch in batches]
-    return {name: torch.stack([found[name] for found in counts]).sum() for name in counts[0]}
+    return {name: torch.stack([count[name] for count in counts]).sum() for name in counts[0]}
 
 
 def _sum_outputs(output: DiceOutput) -> torch.Tensor:

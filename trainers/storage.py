@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from handface.pipeline.contract.sample import SampleError
 from handface.pipeline.contract.storage import StorageError
@@ -14,17 +14,26 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 300.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 15.0
 # the same answer would come again
-_HOPELESS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, StorageError, SampleError, TypeError)
+_HOPELESS = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    StorageError,
+    SampleError,
+    TypeError,
+)
 
 Value = TypeVar("Value")
 
 
-def with_retries(what: str, action: Callable[[], Value], patience_s: float = PATIENCE_S) -> Value:
-    """The result of `action`, tried again while storage is away.
+def with_retries(what: str, action: Callable[..., Value], *arguments: Any, patience_s: float = PATIENCE_S) -> Value:
+    """The result of `action(*arguments)`, tried again while storage is away.
 
     Args:
         what: The file, for messages.
         action: Reads or writes; object stores raise errors of many kinds.
+        arguments: Of the action.
         patience_s: Seconds after which the error is passed on.
 
     Raises:
@@ -33,7 +42,7 @@ def with_retries(what: str, action: Callable[[], Value], patience_s: float = PAT
     start, pause, told = time.monotonic(), _FIRST_PAUSE_S, False
     while True:
         try:
-            return action()
+            return action(*arguments)
         except Exception as error:
             if isinstance(error, _HOPELESS) or not is_outage(error) or time.monotonic() - start + pause > patience_s:
                 raise

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,12 @@ from handface.pipeline.contract.storage import Folder
 from handface.trainers import checkpoint
 from handface.trainers.batch import Batch
 from handface.trainers.build import build_network, check_bodies
-from handface.trainers.checkpoint import CheckpointError, Progress
+from handface.trainers.checkpoint import Progress
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import make_loader
+from handface.trainers.data.probe import with_bodies
 from handface.trainers.distributed.ranks import Ranks, init_process_group
+from handface.trainers.estimate import describe, measure_step, warn_if_long
 from handface.trainers.log import RunLog
 from handface.trainers.resume import check_resume, require_fresh
 from handface.trainers.step import StepResult, TrainStep
@@ -33,6 +35,7 @@ from handface.trainers.validate import Validation, main_metric
 
 log = logging.getLogger(__name__)
 CONFIG, NOT_FINITE = "config.json", "not_finite.jsonl"
+_MANY_STEPS = 1000  # from here on it is worth the time of a few to say how long all will take
 Report = Callable[[int, Mapping[str, float]], None]
 
 
@@ -69,6 +72,9 @@ class Trainer:
     """Network, data, validation and position of one run, on one rank."""
 
     def __init__(self, config: TrainConfig, ranks: Ranks, report: Report = lambda step, values: None) -> None:
+        # the main rank looks into the data for all
+        data = ranks.broadcast(with_bodies(config.data) if ranks.is_main else None)
+        config = replace(config, data=data)
         self.config, self.ranks, self.report = config, ranks, report
         if ranks.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
@@ -86,6 +92,7 @@ class Trainer:
         """Begin or go on, train to the configured step, and leave the weights in `last/` (and `best/`)."""
         config, ranks = self.config, self.ranks
         self.start()
+        self._announce()
         with RunLog(
             config.output, config.steps, self.progress.step, ranks.rank, config.wandb, config.log_samples
         ) as run_log:
@@ -145,10 +152,31 @@ class Trainer:
                 log.info("going on from step %d%s", self.progress.step, "".join(f"; {text}" for text in taken_up))
         if ranks.is_main:
             path = f"{config.output}/{CONFIG}"
-            with_retries(path, lambda: self._folder.write(CONFIG, config.dumps().encode()))
+            with_retries(path, self._folder.write, CONFIG, config.dumps().encode())
             if name is None:
                 self._save()
         ranks.barrier()
+
+    def _announce(self) -> None:
+        """Say what is trained, and before it starts if it will take long."""
+        config, data = self.config, self.config.data
+        sets = ", ".join(f"{name} {size:,}" for name, size in zip(self.loader.names, self.loader.sizes, strict=True))
+        parameters = sum(value.numel() for value in self.step.network.parameters())
+        if self.ranks.is_main:
+            log.info(
+                "%s, %.1f M parameters; %s samples; %d a step; step %d of %d",
+                config.preset,
+                parameters / 1e6,
+                sets,
+                data.batch_size * config.optim.accumulate * self.ranks.world,
+                self.progress.step,
+                config.steps,
+            )
+        if self.ranks.is_main and self.ranks.device.type == "cpu" and config.steps - self.progress.step >= _MANY_STEPS:
+            batch = next(iter(make_loader(replace(data, batch_size=2, workers=0), pin_memory=False)))
+            seconds = measure_step(config, self.ranks.device, batch)
+            log.info("%s", describe(seconds, config, self.progress.step))
+            warn_if_long(seconds, config, self.ranks.device, self.progress.step)
 
     def _loop(self, run_log: RunLog) -> None:
         """Steps, and what is done every so many of them."""
@@ -210,9 +238,7 @@ class Trainer:
         }
         if step.priors is not None:
             values |= step.priors.metrics(self.progress.step, self.ranks.all_reduce_mean)
-        run_log.scalars(
-            self.progress.step, values, config.data.batch_size * config.optim.accumulate, self.ranks.world
-        )
+        run_log.scalars(self.progress.step, values, config.data.batch_size * config.optim.accumulate, self.ranks.world)
         self.report(self.progress.step, values)
 
     def _save(self) -> None:

@@ -91,7 +91,8 @@ class Decoder:
     def __init__(self, config: DataConfig) -> None:
         """Raises BodyFileError or DataError."""
         self.config = config
-        self.hand, self.head = Part("hand", config.hand_body), Part("head", config.head_body)
+        self.hand = Part("hand", config.hand_body or "free-hand")
+        self.head = Part("head", config.head_body or "free-head")
         folder = config.augment.backgrounds
         self.backgrounds = Backgrounds(folder) if folder is not None else None
 

@@ -20,6 +20,7 @@ from handface.trainers.data.config import AugmentConfig, DataConfig
 from handface.trainers.data.decode import Decoded, Decoder
 from handface.trainers.data.errors import DataError
 from handface.trainers.data.order import MixOrder
+from handface.trainers.data.probe import with_bodies
 from handface.trainers.data.store import Reader, Table, open_dataset
 
 _ATTEMPTS = 20
@@ -160,10 +161,12 @@ class _Source(Dataset[_Item]):
 
     def __init__(self, config: DataConfig, tables: Sequence[Table], decoder: Decoder, order: _Order) -> None:
         self.config, self.tables, self.decoder, self.order = config, tables, decoder, order
-        self.reader = Reader()
+        self.reader = Reader(config.patience)
 
     @classmethod
     def open(cls, config: DataConfig) -> _Source:
+        if config.hand_body is None or config.head_body is None:
+            config = with_bodies(config)
         tables = [open_dataset(dataset, config.index_folder) for dataset in config.datasets]
         return cls(config, tables, Decoder(config), _InOrder([len(table) for table in tables]))
 

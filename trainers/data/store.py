@@ -16,6 +16,7 @@ from handface.pipeline.contract.tables import load_table
 from handface.trainers.data.config import DatasetConfig
 from handface.trainers.data.errors import DataError
 from handface.trainers.data.index import MEMBERS, index_shards
+from handface.trainers.storage import PATIENCE_S, is_outage, with_retries
 
 log = logging.getLogger(__name__)
 _OPEN_FILES = 128
@@ -87,11 +88,15 @@ def excluded_keys(file: str) -> NDArray[np.str_]:
 class Reader:
     """Fetches members by offset. Keeps local files open, each process its own; remote ones are read by range."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE_S) -> None:
+        """patience: seconds for which storage that does not answer is tried again."""
+        self.patience = patience
         self._files: dict[str, int] = {}
+        # shards that did not answer in all that time: asked once only from then on
+        self._lost: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_files": {}}
+        return {"patience": self.patience, "_files": {}, "_lost": set()}
 
     def read(self, table: Table, row: int, with_mask: bool) -> dict[str, bytes]:
         """{extension: bytes} of a sample: jpg, safetensors and, if wanted and there, mask.png.
@@ -112,16 +117,32 @@ class Reader:
         return {n: self._range(uri, int(o), int(o + length)) for n, (o, length) in places.items()}
 
     def _range(self, uri: str, start: int, end: int) -> bytes:
+        try:
+            patience = 0.0 if uri in self._lost else self.patience
+            blob = with_retries(uri, self._read_bytes, uri, start, end, patience_s=patience)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            self._lost.add(uri)
+            raise OSError(f"{uri}: no answer in {self.patience:.0f} s ({type(error).__name__}: {error})") from error
+        self._lost.discard(uri)
+        if len(blob) != end - start:
+            raise SampleError(f"shard ends at byte {start + len(blob)}, before its end at {end}: it has changed")
+        return blob
+
+    def _read_bytes(self, uri: str, start: int, end: int) -> bytes:
         import fsspec
 
         if "://" in uri:
             filesystem, path = fsspec.core.url_to_fs(uri)
-            blob = bytes(filesystem.cat_file(path, start=start, end=end))
-        else:
-            blob = os.pread(self._open(uri), end - start, start)
-        if len(blob) != end - start:
-            raise SampleError(f"shard ends at byte {start + len(blob)}, before its end at {end}: it has changed")
-        return blob
+            return bytes(filesystem.cat_file(path, start=start, end=end))
+        try:
+            return os.pread(self._open(uri), end - start, start)
+        except OSError:
+            # a handle of a mount that went away stays bad
+            if (descriptor := self._files.pop(uri, None)) is not None:
+                os.close(descriptor)
+            raise
 
     def _open(self, path: str) -> int:
         if path not in self._files:

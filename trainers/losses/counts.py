@@ -5,13 +5,20 @@ from __future__ import annotations
 import torch
 
 from handface.trainers.batch import Batch
+from handface.trainers.losses.config import DepthConfig
 
 
-def label_counts(batch: Batch) -> dict[str, torch.Tensor]:
-    """{term: number of samples that count, scalar}. Touch and depth are missing: there the prediction decides, too."""
+def label_counts(batch: Batch, depth: DepthConfig = DepthConfig()) -> dict[str, torch.Tensor]:
+    """{term: number of samples that count, scalar}.
+
+    Touch is missing: there the prediction alone decides. For depth it decides, too, but only where the surface is not met at some
+    keypoint; such a sample counts here, so that the mean does not depend on what a network predicts.
+    """
     mesh, contact, deformation = batch.has_mesh.sum(), batch.has_contact.sum(), batch.has_deformation.sum()
     hand = (batch.hand_keypoints_2d[..., 2] > 0).any(1).sum()
     head = (batch.face_keypoints_2d[..., 2] > 0).any(1).sum()
+    points = ((batch.keypoint_depth[..., 1] > 0) & (batch.visibility > 0)).sum(1)
+    deep = (points >= depth.min_points) & (batch.depth_kind >= 0)
     counts = {
         "vertices": mesh,
         "vertices_parametric": mesh,
@@ -26,6 +33,7 @@ def label_counts(batch: Batch) -> dict[str, torch.Tensor]:
         "presence": contact,
         "deformation": deformation,
         "deformation_wild": len(batch) - deformation,
+        "depth": (deep if depth.samples == "all" else deep & ~batch.has_mesh).sum(),
         "collision": torch.full_like(mesh, len(batch)),
     }
     return {name: count.float() for name, count in counts.items()}

@@ -146,7 +146,9 @@ class AdversarialPriors(nn.Module):
             terms |= {f"discriminator_{part}{name}": value for name, value in part_terms.items()}
         return PriorResult(loss, terms)
 
-    def _discriminate(self, part: str, fake: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _discriminate(
+        self, part: str, fake: torch.Tensor, real: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with torch.autocast(fake.device.type, enabled=False):
             real = real.to(fake)
             if self.config.r1 > 0:
