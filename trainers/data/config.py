@@ -100,8 +100,8 @@ class DataConfig:
     """`samples`: a full permutation in every pass. `shards`: permuted shards, samples permuted within 16 of them at a time, for
     storage on which jumping about is dear. `none`: as they lie in the shards."""
     hand_body: str | None = None
-    """The hand that 3D labels must be of, as `load_body` takes it; other hands' 3D labels are left out and counted. None: the one
-    that the shards name."""
+    """The hand that 3D labels must be of, as `load_body` takes it; other hands' 3D labels are left out and counted. None: a run
+    takes the one that its shards name, anything else free-hand."""
     head_body: str | None = None
     """The head that 3D labels must be of, likewise."""
     depth_sources: tuple[str, ...] = ()

@@ -102,6 +102,9 @@ class Decoder:
 
     def __call__(self, key: str, origin: int, members: Mapping[str, bytes], drawn: Draw) -> Decoded:
         """Decode one sample. members: {extension: bytes}.  Raises SampleError saying what is wrong with it."""
+        for name in ("jpg", "safetensors"):
+            if name not in members:
+                raise SampleError(f"member .{name} is missing")
         labels = decode_labels(members["safetensors"])
         has_hand = labels.hand_side is not None and len(labels.hand_side) > 0
         mirrored = bool(labels.hand_side[0] == LEFT) if has_hand else drawn.flip  # type: ignore[index]

@@ -25,7 +25,7 @@ def with_bodies(config: DataConfig) -> DataConfig:
         DataError: A set that is not weak has no 3D label that can be used; the message says which body is missing.
         BodyFileError: A body's file cannot be read.
     """
-    tables = [open_dataset(dataset, config.index_folder) for dataset in config.datasets]
+    tables = [open_dataset(dataset, config.index_folder, config.patience) for dataset in config.datasets]
     strong = [(d, t) for d, t in zip(config.datasets, tables, strict=True) if not d.weak]
     reader = Reader(config.patience)
     named = {dataset.name: _first_names(table, reader) for dataset, table in strong}
@@ -41,8 +41,8 @@ def sample_labels(table: Table, reader: Reader, most: int) -> Iterator[Labels]:
     """Labels of at most so many samples, spread evenly over a set; unreadable ones are left out."""
     for row in np.unique(np.linspace(0, len(table) - 1, min(most, len(table))).astype(np.int64)).tolist():
         try:
-            yield decode_labels(reader.read(table, row, False)["safetensors"])
-        except SampleError:
+            yield decode_labels(reader.read(table, row)[1]["safetensors"])
+        except (SampleError, KeyError):
             continue
 
 

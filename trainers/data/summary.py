@@ -49,7 +49,7 @@ def summarise_data(config: DataConfig, accumulate: int = 1, world: int = 1) -> l
     reader, total = Reader(config.patience), sum(dataset.weight for dataset in config.datasets)
     found = []
     for dataset in config.datasets:
-        table = open_dataset(dataset, config.index_folder)
+        table = open_dataset(dataset, config.index_folder, config.patience)
         labels = list(sample_labels(table, reader, _MOST))
         scale = len(table) / max(1, len(labels))
         usable = [] if dataset.weak else [one for one in labels if _has_mesh(one, hand, head)]
