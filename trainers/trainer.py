@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from handface.pipeline.contract.lock import RENEW_S, STALE_S, lock_folder
 from handface.pipeline.contract.storage import Folder
 from handface.trainers import checkpoint
 from handface.trainers.batch import Batch
@@ -35,6 +36,7 @@ from handface.trainers.validate import Validation, main_metric
 
 log = logging.getLogger(__name__)
 CONFIG, NOT_FINITE = "config.json", "not_finite.jsonl"
+_LOCAL_WAIT_S = 5.0
 _MANY_STEPS = 1000  # from here on it is worth the time of a few to say how long all will take
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -89,7 +91,18 @@ class Trainer:
         self._patient = ranks.device.type == "cuda"
 
     def train(self) -> TrainResult:
-        """Begin or go on, train to the configured step, and leave the weights in `last/` (and `best/`)."""
+        """Begin or go on, train to the configured step, and leave the weights in `last/` (and `best/`).
+
+        Raises LockedError if another process trains in the run's folder.
+        """
+        if not self.ranks.is_main:
+            return self._train()
+        # ranks of a launcher that was killed end within a second; on an object store a dead holder's lock has to grow old
+        patience = _LOCAL_WAIT_S if self._folder.local else STALE_S + RENEW_S
+        with lock_folder(self._folder, "train", patience):
+            return self._train()
+
+    def _train(self) -> TrainResult:
         config, ranks = self.config, self.ranks
         self.start()
         self._announce()

@@ -197,13 +197,19 @@ def undisturbed(config: TrainConfig) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(600)
-def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(make_run: MakeRun) -> None:
+def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One of two workers dies in mid-run; in the end the log is, bit for bit, that of two ranks that were left alone.
 
     Also with resume "never": that is for the person who starts a run, not for Ray, which starts its workers again.
     """
     whole, cut = (make_run(name, 2, steps=8, resume="never") for name in ("whole", "cut"))
     undisturbed(whole)
+    # as people write them: Ray's workers sit in another folder
+    monkeypatch.chdir(tmp_path)
+    sets = tuple(replace(d, shards=tuple(map(os.path.relpath, d.shards))) for d in cut.data.datasets)
+    cut = replace(cut, output="cut", init=os.path.relpath(str(cut.init)), data=replace(cut.data, datasets=sets))
     killed: list[int] = []
 
     def kill() -> None:
@@ -220,3 +226,10 @@ def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(make_run: MakeRun)
     assert killed and losses(cut) == losses(whole) and set(losses(cut)) == set(range(1, 9))
     with pytest.raises(CheckpointError, match="resume is 'never'"):
         run(Config(config=settings(cut), workers="2"))
+    # what no restart mends is said once, in a sentence, and at once
+    start = time.monotonic()
+    with pytest.raises((ValueError, RuntimeError), match=r"optim\.lr was 0\.0001, is 0\.5") as raised:
+        run(Config(config=settings(replace(cut, resume="auto")), lr=0.5, workers="1"))
+    assert "\n" not in str(raised.value) and time.monotonic() - start < 120
+    with pytest.raises(FileNotFoundError, match="nowhere: no shard there"):
+        run(Config(train=("nowhere",), output="other", workers="1"))

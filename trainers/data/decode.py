@@ -26,7 +26,15 @@ from handface.trainers.data.background import Backgrounds, put_behind
 from handface.trainers.data.bodies import Part
 from handface.trainers.data.colour import vary_colour
 from handface.trainers.data.config import AugmentConfig, DataConfig
-from handface.trainers.data.geometry import flip, mirror_face, mirror_points, move_points, resize, similarity
+from handface.trainers.data.geometry import (
+    flip,
+    mirror_face,
+    mirror_points,
+    move_points,
+    resize,
+    scale_pixels,
+    similarity,
+)
 from handface.trainers.data.scene import Scene, read_scene
 
 _AUGMENT_SEED = 2
@@ -157,7 +165,9 @@ class _Frame:
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A crop, decoded at any scale, (D, D[, C]) -> (S, S[, C]); 0 outside."""
-        matrix = self.matrix @ resize(len(image), self.stored)
+        # libjpeg decodes at eighths and rounds the side up: an odd one's half has pixels of exactly two
+        eighths = next(m for m in range(1, 9) if -(-self.stored * m // 8) >= len(image))
+        matrix = self.matrix @ scale_pixels(8 / eighths)
         return np.asarray(cv2.warpAffine(image, matrix[:2], (self.size, self.size), flags=cv2.INTER_LINEAR), np.uint8)
 
 
