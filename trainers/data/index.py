@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,9 +97,9 @@ def scan_shard(uri: str) -> _Found:
 
     if "://" not in uri and Path(uri).stat().st_size:
         with Path(uri).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            members = walk_headers(view)
-        if members is not None:
-            return _group(uri, members)
+            plain = walk_headers(view)
+        if plain is not None:
+            return _group(uri, plain)
     # only the headers are asked for, not what lies between them
     options = {} if "://" not in uri else {"cache_type": "none"}
     filesystem, path = fsspec.core.url_to_fs(uri)
@@ -188,7 +189,11 @@ def _save(file: Path, stamp: dict[str, str], index: _Found) -> None:
     from safetensors.numpy import save
 
     keys, starts, sizes = index
-    tensors = {"keys": np.frombuffer("\n".join(keys).encode(), np.uint8), "starts": starts, "sizes": sizes}
+    tensors: dict[str, NDArray[Any]] = {
+        "keys": np.frombuffer("\n".join(keys).encode(), np.uint8),
+        "starts": starts,
+        "sizes": sizes,
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     # ranks may write the same index at once
     partial = file.with_name(f".{file.name}.{os.getpid()}")

@@ -23,7 +23,8 @@ def walk_headers(tar: bytes | mmap, ended: bool = True) -> list[tuple[str, int, 
     Returns:
         None if there is anything but plain files with short plain names, right checksums and whole data.
     """
-    members, at, length = [], 0, len(tar)
+    members: list[tuple[str, int, int, int]] = []
+    at, length = 0, len(tar)
     while at < length:
         block = tar[at : at + BLOCK]
         if not block.strip(b"\0"):
