@@ -57,7 +57,7 @@ def summarise_data(config: DataConfig, accumulate: int = 1, world: int = 1) -> l
             len(usable),
             0 if dataset.weak else sum(one.hand_contact is not None for one in labels),
             sum(bool(one.keypoint_depth) for one in labels),
-            sum(bool(getattr(one, "fit", None)) for one in usable),
+            sum(one.origin_3d == "fitted" for one in usable),
         )
         share = dataset.weight / total
         steps = len(table) / (share * config.batch_size * accumulate * world)
