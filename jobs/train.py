@@ -60,7 +60,7 @@ class Config:
     """bf16: the network in mixed precision; losses stay in fp32."""
     seed: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 88, of the data 0)")] = None
     """Of weights, data order and everything else that is drawn."""
-    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = ()
+    set: tuple[str, ...] = ()
     """Any other setting by its key in the file: --set loss.weights.touch=0 optim.ema=0.99."""
     config: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """JSON or YAML of a `TrainConfig`, whole or in part, e.g. the config.json of another run."""
@@ -143,7 +143,7 @@ def resolve(config: Config) -> TrainConfig:
     for key, value in given.items():
         if value is not None:
             _put(settings, key, value)
-    for text in config.settings:
+    for text in config.set:
         key, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"--set {text}: expected KEY=VALUE, such as optim.ema=0.99")

@@ -51,7 +51,7 @@ def test_flags_make_a_run_and_override_a_file(tmp_path: Path) -> None:
     path.write_text(made.dumps())
     again = resolve(
         Config(
-            config=path, batch_size=3, priors=("out/real",), settings=("optim.ema=0.5", "output=x"), exclude=("gone",)
+            config=path, batch_size=3, priors=("out/real",), set=("optim.ema=0.5", "output=x"), exclude=("gone",)
         )
     )
     assert (again.data.batch_size, again.optim.ema, again.output) == (3, 0.5, "x")
@@ -68,7 +68,7 @@ def test_the_preset_decides_the_recipe_unless_something_is_asked_for(tmp_path: P
     assert (paper.optim, paper.loss) == (OptimConfig(), LossConfig())
     path = tmp_path / "run.yaml"
     path.write_text("preset: dice-nano\ndata: {datasets: [{name: a, shards: [a]}]}\noptim: {lr: 2.0e-3}\n")
-    changed = resolve(Config(config=path, settings=("loss.weights.touch=7",)))
+    changed = resolve(Config(config=path, set=("loss.weights.touch=7",)))
     assert changed.optim == replace(nano.optim, lr=2e-3) and changed.loss.weights.touch == 7
     assert changed.loss.weights.parameters == 50
     assert TrainConfig.for_preset("dice-nano", DataConfig((DatasetConfig("a", ("a",)),))) == nano
@@ -104,7 +104,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             resolve(Config(config=path))
     with pytest.raises(ValueError, match=r"no setting optim\.emma; did you mean optim\.ema\?"):
-        resolve(Config(train=("a",), settings=("optim.emma=1",)))
+        resolve(Config(train=("a",), set=("optim.emma=1",)))
     with pytest.raises(ValueError, match=r"--workers some: expected N or MIN\.\.MAX"):
         run(Config(train=("out/a",), output=str(tmp_path / "run"), workers="some"))
 
