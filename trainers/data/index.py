@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.pipeline.contract.addresses import filesystem_of, open_file
 from handface.pipeline.contract.tar_index import group_samples, iter_allowed, iter_members, stream_length
 
 MEMBERS = ("jpg", "safetensors", "mask.png")  # what training reads, in this order in `ShardIndex.members`
@@ -54,11 +55,9 @@ def index_shard(uri: str, folder: Path) -> ShardIndex:
 
 def scan_shard(uri: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Keys and members of a tar, by its headers. Raises ShardError as `pipeline.shards.read_shard`."""
-    import fsspec
-
     keys: list[str] = []
     rows: list[NDArray[np.int64]] = []
-    with fsspec.open(uri, "rb") as stream:
+    with open_file(uri) as stream:
         members = iter_allowed(uri, iter_members(uri, stream, stream_length(stream)))
         for key, sample in group_samples(uri, ((member, (member.offset, member.size)) for member in members)):
             keys.append(key)
@@ -95,9 +94,7 @@ def _save(file: Path, stamp: dict[str, str], index: tuple[tuple[str, ...], NDArr
 
 def _stamp(uri: str) -> dict[str, str]:
     """What changes when the shard does. Raises FileNotFoundError naming it."""
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem, path = filesystem_of(uri)
     try:
         info = filesystem.info(path)
     except FileNotFoundError as error:
@@ -107,9 +104,7 @@ def _stamp(uri: str) -> dict[str, str]:
 
 
 def _absolute(uri: str) -> str:
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem, path = filesystem_of(uri)
     return str(filesystem.unstrip_protocol(path))
 
 
