@@ -59,9 +59,9 @@ def prepare(
     Raises ConfigMismatchError naming differing fields, StorageError if the folder cannot be written.
     """
     folder = Folder(absolute(output))
-    day = open_run(folder, config, inputs).day
-    fingerprint = config.fingerprint()
     plan = read_plan(folder)
+    day = open_run(folder, config, inputs, planned=plan is not None).day
+    fingerprint = config.fingerprint()
     if plan is None:
         plan = plan_with(list_inputs(), folder, config.unit_size, fingerprint, progress)
     finished, done = Funnel(), set()

@@ -41,13 +41,15 @@ class RunRecord:
     config: dict[str, Any]
 
 
-def open_run(output: Folder, config: RunConfig, inputs: Sequence[str]) -> RunRecord:
+def open_run(output: Folder, config: RunConfig, inputs: Sequence[str], *, planned: bool = True) -> RunRecord:
     """Start a run in an empty folder, or join the one that is there.
+
+    planned: whether the folder has a plan; a run that never got one binds nobody.
 
     Raises ConfigMismatchError naming each field in which this run differs from the folder's, StorageError if it cannot be written.
     """
     run = RunRecord(datetime.now(UTC).date().isoformat(), tuple(inputs), config.as_dict())
-    if output.exists(RUN):
+    if planned and output.exists(RUN):
         return _join(output, run)
     output.write(RUN, (json.dumps(asdict(run), indent=1, sort_keys=True) + "\n").encode())
     return run
