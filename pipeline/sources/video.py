@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _MEMBER = re.compile(r"t=(\d+\.\d{3})")
-_SEEK_AHEAD = 10.0  # seconds; a jump further than this seeks, a shorter one decodes on (seeking lands on key frames only)
+_SEEK_AHEAD = (
+    10.0  # seconds; a jump further than this seeks, a shorter one decodes on (seeking lands on key frames only)
+)
 _BACK = (2.0, 6.0, 20.0, 60.0)  # seconds before a frame at which seeking is tried
 _SAME = 0.0006  # seconds; names of frames are rounded to milliseconds
 

@@ -82,9 +82,7 @@ def test_turned_and_mirrored_tracks_come_out_upright(tmp_path: Path, orientation
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "http:x.mp4", "film %03d [1] #2.mp4", "concat:a|b.mp4", "ü 名前.mp4"])
-def test_no_name_is_taken_for_a_protocol_or_pattern(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_no_name_is_taken_for_a_protocol_or_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     shutil.copy(write_film(tmp_path / "plain.mp4", numbered(3)), tmp_path / name)
     monkeypatch.chdir(tmp_path)
     items = list(open_source([name]))
