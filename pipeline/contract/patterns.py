@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handface.pipeline.contract.url_names import is_web
+
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
@@ -53,11 +55,6 @@ def expand_braces(text: str) -> Iterator[str]:
                     yield text[: found.start()] + choice + rest
             return
     yield text
-
-
-def is_web(argument: str) -> bool:
-    """Whether an argument is a web address, in which `?` and `[` are no wildcards."""
-    return argument[:8].lower().startswith(("http://", "https://"))
 
 
 def is_remote(argument: str) -> bool:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.url_names import is_web
+from handface.pipeline.fetch.opening import open_remote
 from handface.pipeline.sources.base import Notes, SourceConfig
 from handface.pipeline.sources.columns import cell_text, dropped_kind
 
@@ -50,10 +54,10 @@ class ListSource:
         if name.endswith(".parquet"):
             yield from self._parquet()
             return
-        import fsspec
-
-        compression = "gzip" if self.uri.lower().endswith(".gz") else None
-        with fsspec.open(self.uri, "rb", compression=compression) as binary:
+        with ExitStack() as stack:
+            binary: IO[bytes] = stack.enter_context(open_remote(self.uri))
+            if self.uri.lower().endswith(".gz"):
+                binary = cast(IO[bytes], stack.enter_context(gzip.open(binary)))
             file = _decoded(binary)
             if name.endswith((".csv", ".tsv")):
                 yield from self._csv(file, tabs=name.endswith(".tsv"))
@@ -104,11 +108,10 @@ class ListSource:
         return False
 
     def _parquet(self) -> Iterator[Mapping[str, Any]]:
-        import fsspec
         import pyarrow.parquet as pq
 
         for uri in _parquet_files(self.uri):
-            with fsspec.open(uri, "rb") as file:
+            with open_remote(uri) as file:
                 table = pq.ParquetFile(file, pre_buffer=False)  # on this thread alone, as `contract.tables` says
                 self._require(table.schema_arrow.names)
                 columns = self._travelling(table.schema_arrow)
@@ -188,6 +191,8 @@ def _decoded(binary: IO[bytes]) -> IO[str]:
 
 def _parquet_files(uri: str) -> list[str]:
     """The file, or those of a folder as Spark writes it (`urls.parquet/part-0001.parquet`)."""
+    if is_web(uri):
+        return [uri]
     import fsspec
 
     filesystem, path = fsspec.core.url_to_fs(uri)
