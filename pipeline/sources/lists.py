@@ -18,7 +18,7 @@ from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.url_names import is_web
 from handface.pipeline.fetch.opening import open_remote
 from handface.pipeline.sources.base import Notes, SourceConfig
-from handface.pipeline.sources.columns import cell_text, dropped_kind
+from handface.pipeline.sources.columns import cell_text, clean_text, dropped_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,25 +78,31 @@ class ListSource:
         self._require(names)
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=not plain)
         while True:
+            before = reader.line_num
             try:
                 cells = next(reader, None)
             except csv.Error as error:
+                if reader.line_num > before + 1 or "end of data" in str(error):
+                    raise ValueError(self._open_quote(before + 2)) from error
                 yield {_BAD_ROW: f"line {reader.line_num + 1}: {error}"}
                 continue
             if cells is None:
                 return
             if cells:
-                yield self._row(names, cells, reader.line_num + 1)
+                yield self._row(names, cells, before + 2)
 
     def _row(self, names: Sequence[str], cells: list[str], line: int) -> Mapping[str, Any]:
         if len(cells) > len(names):
             return {_BAD_ROW: f"line {line}: {len(cells)} cells for {len(names)} columns"}
         if any("\n" in cell and self._holds_rows(names, cell) for cell in cells):
-            raise ValueError(
-                f"{self.uri}: a quotation mark before line {line} is not closed where its cell ends, and takes whole rows"
-                " into the cell; write quotation marks inside cells as two, or give the list as .tsv or .jsonl"
-            )
+            raise ValueError(self._open_quote(line))
         return dict(zip(names, cells, strict=False))
+
+    def _open_quote(self, line: int) -> str:
+        return (
+            f"{self.uri}: a quotation mark in line {line} is not closed where its cell ends, and takes whole rows into the"
+            " cell; write quotation marks inside cells as two, or give the list as .tsv or .jsonl"
+        )
 
     def _holds_rows(self, names: Sequence[str], cell: str) -> bool:
         """Whether the later lines of a cell look like rows of this list."""
@@ -167,9 +173,9 @@ class ListSource:
                 continue
             value = _as_text(cell) if isinstance(cell, bytes) else cell
             if (text := cell_text(value)) is not None:
-                found.append((rename.get(name, name), text))
+                found.append((clean_text(rename.get(name, name)), text))
             elif (kind := dropped_kind(value)) is not None:
-                self.notes.dropped.setdefault(name, kind)
+                self.notes.dropped.setdefault(clean_text(name), kind)
         return tuple(found)
 
     def _located(self, uri: str, columns: tuple[tuple[str, str], ...], number: int) -> SourceItem:
