@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.text import text_encoding
 from handface.pipeline.contract.url_names import is_web
 from handface.pipeline.fetch.opening import open_remote
 from handface.pipeline.sources.base import Notes, SourceConfig
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 _TEXT = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
 LIST_SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
-_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _PROVENANCE = {"licence", "license", "author", "page"}
 _BAD_ROW = "\0bad row"  # a key that no list can have
 
@@ -189,9 +189,13 @@ class ListSource:
 
 
 def _decoded(binary: IO[bytes]) -> IO[str]:
-    """Text in UTF-8 or UTF-16, by its byte order mark."""
+    """Text in whichever Unicode encoding it is, without its byte order mark."""
     buffered = io.BufferedReader(cast(io.RawIOBase, binary))
-    encoding = _MARKS.get(buffered.peek(2)[:2], "utf-8-sig")
+    start = buffered.peek(4)[:4]
+    encoding = text_encoding(start)
+    mark = "\ufeff".encode(encoding)
+    if start.startswith(mark):
+        buffered.read(len(mark))
     return io.TextIOWrapper(buffered, encoding, errors="replace", newline="")
 
 

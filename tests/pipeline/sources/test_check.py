@@ -180,7 +180,7 @@ def test_bytes_and_vectors_stay_behind_and_are_named_once(tmp_path: Path) -> Non
     assert dict(item.columns) == {"x": "\\ud800"}
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "utf-8"])
 @pytest.mark.parametrize("suffix", ["csv", "txt", "jsonl", "tsv"])
 def test_byte_order_marks_are_understood(tmp_path: Path, encoding: str, suffix: str) -> None:
     head = {"csv": "url,licence\n", "tsv": "url\tlicence\n"}.get(suffix, "")
