@@ -95,7 +95,8 @@ def _glob(pattern: str) -> list[str]:
     filesystem: AbstractFileSystem
     filesystem, path = fsspec.core.url_to_fs(pattern)
     escaped = _escape_folders(path, lambda folder: bool(filesystem.isdir(folder)))
-    return [filesystem.unstrip_protocol(name) for name in sorted(filesystem.glob(escaped))]
+    names = (name for name in sorted(filesystem.glob(escaped)) if "/." not in name[len(path.partition("*")[0]) - 1 :])
+    return [filesystem.unstrip_protocol(name) for name in names]
 
 
 def _escape_folders(pattern: str, is_folder: Callable[[str], bool]) -> str:
