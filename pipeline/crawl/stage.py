@@ -119,8 +119,9 @@ class CrawlStage:
             if self.keep.mode == "bytes" and sniff(answer.data) in _CUT:
                 original = make_original(answer.data, self.keep, consent=self.http.consent)
             else:
+                consent = self.http.consent
                 original = await self._aside.run(
-                    *(_DECODE_SECONDS, make_original, answer.data, self.keep), consent=self.http.consent
+                    _DECODE_SECONDS, make_original, answer.data, self.keep, consent=consent
                 )
         except RejectedImage as refused:
             return record.reject(refused.reason, refused.detail)
