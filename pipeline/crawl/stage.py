@@ -15,7 +15,7 @@ from handface.pipeline.engine.record import Packed, Record, Resources
 from handface.pipeline.fetch.aside import Aside, TooSlowError
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.url import owner_of
-from handface.pipeline.fetch.original import KeepConfig, make_original, provenance
+from handface.pipeline.fetch.original import KeepConfig, is_quick, make_original, provenance
 from handface.pipeline.fetch.pages.links import PageLinks, read_page
 from handface.pipeline.fetch.pages.sitemap import MAX_BYTES, BadSitemapError, read_sitemap
 from handface.pipeline.fetch.pages.tags import PageTooSlowError
@@ -27,8 +27,6 @@ ROLE, DEPTH, SITE, HOPS = "crawl_role", "crawl_depth", "crawl_site", "crawl_hops
 _OWN = (ROLE, DEPTH, SITE, HOPS)
 # Pages and sitemaps have limits of their own below this one.
 _READ_SECONDS, _DECODE_SECONDS = 60.0, 60.0
-# Formats whose metadata is cut out without decoding them.
-_CUT = ("JPEG", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class CrawlStage:
     async def _keep_image(self, record: Record, answer: Fetched) -> None:
         assert answer.data is not None
         try:
-            if self.keep.mode == "bytes" and sniff(answer.data) in _CUT:
+            if is_quick(answer.data, self.keep):
                 original = make_original(answer.data, self.keep, consent=self.http.consent)
             else:
                 consent = self.http.consent
