@@ -35,7 +35,8 @@ _BAD_ROW = "\0bad row"  # a key that no list can have
 class ListSource:
     """One item per row, read as a stream; a row without a usable URL is an item with a problem.
 
-    Relative paths are relative to the list; `any_file` lets rows name local files that do not lie below it. Raises ValueError if the list has no URL column, or several.
+    Relative paths are relative to the list; `any_file` lets rows name local files that do not lie below its folder.
+    Raises ValueError if the list has no URL column, or several.
     """
 
     uri: str
