@@ -14,6 +14,7 @@ from handface.trainers.batch import Batch, BodyLabels
 from handface.trainers.bodies import Bodies
 from handface.trainers.geometry import front_depth
 from handface.trainers.losses import DepthConfig, Faults, LossConfig, LossWeights, Objective
+from handface.trainers.losses.config import LossStarts
 from handface.trainers.targets import make_targets, pose_output
 from tests.trainers.losses.scenes import make_batch, noisy, perfect
 
@@ -189,8 +190,10 @@ def test_weights_and_factors(bodies: Bodies, batch: Batch) -> None:
     base, half = run(bodies, LossConfig(), batch, output), run(bodies, LossConfig(weights), batch, output)
     assert torch.allclose(2 * half["contact"], base["contact"])
     assert not {"touch", "collision", "depth"} & set(half)
-    off = run(bodies, LossConfig(weights), batch, output, factors={"presence": 0.0})
-    assert off["presence"] == 0
+    later = LossConfig(starts=LossStarts(touch=5, collision=5))
+    early, begun = (run(bodies, later, batch, output, step=step) for step in (4, 5))
+    assert early["touch"] == early["collision"] == 0 and torch.equal(early["contact"], base["contact"])
+    assert torch.equal(begun["touch"], base["touch"]) and torch.equal(begun["collision"], base["collision"])
     with pytest.raises(ValueError, match="touch"):
         LossWeights(touch=-1)
 
