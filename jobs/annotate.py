@@ -10,7 +10,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handface.pipeline.stages.recipe import AnnotateConfig
@@ -42,6 +42,7 @@ def run(config: Config) -> int:
     from handface.pipeline.contract.exclusion import digest
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.engine.run import prepare
+    from handface.pipeline.engine.units import plan_small_units
     from handface.pipeline.sources import open_source
     from handface.pipeline.stages.detect import resolved
     from handface.pipeline.stages.recipe import build_stages
@@ -49,7 +50,7 @@ def run(config: Config) -> int:
     if not config.input:
         raise ValueError("--input: name at least one folder, list, tar, video or URL")
     inputs = [_checked(uri) for uri in config.input]
-    annotate = AnnotateConfig(**{f.name: getattr(config, f.name) for f in fields(AnnotateConfig)})
+    annotate = AnnotateConfig.of(config)
     if config.dry_run:
         return _dry_run(inputs, annotate, config)
     exclude = tuple(absolute(uri) for uri in annotate.dedupe.exclude)
@@ -62,6 +63,7 @@ def run(config: Config) -> int:
             config.output,
             list_inputs=lambda: open_source(inputs, annotate.sources),
             stages=build_stages,
+            plan_with=plan_small_units,
             progress=listing.advance,
         )
     if ready.finished.parts:
@@ -74,7 +76,7 @@ def run(config: Config) -> int:
 
 def _dry_run(inputs: Sequence[str], annotate: AnnotateConfig, config: Config) -> int:
     from handface.jobs.shared.progress import Progress
-    from handface.pipeline.engine.run import group_stages
+    from handface.pipeline.engine.executor import group_stages
     from handface.pipeline.sources import open_source
     from handface.pipeline.stages.recipe import build_stages
 

@@ -58,6 +58,13 @@ class Folder:
         """Whether the file is there."""
         return bool(self.filesystem.exists(self.path(name)))
 
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, or None if it is not there."""
+        try:
+            return int(self.filesystem.size(self.path(name)))
+        except FileNotFoundError:
+            return None
+
     def read(self, name: str) -> bytes:
         """The whole file. Raises FileNotFoundError."""
         return bytes(self.filesystem.cat_file(self.path(name)))

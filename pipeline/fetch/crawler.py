@@ -8,6 +8,8 @@ url -> parse -> site's consent -> host's gate -> pinned connection -> caps and o
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -57,6 +59,7 @@ class Crawler:
         self._consent = ConsentBook(config, self._ask_policy)
         self._gates: dict[str, HostGate] = {}
         self._everywhere = asyncio.Semaphore(config.concurrency)
+        self._waits: defaultdict[str, float] = defaultdict(float)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -68,6 +71,11 @@ class Crawler:
             self._gates = {owner: gate for owner, gate in self._gates.items() if gate.waiting}
         for gate in self._gates.values():
             gate.start_unit()
+
+    def take_waits(self) -> dict[str, float]:
+        """{host: seconds} that requests have waited for their host's turn since the last call."""
+        waits, self._waits = self._waits, defaultdict(float)
+        return dict(waits)
 
     async def fetch(self, url: str, role: str = IMAGE, max_bytes: int | None = None, method: str = "GET") -> Fetched:
         """Fetch one URL (or, with method HEAD, ask for its headers alone). Never raises for what a URL, a server or the
@@ -138,8 +146,9 @@ class Crawler:
 
     async def _polite(self, target: Target, role: str, max_bytes: int | None, method: str) -> Answer:
         """One request in the host's turn. Raises FetchError; its answer's opt-out headers are obeyed before the body is read."""
-        gate = self._gate(target)
+        gate, asked = self._gate(target), time.monotonic()
         async with gate.turn(), self._everywhere:
+            self._waits[target.owner] += time.monotonic() - asked
             try:
                 check = _HeaderCheck(role, self.config.consent)
                 answer = await self._client.get(

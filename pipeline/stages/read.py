@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 from handface.pipeline.fetch.network.http import Fetcher, HttpConfig
 from handface.pipeline.sources.video import VideoFrames, frame_time
 
@@ -21,11 +22,11 @@ class ReadConfig:
     http: HttpConfig = field(default_factory=HttpConfig)
 
 
-class ReadStage:
+class ReadStage(Stage):
     """Fills data and sha256 (of the original bytes); a video frame arrives decoded, hashed over its pixels."""
 
     name = "read"
-    resources = Resources(num_cpus=1)
+    writes = ("data", "image", "sha256", "original_size", "evidence")
 
     def __init__(self, config: ReadConfig = ReadConfig()) -> None:
         self.config = config
