@@ -32,6 +32,8 @@ class PredictorOptions:
     """torch.compile: a slow first photo, faster later ones."""
     batch_size: int = 8
     """Crops the network gets at once."""
+    fit: Literal["on", "off"] = "on"
+    """Move the network's bodies until they lie on the detected points; off: the bare network."""
 
 
 def build_predictor(options: PredictorOptions, detector: Detector | None = None) -> Predictor:
@@ -39,6 +41,7 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
 
     Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a device that is not there.
     """
+    from handface.model.fitting.config import FitConfig
     from handface.model.network.inference import InferenceConfig
     from handface.model.prediction.predictor import Predictor, PredictorConfig
     from handface.model.weights.named import load_network
@@ -56,6 +59,7 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
         PredictorConfig(batch=options.batch_size),
         options.hand_model,
         options.head_model,
+        FitConfig() if options.fit == "on" else None,
     )
 
 

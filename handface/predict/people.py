@@ -121,4 +121,5 @@ def _at_the_distance_of(face: Face, hand: Hand, config: PeopleConfig) -> bool:
 
 
 def _detection(face: Face, hand: Hand) -> Detection:
-    return Detection(face.keypoints, hand.keypoints, hand.side, min(face.score, hand.score, 1.0), face.box)
+    confidence = min(face.score, hand.score, 1.0)
+    return Detection(face.keypoints, hand.keypoints, hand.side, confidence, face.box, hand.world)

@@ -73,11 +73,12 @@ def decode_image(
         warnings.simplefilter("ignore")  # Pillow warns about what is checked here
         picture = _open(data, kind, config)
         plain_jpeg = kind == "JPEG" and picture.mode == "RGB"
-        orientation = _orientation(picture)
         try:
             image = _decode_jpeg(data, smooth_colours) if plain_jpeg else _to_rgb(picture)
         except _BROKEN as error:
             raise RejectedImage(Reason.CORRUPT, f"{kind}: {error}") from error
+        # After the pixels: Pillow turns a TIFF by itself while it loads, and then forgets the tag.
+        orientation = _orientation(picture)
     return np.ascontiguousarray(_upright(image, orientation))
 
 
@@ -91,6 +92,21 @@ def header_size(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about what is checked here
         return _open(data, kind, config).size
+
+
+def read_orientation(data: bytes, config: DecodeConfig = DecodeConfig()) -> int:
+    """The orientation (EXIF 1 to 8) by which `decode_image` turns the pixels of a JPEG, PNG or WEBP, wherever the file says it.
+
+    Raises:
+        RejectedImage: It is no image, or its header announces too many pixels.
+    """
+    kind = sniff(data)
+    if kind is None:
+        raise RejectedImage(Reason.NOT_IMAGE, f"starts with {data[:8].hex()}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        orientation = _orientation(_open(data, kind, config))
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def sniff(data: bytes) -> str | None:
@@ -178,17 +194,13 @@ def _from_deep(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def _orientation(picture: Image.Image) -> int:
+    """As the tag says, whatever its type; broken EXIF is no reason to lose a photo."""
     try:
-        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
-    except (
-        ValueError,
-        TypeError,
-        OSError,
-        SyntaxError,
-        EOFError,
-        KeyError,
-        OverflowError,
-    ):  # broken EXIF is no reason to lose a photo
+        value = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        if isinstance(value, bytes | tuple):
+            value = value[0]
+        return int(value)
+    except (*_BROKEN, ZeroDivisionError):
         return 1
 
 

@@ -27,7 +27,7 @@ from handface.pipeline.synthesis.studio.motion import MovingScene, draw_take
 from handface.pipeline.synthesis.studio.studio import Studio
 
 TEST_SUBJECTS = (1, 3, 6)  # of every eight, as Decaf splits S1 to S8
-MANIFESTS, _ASIDE = "synthesis", ".writing"
+_MANIFESTS, _ASIDE = "synthesis", ".writing"
 _BACKGROUNDS, _BACKGROUND_SIZE = 4, 480
 _TRIES = 5  # per take, each of many attempts
 
@@ -91,8 +91,8 @@ def _publish(root: Path, aside: Path, config: DatasetConfig, name: str, frames: 
     manifest = {"config": config.as_dict() | {"version": VERSION}, "frames": frames, "sha256": digests}
     written = aside / f"{name}.json"
     written.write_text(json.dumps(manifest, indent=1, sort_keys=True))
-    (root / MANIFESTS).mkdir(exist_ok=True)
-    written.replace(root / MANIFESTS / written.name)
+    (root / _MANIFESTS).mkdir(exist_ok=True)
+    written.replace(root / _MANIFESTS / written.name)
     shutil.rmtree(aside)
 
 

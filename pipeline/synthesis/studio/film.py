@@ -8,7 +8,7 @@ from pathlib import Path
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
-from handface.pipeline.synthesis.studio.capture import MANIFESTS, subject_name, write_subject
+from handface.pipeline.synthesis.studio.capture import subject_name, write_subject
 from handface.pipeline.synthesis.studio.dataset import VERSION, DatasetConfig
 
 SCHEME = "studio"
@@ -16,7 +16,7 @@ SCHEME = "studio"
 
 def run_folder(root: Path) -> str:
     """Where in a dataset the run that makes it keeps its plan and its parts."""
-    return str(root / MANIFESTS)
+    return str(root / ".film")
 
 
 def list_subjects(config: DatasetConfig) -> Iterator[SourceItem]:
@@ -40,5 +40,9 @@ class FilmStage(Stage):
     def __call__(self, batch: Sequence[Record]) -> None:
         """Film; no sample comes of it."""
         for record in batch:
-            frames = write_subject(self.root, self.config, int(record.item.member or 0))
+            try:
+                frames = write_subject(self.root, self.config, int(record.item.member or 0))
+            except Exception as error:
+                error.add_note(f"while filming {record.item.name}")
+                raise
             record.reject(Reason.FILMED, f"{frames} frames")

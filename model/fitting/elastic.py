@@ -35,15 +35,27 @@ class Contacts:
 
 
 class Skin:
-    """The yielding skin of one body. G is dense and made once per process; the scenes' own shapes differ too little to matter."""
+    """The yielding skin of one body. The scenes' own shapes differ too little from the template's to matter."""
 
     def __init__(self, template: NDArray, faces: NDArray, stiffness: NDArray, movable: NDArray[np.bool_]) -> None:
         """template: (V, 3).  faces: (F, 3).  stiffness: (V,) in [0, 1].  movable: (V,) vertices that yield at all."""
+        from scipy.sparse.linalg import splu
+
         self.rows = np.flatnonzero(movable)
         self.local = np.full(len(template), -1)
         self.local[self.rows] = np.arange(len(self.rows))
         hessian = _hessian(np.asarray(template, np.float64), faces, np.asarray(stiffness, np.float64))
-        self.compliance = np.linalg.inv(hessian[self.rows][:, self.rows].toarray()).astype(np.float32)
+        inner = hessian[self.rows][:, self.rows].tocsc()
+        self._factor = splu(inner, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0)
+        self._columns: dict[int, NDArray[np.float32]] = {}
+
+    def compliance(self, columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Columns of G for some rows of `rows`, (R, N). Each is solved once, by itself: what was asked before changes no bit."""
+        for column in set(columns.tolist()) - self._columns.keys():
+            unit = np.zeros(len(self.rows))
+            unit[column] = 1
+            self._columns[column] = self._factor.solve(unit).astype(np.float32)
+        return np.stack([self._columns[column] for column in columns.tolist()], 1)
 
     def displacement(self, contacts: Contacts, count: int) -> NDArray[np.float64]:
         """Least-energy displacement (count, 3) in metres that meets the contacts; those on immovable skin are left out."""
@@ -55,12 +67,15 @@ class Skin:
             return u
         corner, weights = np.maximum(corner[usable], 0), weights[usable]
         normals, depth = contacts.normals[usable], contacts.depth[usable]
-        block = self.compliance[corner.reshape(-1, 1), corner.reshape(1, -1)].reshape(len(usable), 3, len(usable), 3)
+        skin, index = np.unique(corner, return_inverse=True)
+        columns = self.compliance(skin)
+        index = index.reshape(corner.shape)
+        block = columns[skin][index.reshape(-1, 1), index.reshape(1, -1)].reshape(len(usable), 3, len(usable), 3)
         work = np.einsum("ia,iajb,jb->ij", weights, block, weights, optimize=True) * (normals @ normals.T)
         force = complementarity(work, depth)
         pushing = np.flatnonzero(force > 0)
         load = (weights[pushing, :, None] * (force[pushing, None] * normals[pushing])[:, None]).reshape(-1, 3)
-        u[self.rows] = -self.compliance[:, corner[pushing].reshape(-1)] @ load
+        u[self.rows] = -columns[:, index[pushing].reshape(-1)] @ load
         return u
 
 
