@@ -15,6 +15,7 @@ from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 
 if TYPE_CHECKING:
     from handface.pipeline.contract.inputs import SourceItem
+    from handface.pipeline.sources import Notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,10 @@ class Config(CrawlConfig):
     """Worker processes; 0 is one per CPU (of the cluster that RAY_ADDRESS names)."""
     local: bool = False
     """Work in this process, one unit after the other, without Ray."""
+    check: bool = False
+    """Read the lists, say what they hold, what is wrong with them and what the crawl would need; ask no site, write nothing."""
+    skip_problems: bool = False
+    """Go on without lists and rows that cannot be read; they are counted as inputs that were turned away."""
 
 
 def run(config: Config) -> int:
@@ -51,15 +56,21 @@ def run(config: Config) -> int:
     from handface.jobs.shared.units import run_units
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.crawl.outcomes import write_outcomes
+    from handface.pipeline.sources.check import Listing
 
     crawl, number, failed = _crawl(config), 0, 0
+    if config.check:
+        return _check(crawl, config)
+    listing = Listing(lambda notes: _listing(crawl, config, notes), config.skip_problems)
     retry = config.retry_failed.split(",") if config.retry_failed else ()
-    runs = crawl.runs(lambda: _listing(crawl, config), retry, lambda inputs: listing.advance(inputs))
+    runs = crawl.runs(lambda: listing, retry, lambda inputs: progress.advance(inputs))
     while not failed:
-        with Progress(f"listing round {number}") as listing:
+        with Progress(f"listing round {number}") as progress:
             ready = next(runs, None)
         if ready is None:
             break
+        if number == 0:
+            listing.finish(ready.task.output.uri)
         failed = run_units(ready, f"crawling round {number}", workers=config.workers, local=config.local)
         number += 1
     counts = write_outcomes(crawl)
@@ -92,20 +103,47 @@ def _crawl(config: Config) -> Crawl:
     return Crawl(absolute(config.output), settings, tuple(inputs))
 
 
-def _listing(crawl: Crawl, config: Config) -> Iterator[SourceItem]:
+def _listing(crawl: Crawl, config: Config, notes: Notes) -> Iterator[SourceItem]:
     """The inputs of round 0."""
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.crawl.rounds import seeds
     from handface.pipeline.fetch.pages.collections import search_commons, search_openverse
     from handface.pipeline.sources import open_source
 
-    yield from open_source([absolute(uri) for uri in config.input], crawl.config.sources)
+    yield from open_source([absolute(uri) for uri in config.input], crawl.config.sources, notes)
     yield from seeds(config.seeds, "page")
     yield from seeds(config.sitemaps, "sitemap")
     for query in config.commons:
         yield from search_commons(query, crawl.config.http, config.per_query)
     for query in config.openverse:
         yield from search_openverse(query, crawl.config.http, config.per_query)
+
+
+def _check(crawl: Crawl, config: Config) -> int:
+    """The lists alone: asking collections and reading seed pages would be crawling."""
+    from handface.jobs.shared.listing import print_listing
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.sources import open_source
+    from handface.pipeline.sources.check import Listing
+
+    inputs = [absolute(uri) for uri in config.input]
+    listing = Listing(
+        lambda notes: open_source(inputs, crawl.config.sources, notes), config.skip_problems or not config.input
+    )
+    code = print_listing(listing) if inputs else 0
+    for name in ("seeds", "sitemaps", "commons", "openverse"):
+        if values := getattr(config, name):
+            print(f"{name}: {len(values)}, read when the crawl runs")
+    http = crawl.config.http
+    largest = max(listing.hosts.values(), default=0)
+    print(
+        f"the largest host takes at least {largest * http.host_interval / 3600:,.2f} hours, one request each {http.host_interval:g} s"
+    )
+    kept = config.unit_size * http.max_bytes >> 20
+    print(
+        f"memory of a worker: what it keeps of {config.unit_size} URLs, {kept:,} MB if every file had the largest size"
+    )
+    return code
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     PAGE = "page"  # a page or sitemap, read for its links
     # decoding
     NOT_IMAGE = "not_image"
+    HEIC = "heic"  # the package that reads it is not installed
     CORRUPT = "corrupt"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_SMALL = "too_small"

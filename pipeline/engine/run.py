@@ -68,13 +68,14 @@ def prepare(
         StorageError: The folder cannot be written.
     """
     folder = Folder(absolute(output))
-    day = first_day(folder)
+    plan = read_plan(folder)
+    day = first_day(folder, planned=plan is not None)
     built = stages(config, day)
     check_chain(built)
     versions = {stage.name: stage.version for stage in built}
-    open_run(folder, RunRecord(day, tuple(inputs), config.as_dict(), versions))
+    record = RunRecord(day, tuple(inputs), config.as_dict(), versions)
+    open_run(folder, record, planned=plan is not None)
     fingerprint = config.digest(SCHEMA_VERSION, versions)
-    plan = read_plan(folder)
     if plan is None:
         plan = plan_with(list_inputs(), folder, config.unit_size, fingerprint, progress)
     finished, done = Funnel(), set()

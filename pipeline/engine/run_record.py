@@ -52,18 +52,20 @@ class RunRecord:
         return {"input": list(self.inputs), **self.config, "version": self.stages}
 
 
-def first_day(output: Folder) -> str:
+def first_day(output: Folder, *, planned: bool) -> str:
     """The UTC day on which the folder's run was started first; today if there is none. Raises ConfigMismatchError."""
-    saved = _read(output)
+    saved = _read(output) if planned else None
     return datetime.now(UTC).date().isoformat() if saved is None else saved.day
 
 
-def open_run(output: Folder, run: RunRecord) -> None:
+def open_run(output: Folder, run: RunRecord, *, planned: bool) -> None:
     """Start a run in an empty folder, or join the one that is there.
+
+    planned: whether the folder has a plan; a run that never got one binds nobody.
 
     Raises ConfigMismatchError naming each field in which this run differs from the folder's, StorageError if it cannot be written.
     """
-    saved = _read(output)
+    saved = _read(output) if planned else None
     if saved is None:
         output.write(RUN, (json.dumps(asdict(run), indent=1, sort_keys=True) + "\n").encode())
     elif changes := differences(saved.identity(), run.identity()):

@@ -13,6 +13,7 @@ from handface.pipeline.stages.crop import CropConfig
 from handface.pipeline.stages.dedupe import DedupeConfig
 from handface.pipeline.stages.depth import DepthConfig
 from handface.pipeline.stages.detect import DetectConfig
+from handface.pipeline.stages.fit import FitStageConfig
 from handface.pipeline.stages.keypoints import KeypointsConfig
 from handface.pipeline.stages.nsfw import NsfwConfig
 from handface.pipeline.stages.pack import PackConfig
@@ -40,6 +41,7 @@ class AnnotateConfig(BaseConfig):
     crop: CropConfig = field(default_factory=CropConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     pack: PackConfig = field(default_factory=PackConfig)
+    fit: FitStageConfig = field(default_factory=FitStageConfig)
 
     def __post_init__(self) -> None:
         if self.unit_size < 1:
@@ -54,13 +56,14 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
     from handface.pipeline.stages.dedupe import DedupeStage
     from handface.pipeline.stages.depth import DepthStage
     from handface.pipeline.stages.detect import DetectStage
+    from handface.pipeline.stages.fit import FitStage
     from handface.pipeline.stages.keypoints import KeypointsStage
     from handface.pipeline.stages.nsfw import NsfwStage
     from handface.pipeline.stages.pack import PackStage
     from handface.pipeline.stages.quality import QualityStage
     from handface.pipeline.stages.read import ReadStage
 
-    return [
+    stages: list[Stage] = [
         ReadStage(config.read),
         DecodeStage(config.decode),
         DedupeStage(config.dedupe),
@@ -73,3 +76,4 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
         DepthStage(config.depth),
         PackStage(config.pack, fetched_at=day),
     ]
+    return [*stages, FitStage(config.fit)] if config.fit.model is not None else stages

@@ -56,7 +56,7 @@ def validate(
     for uri in uris:
         checker = _FileChecker(uri, seen, max_findings)
         with fsspec.open(uri, "rb") as stream:
-            walk = TarWalk(stream, progress)
+            walk = TarWalk(uri, stream, progress)
             checker.run(walk)
         checker.check_part(walk)
         yield checker.result
