@@ -198,6 +198,12 @@ def _settle(descriptor: int, start: int, length: int) -> None:
     os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
+def write_file(uri: str, data: bytes) -> None:
+    """Write one file by path or fsspec URI so that it appears whole or not at all. Raises StorageError or OSError."""
+    folder, _, name = absolute(uri).rpartition("/")
+    Folder(folder or "/").write(name, data)
+
+
 def absolute(uri: str) -> str:
     """Local paths made absolute, so that workers with another working directory find the same folder; URIs as they are."""
     return uri if "://" in uri else str(Path(uri).expanduser().absolute())

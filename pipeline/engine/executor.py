@@ -6,6 +6,7 @@ Neighbouring stages with equal resources share an actor, others become further a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from handface.pipeline.engine.run import Run
 from handface.pipeline.engine.stage import Stage
 from handface.pipeline.engine.stats import StatsLog
 from handface.pipeline.engine.units import UnitRef
-from handface.pipeline.engine.worker import StageGroup, UnitResult, UnitWorker, WorkItem
+from handface.pipeline.engine.worker import StageGroup, UnitResult, UnitWorker, WorkItem, threads_restored
 
 if TYPE_CHECKING:
     from ray.data import ActorPoolStrategy, Dataset
@@ -60,8 +61,10 @@ def lanes_of(refs: Sequence[UnitRef]) -> list[Lane]:
 
 
 def _in_process(run: Run, groups: Sequence[StageGroup], lanes: Sequence[Lane]) -> Iterator[UnitResult]:
-    workers = [UnitWorker(group, run.task) for group in groups]
-    try:
+    with threads_restored(), ExitStack() as stack:
+        workers = [UnitWorker(group, run.task) for group in groups]
+        for worker in workers:
+            stack.callback(worker.close)
         for ref in (ref for lane in lanes for ref in lane):
             item: WorkItem | UnitResult = WorkItem(ref)
             for worker in workers:
@@ -69,9 +72,6 @@ def _in_process(run: Run, groups: Sequence[StageGroup], lanes: Sequence[Lane]) -
                     item = worker.work(item)
             assert isinstance(item, UnitResult)
             yield item
-    finally:
-        for worker in workers:
-            worker.close()
 
 
 def _on_ray(run: Run, groups: Sequence[StageGroup], lanes: Sequence[Lane], workers: int) -> Iterator[UnitResult]:

@@ -250,6 +250,27 @@ def tune_process() -> None:
         mallopt(_M_TRIM_THRESHOLD, _KEEP_FREED_BYTES)
 
 
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Undo what `tune_process` and stages set of threads, for a process that goes on with something else."""
+    import cv2
+
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before, opencv = {name: os.environ.get(name) for name in names}, cv2.getNumThreads()
+    torch = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        cv2.setNumThreads(opencv)
+        if torch is not None:
+            sys.modules["torch"].set_num_threads(torch)
+
+
 def _new_record(item: SourceItem) -> Record:
     record = Record(item)
     if item.problem is not None:

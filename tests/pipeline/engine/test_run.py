@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from handface.pipeline.contract.parts import read_parts
-from handface.pipeline.contract.storage import StorageError
+from handface.pipeline.contract.storage import Folder, StorageError
 from handface.pipeline.engine.executor import execute, group_stages
 from handface.pipeline.engine.run import prepare
 from handface.pipeline.engine.run_record import ConfigMismatchError
 from handface.pipeline.engine.stage import Resources
+from handface.pipeline.engine.units import plan_small_units
 from handface.pipeline.engine.worker import UnitResult
 from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
 from tests.pipeline.toy_stages import CONFIG, Once, ToyFilter, ToyPack, items, parts_of, toy_run, toy_stages
@@ -199,3 +200,32 @@ def test_nothing_pending_needs_no_cluster(tmp_path: Path) -> None:
     run = prepare(["toy"], CONFIG, str(tmp_path), list_inputs=lambda: items(95), stages=lambda c, d: toy_stages())
     assert list(execute(run, workers=2)) == []
     assert (run.finished.parts, run.finished.inputs) == (10, 95)
+
+
+def test_a_local_run_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    import cv2
+
+    before, threads = dict(os.environ), cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        os.environ["OMP_NUM_THREADS"] = "7"
+        toy_run(tmp_path, local=True)
+        assert (os.environ["OMP_NUM_THREADS"], cv2.getNumThreads()) == ("7", 3)
+        assert {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} == {
+            k: v for k, v in before.items() if k != "OMP_NUM_THREADS"
+        }
+    finally:
+        cv2.setNumThreads(threads)
+        os.environ.pop("OMP_NUM_THREADS")
+        os.environ.update(before)
+
+
+def test_short_listings_are_cut_small_and_long_ones_are_not(tmp_path: Path) -> None:
+    sizes = {}
+    for count in (3, 20, 300, 3000, 5000):
+        refs = plan_small_units(items(count), Folder(str(tmp_path / str(count))), 128, "f")
+        assert sum(ref.inputs for ref in refs) == count
+        sizes[count] = refs[0].inputs
+    assert sizes == {3: 3, 20: 8, 300: 10, 3000: 94, 5000: 128}
+    refs = plan_small_units(items(300), Folder(str(tmp_path / "small")), 4, "f")
+    assert {ref.inputs for ref in refs} == {4}  # what was asked for is the most
