@@ -24,6 +24,7 @@ from handface.trainers.config import TrainConfig
 from handface.trainers.data import Loader, make_loader
 from handface.trainers.distributed.ranks import Ranks, join
 from handface.trainers.log import RunLog
+from handface.trainers.memory import keep_freed_memory
 from handface.trainers.step import StepResult, TrainStep
 from handface.trainers.validate import Validation, main_metric
 
@@ -50,6 +51,7 @@ def train(config: TrainConfig, report: Report = lambda step, values: None) -> Tr
 
     Raises what loaders raise, CheckpointError, NotFiniteError.
     """
+    keep_freed_memory()
     with join() as ranks:
         trainer = TrainStep(build_network(config), config, ranks)
         loader = make_loader(config.data, ranks.rank, ranks.world)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.pipeline.contract.addresses import filesystem_of, may_open, open_place
 from handface.pipeline.contract.sample import SampleError
 from handface.pipeline.contract.shards import find_shards
 from handface.pipeline.contract.tables import load_table
@@ -62,11 +63,10 @@ def open_dataset(config: DatasetConfig, index_folder: str | None = None) -> Tabl
 
 def excluded_keys(file: str) -> NDArray[np.str_]:
     """The keys of a parquet list, from its column `key`, or `dropped`. Raises FileNotFoundError or DataError naming the file."""
-    import fsspec
     import pyarrow as pa
 
     try:
-        with fsspec.open(file, "rb") as stream:
+        with open_place(may_open(file)) as stream:
             table = load_table(stream.read())
     except pa.ArrowInvalid as error:
         raise DataError(f"{file}: not a readable parquet file ({error})") from error
@@ -112,10 +112,8 @@ class Reader:
         return {n: self._range(uri, int(o), int(o + length)) for n, (o, length) in places.items()}
 
     def _range(self, uri: str, start: int, end: int) -> bytes:
-        import fsspec
-
         if "://" in uri:
-            filesystem, path = fsspec.core.url_to_fs(uri)
+            filesystem, path = filesystem_of(uri)
             blob = bytes(filesystem.cat_file(path, start=start, end=end))
         else:
             blob = os.pread(self._open(uri), end - start, start)
