@@ -139,9 +139,10 @@ def _check(crawl: Crawl, config: Config) -> int:
     print(
         f"the largest host takes at least {largest * http.host_interval / 3600:,.2f} hours, one request each {http.host_interval:g} s"
     )
-    kept = config.unit_size * http.max_bytes >> 20
+    under_way, waiting = (count * http.max_bytes >> 20 for count in (http.concurrency, config.unit_size))
     print(
-        f"memory of a worker: what it keeps of {config.unit_size} URLs, {kept:,} MB if every file had the largest size"
+        f"memory of a worker: {http.concurrency} bodies at once, {under_way:,} MB if each had the largest size; "
+        f"on its disk (TMPDIR) {waiting:,} MB, {config.unit_size} of them"
     )
     return code
 
