@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LICENCE, AUTHOR = "CC0-1.0", "handface synthesis"
 SCHEME = "synthetic"
-VERSION = 2  # raise it when the same seed gives other pictures
+VERSION = 3  # raise it when the same seed gives other pictures
 
 
 @dataclass(frozen=True)
