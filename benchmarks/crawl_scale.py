@@ -118,7 +118,7 @@ def _crawl(images: int) -> list[Figure]:
     finally:
         server.terminate()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    row = f"worker | one unit of {images} pictures of {size:.1f} MB"
+    row = f"worker | {images} pictures of {size:.1f} MB, bodies in pieces"
     return [
         Figure(f"{row} | kept", f"{kept:.0f}", "MB"),
         Figure(f"{row} | peak memory", f"{peak:.0f}", "MB"),
