@@ -28,7 +28,8 @@ from rich.progress import track
 
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.parts import read_parts
-from handface.pipeline.engine.run import execute, prepare
+from handface.pipeline.engine.executor import execute
+from handface.pipeline.engine.run import prepare
 from handface.pipeline.engine.worker import tune_process
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.dedupe import DedupeConfig

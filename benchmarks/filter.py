@@ -66,7 +66,8 @@ class PlainMediaPipe:
 
 def main(config: Config) -> None:
     from handface.pipeline.contract.inputs import SourceItem
-    from handface.pipeline.engine.record import Record, run_stages
+    from handface.pipeline.engine.record import Record
+    from handface.pipeline.engine.stage import run_stages
     from handface.pipeline.stages.contact import ContactStage
     from handface.pipeline.stages.crop import CropStage
     from handface.pipeline.stages.decode import DecodeStage

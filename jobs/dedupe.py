@@ -23,17 +23,17 @@ class Config:
 
 def run(config: Config) -> int:
     """Write the table; exit code 0."""
-    import fsspec
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from handface.pipeline.contract.parts import read_parts
+    from handface.pipeline.contract.storage import write_file
+    from handface.pipeline.contract.tables import dump_table
     from handface.pipeline.export.dedupe import Hashed, find_duplicates
 
     def kept() -> Iterator[Hashed]:
         for folder in config.parts:
             for part in read_parts(folder):
-                rows = part.rows().select(["kept", "key", "phash", "sha256"]).to_pylist()
+                rows = part.rows(["kept", "key", "phash", "sha256"]).to_pylist()
                 yield from (Hashed(row["key"], row["phash"], row["sha256"]) for row in rows if row["kept"])
 
     samples = list(kept())
@@ -41,8 +41,7 @@ def run(config: Config) -> int:
     columns = {name: [getattr(one, name) for one in found] for name in ("dropped", "kept", "distance")}
     types = [pa.string(), pa.string(), pa.int32()]
     table = pa.table({name: pa.array(columns[name], kind) for name, kind in zip(columns, types, strict=True)})
-    with fsspec.open(config.output, "wb") as file:
-        pq.write_table(table, file)
+    write_file(config.output, dump_table(table))
     families = len({one.kept for one in found})
     print(f"{len(samples):,} samples, {len(found):,} copies of {families:,} of them, written to {config.output}")
     return 0

@@ -8,6 +8,8 @@ url -> parse -> site's consent -> host's gate -> pinned connection -> caps and o
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -98,6 +100,7 @@ class Crawler:
         self._consent = ConsentBook(config, self._ask_policy)
         self._gates: dict[str, HostGate] = {}
         self._everywhere = asyncio.Semaphore(config.concurrency)
+        self._waits: defaultdict[str, float] = defaultdict(float)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -110,6 +113,11 @@ class Crawler:
         for gate in self._gates.values():
             gate.start_unit()
         self._consent.forget(lambda site: not site.asked)
+
+    def take_waits(self) -> dict[str, float]:
+        """{host: seconds} that requests have waited for their host's turn since the last call."""
+        waits, self._waits = self._waits, defaultdict(float)
+        return dict(waits)
 
     def forget_closed(self) -> None:
         """Ask sites whose permission files could not be reached again, sooner than usual."""
@@ -203,8 +211,9 @@ class Crawler:
 
     async def _polite(self, target: Target, asked: Request) -> Answer:
         """One request in the host's turn. Raises FetchError; its answer's opt-out headers are obeyed before the body is read."""
-        gate = self._gate(target)
+        gate, arrived = self._gate(target), time.monotonic()
         async with gate.turn(), self._everywhere:
+            self._waits[target.owner] += time.monotonic() - arrived
             try:
                 answer = await self._client.get(
                     target,

@@ -7,24 +7,20 @@ from collections.abc import Sequence
 from handface.pipeline.annotators.mediapipe import is_near
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.sample import Scores
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 from handface.pipeline.stages.contact_evidence import ContactConfig, ContactEvidence, contact_evidence
 
 
-class ContactStage:
+class ContactStage(Stage):
     """Chooses the person whose hand most likely touches the face; fills face, person_hands and scores, or rejects."""
 
     name = "contact"
-    resources = Resources(num_cpus=1)
+    reads = ("faces", "hands", "skin")
+    writes = ("face", "person_hands", "scores")
 
     def __init__(self, config: ContactConfig = ContactConfig()) -> None:
         self.config = config
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Judge each photo."""

@@ -14,7 +14,8 @@ from handface.pipeline.annotators.isolated import DetectorError, DetectorHung, I
 from handface.pipeline.annotators.mediapipe import MediaPipeAnnotator, MediaPipeConfig, is_near, mediapipe_records
 from handface.pipeline.contract.detections import Detections, Face, Hand
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,11 +63,12 @@ class Analyser:
         return found, skin
 
 
-class DetectStage:
+class DetectStage(Stage):
     """Fills faces, hands and skin; turns away photos without a usable face or without any hand."""
 
     name = "detect"
-    resources = Resources(num_cpus=1)
+    reads = ("image",)
+    writes = ("faces", "hands", "skin", "annotators")
 
     def __init__(self, config: DetectConfig = DetectConfig()) -> None:
         self.config = config
@@ -82,9 +84,6 @@ class DetectStage:
         if segmenter:
             self._records += (ModelStore().record(SEGMENTER),)
         self._analyser = Isolated(partial(Analyser, self.config.mediapipe, segmenter), self.config.isolation)
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Detect in each photo; a detector that hangs twice on one costs that photo only."""
