@@ -54,6 +54,16 @@ def sample_extents(name: str, length: int, read: Read) -> Iterator[Extent]:
         yield Extent(_text(key), start, offset - start)
 
 
+def read_members(sample: bytes | bytearray) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start of the content, and size of each member of a sample's bytes."""
+    offset = 0
+    while offset + _BLOCK <= len(sample):
+        header = bytes(sample[offset : offset + _BLOCK])
+        size = int(header[_SIZE].rstrip(b" \0"), 8)
+        yield _member(header), offset + _BLOCK, size
+        offset += _BLOCK + -(-size // _BLOCK) * _BLOCK
+
+
 def _member(header: bytes) -> bytes:
     name = header[_NAME].partition(b"\0")[0]
     return header[_PREFIX].partition(b"\0")[0] + b"/" + name if header[_PREFIX.start] else name

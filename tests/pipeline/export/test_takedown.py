@@ -74,7 +74,7 @@ def test_takedown_of_what_is_not_there_is_remembered(parts: str, tmp_path: Path)
     assert stone["sha256"] == "f" * 64 and stone["key"] is None
 
 
-@pytest.mark.parametrize("at", ["takedown.publish", "release.licence_ledger", "release.croissant"])
+@pytest.mark.parametrize("at", ["takedown.publish", "release.dataset_card", "release.croissant"])
 @pytest.mark.parametrize("shard_samples", [4, 1])  # 1: shards disappear
 def test_an_interrupted_takedown_is_finished_by_the_same_command(
     parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, shard_samples: int
