@@ -36,7 +36,7 @@ def run(config: Config) -> int:
         print(f"{made.name}, revision {made.revision}")
         _print_counts("split", list(made.samples.items()), sum(made.samples.values()), config.top)
         _print_reasons(made.funnel | ({"export": made.dropped} if made.dropped else {}), made.inputs)
-        for table in index_tables(Folder(folders[0]), figures.columns):
+        for table in index_tables(Folder(folders[0]), [*figures.columns, "host"]):
             figures.add(table)
         _print_sources(figures, config.top)
         return 0
@@ -44,7 +44,7 @@ def run(config: Config) -> int:
 
     catalogue = read_catalogue(folders)
     _print_reasons(catalogue.funnel, catalogue.inputs)
-    for table in catalogue.tables():
+    for table in catalogue.tables(figures.columns):
         figures.add(table)
     _print_sources(figures, config.top)
     return 0

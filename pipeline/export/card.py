@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ reads the types that are declared above, `ray.data.read_webdataset` with the fun
 """
 
 
-def _table(names: tuple[str, ...], rows: list[tuple[str, ...]], texts: int = 1) -> str:
+def _table(names: tuple[str, ...], rows: Sequence[tuple[str, ...]], texts: int = 1) -> str:
     """A Markdown table, "" without rows. texts: leading columns that are no numbers."""
     if not rows:
         return ""

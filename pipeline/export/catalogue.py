@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.parts import Part, read_parts
+from handface.pipeline.contract.tables import load_table
+from handface.pipeline.engine.parts import Part, part_name, read_parts
 from handface.pipeline.export.extents import sample_extents
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from handface.pipeline.export.extents import Read
 
 Result = TypeVar("Result")
+# columns that say what became of an input
+_OF_INPUTS = ("kept", "reason", "detail", "stage")
 # parts' tables read at once: what is elsewhere is waited for
 _READERS = 8
 
@@ -62,19 +65,16 @@ class Catalogue:
         )
         return hashlib.sha256("".join(contents).encode()).hexdigest()
 
-    def tables(self) -> Iterator[pa.Table]:
-        """The kept samples of each part, in the parts' order: the part's columns plus `original_sha256` and `host`.
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The kept samples of each part, in the parts' order; as `kept_rows`."""
+        yield from self.map(lambda _, table: table, columns)
 
-        `offset` and `size` say where a sample lies in the part's tar.
-        """
-        yield from self.map(lambda _, table: table)
-
-    def map(self, work: Callable[[int, pa.Table], Result]) -> Iterator[Result]:
+    def map(self, work: Callable[[int, pa.Table], Result], columns: Sequence[str] | None = None) -> Iterator[Result]:
         """What `work` makes of each part's number and table, in order; a few parts are read ahead."""
         ahead: deque[Future[Result]] = deque()
         with ThreadPoolExecutor(_READERS) as pool:
             for number, part in enumerate(self.parts):
-                ahead.append(pool.submit(lambda number, part: work(number, kept_rows(part)), number, part))
+                ahead.append(pool.submit(lambda number, part: work(number, kept_rows(part, columns)), number, part))
                 if len(ahead) == 2 * _READERS:
                     yield ahead.popleft().result()
             while ahead:
@@ -100,12 +100,16 @@ def read_catalogue(folders: Sequence[str]) -> Catalogue:
     return Catalogue(tuple(parts), inputs, {stage: dict(reasons) for stage, reasons in funnel.items()})
 
 
-def kept_rows(part: Part) -> pa.Table:
-    """A part's kept samples; columns as `Catalogue.tables` says. Raises ExportError if table and tar differ."""
+def kept_rows(part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+    """A part's kept samples: the part's columns, or some of them, plus `original_sha256` and `host`.
+
+    `offset` and `size` say where a sample lies in the part's tar. Raises ExportError if table and tar differ.
+    """
     import pyarrow as pa
 
-    rows = part.rows()
-    rows = rows.filter(rows["kept"]).drop_columns(["kept", "reason", "detail", "stage"])
+    rows = _read(part, columns)
+    rows = rows.filter(rows["kept"])
+    rows = rows.drop_columns([name for name in _OF_INPUTS if name in rows.column_names])
     if "offset" not in rows.column_names:
         rows = _with_places(rows, part)
     columns = {
@@ -118,6 +122,18 @@ def kept_rows(part: Part) -> pa.Table:
     for column, values in columns.items():
         rows = rows.append_column(column, values)
     return rows
+
+
+def _read(part: Part, columns: Sequence[str] | None) -> pa.Table:
+    if columns is None:
+        return part.rows()
+    wanted = dict.fromkeys((*columns, "kept", "key", "uri", "sha256", "columns"))
+    data = part.folder.read(part_name(part.manifest.unit, "parquet"))
+    try:
+        return load_table(data, [*wanted, "offset", "size"])
+    # tables of older parts do not say where samples lie
+    except KeyError:
+        return load_table(data, list(wanted))
 
 
 def _with_places(rows: pa.Table, part: Part) -> pa.Table:

@@ -77,7 +77,7 @@ def _remove_unlisted(target: Path, listed: set[str]) -> None:
             path.unlink()
 
 
-def remove_pictures(output: str, keys: set[str | None]) -> int:
+def remove_pictures(output: str, keys: set[str]) -> int:
     """Take samples out of a folder that `write_coco` wrote. Returns how many pictures were there."""
     removed = 0
     for labels in sorted(Path(output).glob(f"*/{_LABELS}")):

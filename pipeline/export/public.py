@@ -27,16 +27,15 @@ def public_name(address: str) -> str:
 
 
 def local_rows(rows: pa.Table) -> Any:
-    """(N,) bool arrow array: which rows hold a local path anywhere that is published."""
+    """(N,) bool arrow array: which rows hold a local path; needs uri, page and columns."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     local = pc.or_(*(_starts_local(rows[name]) for name in _TEXTS)).combine_chunks()
-    if any(pc.any(_starts_local(_items(rows, name))).as_py() for name in _MAPS):
-        held = [
-            any(is_local(value) for name in _MAPS for _, value in row[name] or () if value)
-            for row in rows.select(_MAPS).to_pylist()
-        ]
-        local = pc.or_(local, held)
+    if pc.any(_starts_local(_items(rows, "columns"))).as_py():
+        maps = rows["columns"].to_pylist()
+        held = [any(is_local(value) for _, value in pairs or () if value) for pairs in maps]
+        local = pc.or_(local, pa.array(held, pa.bool_()))
     return local
 
 

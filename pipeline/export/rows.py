@@ -47,13 +47,18 @@ ROW = np.dtype(
         ("local", "?"),
     ]
 )
+# of the parts' tables, besides those that are always read
+_COLUMNS = ("member", "phash", "page")
 
 
 def read_rows(catalogue: Catalogue, config: ExportConfig, lists: Sequence[Exclusion]) -> NDArray[np.void]:
     """The rows of every part, in the parts' order. Raises QueryError for a bad subset, ExportError for a damaged part."""
     rows = np.zeros(catalogue.samples, ROW)
+    columns = [*_COLUMNS, *(["evidence"] if lists else []), *({"author"} & {config.group_by})]
     start = 0
-    for found in catalogue.map(lambda number, table: _part_rows(number, table, config, lists)):
+    for found in catalogue.map(
+        lambda number, table: _part_rows(number, table, config, lists), None if config.subset else columns
+    ):
         rows[start : start + len(found)] = found
         start += len(found)
     return rows[:start]

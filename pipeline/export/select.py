@@ -141,7 +141,7 @@ def _repeated(rows: NDArray[np.void], catalogue: Catalogue) -> NDArray[np.bool_]
         return out
     uris: dict[int, list[str]] = {}
     for part in np.unique(rows["part"][shared]).tolist():
-        uris[part] = kept_rows(catalogue.parts[part])["uri"].to_pylist()
+        uris[part] = kept_rows(catalogue.parts[part], ())["uri"].to_pylist()
     named = sorted(
         (rows["key"][place], uris[int(rows["part"][place])][int(rows["row"][place])], place)
         for place in shared.tolist()
@@ -164,7 +164,7 @@ def test_hashes(uri: str) -> NDArray[np.uint64]:
     import pyarrow as pa
 
     if not uri.endswith(".parquet"):
-        found = [perceptual_hashes(table) for table in read_catalogue([uri]).tables()]
+        found = [perceptual_hashes(table) for table in read_catalogue([uri]).tables(["phash"])]
         return np.concatenate(found) if found else np.zeros(0, np.uint64)
     folder, _, name = uri.rpartition("/")
     try:

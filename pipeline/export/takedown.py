@@ -63,7 +63,7 @@ class Request:
                 raise ValueError(f"--phash {value!r}: expected 16 hex digits") from error
         object.__setattr__(self, "phash", tuple(hash_hex(parse_hash(value)) for value in self.phash))
 
-    def list(self) -> Exclusion:
+    def names(self) -> Exclusion:
         """The request as a list of names; its hashes are compared within `distance` bits."""
         hashes = np.array([parse_hash(value) for value in self.phash], np.uint64)
         uris = frozenset(url_name(url) for url in self.urls)
@@ -114,7 +114,7 @@ def _take_down(folder: Folder, request: Request, date: str, coco: tuple[str, ...
     rows = _rows_to_remove(folder, request)
     _write_tombstones(folder, rows, request, date)
     gone = {row["key"] for row in rows}
-    buried = {stone["key"] for stone in read_tombstones(folder) if stone["key"]}
+    buried = {key for stone in read_tombstones(folder) if (key := stone["key"])}
     pictures = sum(remove_pictures(one, buried) for one in (*coco_folders(folder), *coco))
     files = {name: info for name, info in there.files.items() if info.samples}
     sizes = folder.sizes(suffix=".tar")
@@ -145,7 +145,7 @@ def _take_down(folder: Folder, request: Request, date: str, coco: tuple[str, ...
 
 def _rows_to_remove(folder: Folder, request: Request) -> list[dict[str, Any]]:
     """The index's rows that the request names, and those whose tombstone an interrupted takedown left behind."""
-    listed, buried = request.list(), {stone["key"] for stone in read_tombstones(folder)}
+    listed, buried = request.names(), {stone["key"] for stone in read_tombstones(folder)}
     columns = [*_NAMES, "columns", "evidence", "shard"]
     found = []
     for table in index_tables(folder, columns):
@@ -158,7 +158,7 @@ def _rows_to_remove(folder: Folder, request: Request) -> list[dict[str, Any]]:
     return found
 
 
-def _rows_left(folder: Folder, gone: set[str | None], names: dict[str, str]) -> Iterator[pa.Table]:
+def _rows_left(folder: Folder, gone: set[str], names: dict[str, str]) -> Iterator[pa.Table]:
     """The index without some keys; shards by their new names, samples at their new places: in a shard one behind the other."""
     import pyarrow as pa
 
@@ -207,7 +207,7 @@ def read_tombstones(folder: Folder) -> list[dict[str, str | None]]:
     return found
 
 
-def _rewrite(folder: Folder, old: str, new: str, split: str, gone: set[str | None]) -> Shard:
+def _rewrite(folder: Folder, old: str, new: str, split: str, gone: set[str]) -> Shard:
     """A shard without some keys under its new name; nothing is written if nothing is left.
 
     What lies where is read from the shard itself: an interrupted run may have gone on to the new one already.
