@@ -8,7 +8,7 @@ studio scenes and "wild" ones (domain open) of which only 2D keypoints and depth
     handface synthesize --count 300 --seed 41 --size 192 --pictures.domain studio --output out/held_studio
     handface synthesize --count 300 --seed 42 --size 192 --output out/held_open
     python -m benchmarks.ablation --studio out/studio --wild out/wild --held studio=out/held_studio open=out/held_open \
-        --output out/ablation --write docs/results/DATE-ablation.md
+        --output out/ablation --write docs/results/ablation.md
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Throughput of `handface annotate` on Ray against a plain serial loop over the same models, pipeline overhead, memory.
 
-    python -m benchmarks.annotate [--input DIR] [--write docs/results/DATE-annotate.md]
+    python -m benchmarks.annotate [--input DIR] [--write docs/results/annotate.md]
 
 All in one run on the same pictures, so that ratios mean something: (1) a serial loop that calls the networks and nothing else
 of the pipeline; (2) `--local`, the whole pipeline in one process; (3) Ray with `--workers` workers, while the resident memory
@@ -26,15 +26,15 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from handface.pipeline.engine.parts import read_parts
-from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.contract.inputs import SourceItem
+from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.engine.run import execute, prepare
 from handface.pipeline.engine.worker import tune_process
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.dedupe import DedupeConfig
 from handface.pipeline.stages.depth import load_annotators
 from handface.pipeline.stages.detect import SEGMENTER, Analyser, resolved
-from handface.pipeline.stages.recipe import AnnotateConfig
+from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
 
 MB = 1 << 20
 
@@ -192,7 +192,7 @@ def engine_run(output: Path, paths: list[Path], annotate: AnnotateConfig, worker
         return list(open_source([str(listing)], annotate.sources))
 
     start = time.perf_counter()
-    run = prepare([str(listing)], annotate, str(output), list_inputs=items)
+    run = prepare([str(listing)], annotate, str(output), list_inputs=items, stages=build_stages)
     done, kept = 0, 0
     memory = Memory()
     with Sampler() as sampler:

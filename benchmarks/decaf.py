@@ -1,6 +1,6 @@
 """How fast Decaf frames become samples, where the time goes, and whether memory stays flat over a long video.
 
-python -m benchmarks.decaf --frames 400 --write docs/results/DATE-decaf.md
+python -m benchmarks.decaf --frames 400 --write docs/results/decaf.md
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Depth Anything on the CPU: OpenVINO bfloat16 against eager float32, on a ViT-S checkpoint with random weights.
 
-python benchmarks/depth.py --output docs/results/DATE-depth.md
+python benchmarks/depth.py --output docs/results/depth.md
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ back once it is on the disk, as the export does. Where unused memory goes back t
 it takes fresh memory for every page; the goal is held against the faster one. Small samples: random pictures of 20 to 60 kB (40 kB on
 average, a 256 px crop is 20 to 40 kB) with keypoints and JSON. Imports are done before; reading the parts' tables, selection, checksums and metadata count.
 
-python -m benchmarks.export --write docs/results/DATE-export.md
+python -m benchmarks.export --write docs/results/export.md
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.parts import build_part, write_part
-from handface.pipeline.engine.record import Record, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.export.config import ExportConfig
 from handface.pipeline.export.release import release
 

@@ -42,10 +42,10 @@ def make_parts(folder: Path, first: int, last: int) -> None:
 
     import pyarrow as pa
 
+    from handface.pipeline.contract.parts import FileInfo, Manifest, part_name, row_schema
     from handface.pipeline.contract.shards import write_members
     from handface.pipeline.contract.storage import Folder
     from handface.pipeline.contract.tables import dump_table
-    from handface.pipeline.engine.parts import FileInfo, Manifest, part_name, row_schema
 
     schema = row_schema()
     for start in range(first, last, _UNIT):

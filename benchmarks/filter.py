@@ -1,6 +1,6 @@
 """The hand-face filter against hand labels, beside a plain MediaPipe pass with a 2D-overlap rule, in one run.
 
-    python -m benchmarks.filter --photos DIR [--write docs/results/DATE-filter.md]
+    python -m benchmarks.filter --photos DIR [--write docs/results/filter.md]
 
 DIR holds photos and an `index.csv` with columns file, hand_touches_face (yes, near, occluding, unclear, no) and tags
 (`partial_face` where the face is cut). The photos are not part of this repository.
@@ -65,7 +65,8 @@ class PlainMediaPipe:
 
 
 def main(config: Config) -> None:
-    from handface.pipeline.engine.record import Record, SourceItem, run_stages
+    from handface.pipeline.contract.inputs import SourceItem
+    from handface.pipeline.engine.record import Record, run_stages
     from handface.pipeline.stages.contact import ContactStage
     from handface.pipeline.stages.crop import CropStage
     from handface.pipeline.stages.decode import DecodeStage

@@ -1,6 +1,6 @@
 """Samples per second of one core: our loader against the obvious webdataset pipeline, on the same pictures and labels.
 
-python -m benchmarks.loader --write docs/results/DATE-loader.md
+python -m benchmarks.loader --write docs/results/loader.md
 
 The obvious pipeline: tars of jpg + npz + json in WebDataset, a shuffle buffer, cv2.imdecode, np.load, one warp to 224 px, the same
 colour operations, stacked into tensors. Ours: tars of jpg + safetensors + json, offset index, scaled decoding. Each case runs in

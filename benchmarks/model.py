@@ -1,7 +1,7 @@
 """The network against the released one written plainly (eager, fp32): speed and error, same weights, one run.
 
     python -m benchmarks.model                              # CPU, or the GPU if there is one
-    python -m benchmarks.model --write docs/results/DATE-model.md
+    python -m benchmarks.model --write docs/results/model.md
 
 Cases take turns, so that a change of the machine's load hits all of them; figures are medians over the rounds.
 Rows for onnxruntime and OpenVINO appear where these are installed (OpenVINO: the `openvino` extra).

@@ -55,7 +55,7 @@ def main(config: Config) -> int:
 
 def read(run: Path) -> Sheet:
     """Add up a run's parts and timings."""
-    from handface.pipeline.engine.parts import read_parts
+    from handface.pipeline.contract.parts import read_parts
 
     manifests = [part.manifest for part in read_parts(str(run))]
     seconds: Counter[str] = Counter()

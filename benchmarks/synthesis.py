@@ -1,6 +1,6 @@
 """Speed, touch quality and detectability of synthetic scenes; writes a dated result and, if asked, a contact sheet.
 
-python -m benchmarks.synthesis --count 500 --unoccluded 200 --detect --rows rows.jsonl --result docs/results/DATE-synthesis.md
+python -m benchmarks.synthesis --count 500 --unoccluded 200 --detect --rows rows.jsonl --result docs/results/synthesis.md
 
 With --rows a run may be stopped, or given a smaller --count first: the next one goes on after the last scene in the file.
 """

@@ -1,7 +1,7 @@
 """Training: two ranks against one, the share of time waiting for data, and on a GPU bf16 pictures/s and MFU. All in one run.
 
     python -m benchmarks.train                              # makes a small synthetic set first
-    python -m benchmarks.train --shards out/studio --write docs/results/DATE-train.md
+    python -m benchmarks.train --shards out/studio --write docs/results/train.md
 
 CPU cases are whole processes, as `handface train` and `torchrun` start them, and take turns; figures are read from their logs, as
 medians over the steps after the first few. The GPU case runs here, with the data really read.

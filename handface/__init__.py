@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from handface.predict.session import HandFace
 
 __all__ = ["load"]
+__version__ = "0.2.0"
 
 # In a plain checkout the rooms (pipeline/, model/, trainers/, jobs/) lie beside this folder; an installed package holds them.
 if not (Path(__file__).parent / "pipeline").is_dir():
@@ -18,21 +19,31 @@ if not (Path(__file__).parent / "pipeline").is_dir():
 def load(
     model: str = "dice-nano",
     *,
-    hand: str | None = None,
-    head: str | None = None,
+    hand_model: str | None = None,
+    head_model: str | None = None,
     device: str = "auto",
     precision: Literal["fp32", "bf16"] = "fp32",
-    batch: int = 8,
+    batch_size: int = 8,
+    fit: Literal["on", "off"] = "on",
 ) -> HandFace:
     """A ready predictor.
 
-    model: a preset name, a checkpoint folder or its model.safetensors.  hand, head: body files (.npz), if the checkpoint does
-    not name its own.  Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a missing device.
+    model: a preset name, a checkpoint folder or its model.safetensors.  hand_model, head_model: body files (.npz), if the checkpoint does
+    not name its own.  fit: off gives the network's own answer, not moved onto the detected points.
+    Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a missing device.
     """
     from handface.predict.build import PredictorOptions, build_predictor
     from handface.predict.people import PeopleDetector
     from handface.predict.session import HandFace
 
-    options = PredictorOptions(model=model, hand=hand, head=head, device=device, precision=precision, batch=batch)
+    options = PredictorOptions(
+        model=model,
+        hand_model=hand_model,
+        head_model=head_model,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        fit=fit,
+    )
     # In this process: a child would run the caller's script again where it has no `if __name__ == "__main__":`.
     return HandFace(build_predictor(options, PeopleDetector(isolated=False)))

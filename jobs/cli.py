@@ -10,10 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from types import ModuleType
+import handface
 
 DEBUG_VARIABLE = "HANDFACE_DEBUG"  # 1: tracebacks
 LOG_VARIABLE = "HANDFACE_LOG"  # level name, INFO by default
@@ -149,13 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `handface ARGV` and return its exit code: 0 good, 1 found something wrong, 2 could not do it, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0 if arguments else _USAGE_ERROR
+        return _say(_overview()) or (0 if arguments else _USAGE_ERROR)
     if arguments[0] in ("-V", "--version"):
-        from importlib.metadata import version
-
-        print(f"handface {version('handface')}")
-        return 0
+        return _say(f"handface {handface.__version__}")
     if arguments[0] not in BY_NAME:
         print(_unknown(arguments[0]), file=sys.stderr)
         return _USAGE_ERROR
@@ -165,17 +159,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def main_for(name: str, argv: Sequence[str] | None = None) -> int:
     """Run one verb with its own arguments; also the body of `python -m jobs.<verb>`. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    from handface.jobs.shared.arguments import parse_arguments
+
     try:
         module = importlib.import_module(f"handface.jobs.{name.replace('-', '_')}")
-        config = _parse(module, BY_NAME[name], arguments)
+        verb = BY_NAME[name]
+        description = f"{(module.__doc__ or verb.summary).strip()}\n\nExample: handface {verb.example}"
+        parsed = parse_arguments(module, f"handface {name}", description, arguments)
         _start_logging()
-        return int(module.run(config))
+        if parsed.dump is not None:
+            parsed.write()
+            print(f"wrote {parsed.dump}")
+            return 0
+        return int(module.run(parsed.config))
     except KeyboardInterrupt:
         print(f"handface {name}: interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:  # `handface ... | head`: not an error of ours; keep the interpreter from flushing at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+    except BrokenPipeError:
+        return _end_at_broken_pipe()
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE) == "1" or not _expected(error):
             raise
@@ -183,23 +184,19 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
         return _USAGE_ERROR
 
 
-def _parse(module: ModuleType, verb: Verb, arguments: list[str]) -> Any:
-    """Arguments -> the verb's `Config`, or one of the dataclasses of its `SUBCOMMANDS` ({name: dataclass})."""
-    from typing import Annotated, Union
+def _say(text: str) -> int:
+    """Print, and return the exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        return _end_at_broken_pipe()
+    return 0
 
-    import tyro
 
-    config: Any = getattr(module, "Config", None)
-    if (subcommands := getattr(module, "SUBCOMMANDS", None)) is not None:
-        config = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in subcommands.items())]  # noqa: UP007
-    description = f"{(module.__doc__ or verb.summary).strip()}\n\nExample: handface {verb.example}"
-    return tyro.cli(
-        config,
-        prog=f"handface {verb.name}",
-        description=description,
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),  # --json, not --json | --no-json
-    )
+def _end_at_broken_pipe() -> int:
+    """`handface ... | head` is no error of ours; keep the interpreter from flushing at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _BROKEN_PIPE
 
 
 def _start_logging() -> None:
@@ -229,7 +226,7 @@ def _overview() -> str:
                 lines += [f"  {verb.name:<{width}}  {verb.summary}", f"  {'':<{width}}    $ handface {verb.example}"]
         lines.append("")
     lines += [
-        "`handface VERB --help` lists every flag.  `python -m jobs.VERB` is the same, for `ray job submit`.",
+        "`handface VERB --help` shows its flags.  `python -m jobs.VERB` is the same, for `ray job submit`.",
         f"{DEBUG_VARIABLE}=1 shows tracebacks, {LOG_VARIABLE}=DEBUG says more.",
     ]
     return "\n".join(lines)

@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from handface.pipeline.fetch.rounds import Crawl, CrawlConfig
+from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 
 if TYPE_CHECKING:
+    from handface.pipeline.contract.inputs import SourceItem
     from handface.pipeline.engine.funnel import Funnel
-    from handface.pipeline.engine.record import SourceItem
     from handface.pipeline.engine.worker import UnitResult
+    from handface.pipeline.sources import Notes
+    from handface.pipeline.sources.check import Listing
 
 log = logging.getLogger(__name__)
 _ERRORS_SHOWN = 10
@@ -50,15 +52,23 @@ class Config(CrawlConfig):
     """Worker processes; 0 is one per CPU (of the cluster that RAY_ADDRESS names)."""
     local: bool = False
     """Work in this process, one unit after the other, without Ray."""
+    check: bool = False
+    """Read the lists, say what they hold, what is wrong with them and what the crawl would need; ask no site, write nothing."""
+    skip_problems: bool = False
+    """Go on without lists and rows that cannot be read; they are counted as inputs that were turned away."""
 
 
 def run(config: Config) -> int:
     """Crawl round after round, then write `urls.parquet`: a row per URL. Returns 0, or 1 if some units failed."""
     from handface.jobs.shared.progress import print_funnel
     from handface.pipeline.contract.storage import absolute
-    from handface.pipeline.fetch.outcomes import write_outcomes
+    from handface.pipeline.crawl.outcomes import write_outcomes
+    from handface.pipeline.sources.check import Listing
 
     crawl = _crawl(config)
+    listing = Listing(lambda notes: _listing(crawl, config, notes), config.skip_problems)
+    if config.check:
+        return _check(crawl, config)
     number, failed = 0, False
     while not failed:
         if config.retry_failed and number == len(crawl.rounds()):
@@ -66,7 +76,7 @@ def run(config: Config) -> int:
                 raise ValueError(f"--retry-failed: {config.output} holds no crawl yet")
             if crawl.rounds()[-1].retry != crawl.retry_name(config.retry_failed.split(",")):
                 crawl.add_retry(config.retry_failed.split(","))
-        funnel = _round(crawl, number, config)
+        funnel = _round(crawl, number, config, listing)
         if funnel is None:
             break
         print_funnel(funnel[0])
@@ -102,14 +112,14 @@ def _crawl(config: Config) -> Crawl:
     return Crawl(absolute(config.output), settings, tuple(inputs))
 
 
-def _listing(crawl: Crawl, config: Config) -> Iterator[SourceItem]:
+def _listing(crawl: Crawl, config: Config, notes: Notes) -> Iterator[SourceItem]:
     """The inputs of round 0."""
     from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.crawl.rounds import seeds
     from handface.pipeline.fetch.pages.collections import search_commons, search_openverse
-    from handface.pipeline.fetch.rounds import seeds
     from handface.pipeline.sources import open_source
 
-    yield from open_source([absolute(uri) for uri in config.input], crawl.config.sources)
+    yield from open_source([absolute(uri) for uri in config.input], crawl.config.sources, notes)
     yield from seeds(config.seeds, "page")
     yield from seeds(config.sitemaps, "sitemap")
     for query in config.commons:
@@ -118,15 +128,44 @@ def _listing(crawl: Crawl, config: Config) -> Iterator[SourceItem]:
         yield from search_openverse(query, crawl.config.http, config.per_query)
 
 
-def _round(crawl: Crawl, number: int, config: Config) -> tuple[Funnel, bool] | None:
+def _check(crawl: Crawl, config: Config) -> int:
+    """The lists alone: asking collections and reading seed pages would be crawling."""
+    from handface.jobs.shared.listing import print_listing
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.sources import open_source
+    from handface.pipeline.sources.check import Listing
+
+    inputs = [absolute(uri) for uri in config.input]
+    listing = Listing(
+        lambda notes: open_source(inputs, crawl.config.sources, notes), config.skip_problems or not config.input
+    )
+    code = print_listing(listing) if inputs else 0
+    for name in ("seeds", "sitemaps", "commons", "openverse"):
+        if values := getattr(config, name):
+            print(f"{name}: {len(values)}, read when the crawl runs")
+    http = crawl.config.http
+    largest = max(listing.hosts.values(), default=0)
+    print(
+        f"the largest host takes at least {largest * http.host_interval / 3600:,.2f} hours, one request each {http.host_interval:g} s"
+    )
+    kept = config.unit_size * http.max_bytes >> 20
+    print(
+        f"memory of a worker: what it keeps of {config.unit_size} URLs, {kept:,} MB if every file had the largest size"
+    )
+    return code
+
+
+def _round(crawl: Crawl, number: int, config: Config, listing: Listing) -> tuple[Funnel, bool] | None:
     """Work on one round. Returns its funnel and whether units failed, or None if there is nothing to ask for."""
     from handface.jobs.shared.progress import Progress
     from handface.pipeline.engine.lanes import execute_lanes
 
-    with Progress(f"listing round {number}") as listing:
-        ready = crawl.open(number, lambda: _listing(crawl, config), listing.advance)
+    with Progress(f"listing round {number}") as progress:
+        ready = crawl.open(number, lambda: listing, progress.advance)
     if ready is None:
         return None
+    if number == 0:
+        listing.finish(ready.task.output.uri)
     failed: list[UnitResult] = []
     done = ready.finished.inputs
     total = done + sum(ref.inputs for ref in ready.pending)

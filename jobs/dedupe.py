@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from handface.pipeline.engine.parts import Part
+    from handface.pipeline.contract.parts import Part
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def run(config: Config) -> int:
 
 def _parts(uris: tuple[str, ...]) -> Iterator[Part]:
     """Finished parts of folders, a crawl's round by round. Raises FileNotFoundError for a folder that holds none."""
+    from handface.pipeline.contract.parts import read_parts
     from handface.pipeline.contract.storage import absolute
-    from handface.pipeline.engine.parts import read_parts
     from handface.pipeline.sources.crawl import round_folders
 
     for uri in uris:

@@ -46,9 +46,9 @@ class Config:
     """Folder for table.md, results.json, results.csv, samples.parquet, index.html and pictures/."""
     variant: Literal["both", "paper", "corrected"] = "both"
     """paper: as the paper's code computes it; corrected: both heads on the same origin, closed head, leaks counted."""
-    hand_body: str | None = None
+    hand_model: str | None = None
     """Hand body, where the checkpoint's own path is not on this machine."""
-    head_body: str | None = None
+    head_model: str | None = None
     """Head body, the same."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ...; auto takes a GPU if there is one."""
@@ -88,7 +88,7 @@ def run(config: Config) -> int:
     if not config.shards:
         raise ValueError("name at least one data set of shards")
     device = _device(config.device)
-    model, sizes = open_network(config.model, config.hand_body, config.head_body, device)
+    model, sizes = open_network(config.model, config.hand_model, config.head_model, device)
     side = _BASELINES_SIDE if model is None else model.config.input.size
     data = data_of(config.shards, sizes, side, config.batch_size, config.workers, config.limit)
     loader = make_pass(data, pin_memory=False)

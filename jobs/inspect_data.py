@@ -40,9 +40,9 @@ class Config:
     """How pictures are varied."""
     image_size: int = 224
     """Side of the network's input."""
-    hand_body: str = "free-hand"
+    hand_model: str = "free-hand"
     """The hand that 3D labels must be of."""
-    head_body: str = "free-head"
+    head_model: str = "free-head"
     """The head that 3D labels must be of."""
 
 
@@ -63,13 +63,13 @@ def run(config: Config) -> int:
         batch_size=config.count,
         seed=config.seed,
         augment=AugmentConfig.none() if config.plain else config.augment,
-        hand_body=config.hand_body,
-        head_body=config.head_body,
+        hand_body=config.hand_model,
+        head_body=config.head_model,
         workers=0,
     )
     loader = make_loader(data, start=config.start)
     batch = next(iter(loader))
-    sheet = contact_sheet(batch, loader.names, config.hand_body, config.head_body, config.columns, config.tile)
+    sheet = contact_sheet(batch, loader.names, config.hand_model, config.head_model, config.columns, config.tile)
     Path(config.output).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(config.output)
     _print(batch, loader, config.output)

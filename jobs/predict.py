@@ -46,6 +46,8 @@ class Config(PredictorOptions):
     """rerun: also NAME.rrd of every photo for the Rerun viewer (extra `rerun`)."""
     pictures: bool = True
     """Write overlays and contact maps."""
+    any_file: bool = False
+    """Let rows of a list name any file of this machine, not only those below the list's folder."""
 
 
 @dataclass
@@ -90,7 +92,7 @@ def run(config: Config) -> int:
     from handface.jobs.shared.progress import Progress
 
     meshes = _mesh_kinds(config.meshes)
-    inputs = list(list_inputs(config.inputs))
+    inputs = list(list_inputs(config.inputs, any_file=config.any_file))
     if not inputs:
         raise ValueError(f"no photo or video in {' '.join(config.inputs) or 'an empty list'}")
     predictor = build_predictor(config)

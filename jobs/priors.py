@@ -20,7 +20,7 @@ class Config:
     """Shards with 3D labels (tar, folder or glob), FreiHAND's folder, or RenderMe-360 .smc files' folder."""
     output: Path = Path("out/parameters.safetensors")
     """The file; give it to training as a source of the priors."""
-    hand_body: str = ""
+    hand_model: str = ""
     """For FreiHAND: the imported MANO_RIGHT.npz, whose mean pose its poses start from."""
     mean_pose: bool = True
     """Add that mean pose; --no-mean-pose repeats the released training, which forgot to."""
@@ -32,7 +32,7 @@ def run(config: Config) -> int:
 
     if config.output.suffix != ".safetensors":
         raise ValueError(f"output {config.output}: the file's name must end in .safetensors")
-    found = read_parameters(config.source, config.hand_body, config.mean_pose).unique()
+    found = read_parameters(config.source, config.hand_model, config.mean_pose).unique()
     found.save(config.output)
     hands, heads = len(found.hands()), len(found.heads())
     log.info("%s: %d hands (%s), %d faces (%s)", config.output, hands, found.hand_model, heads, found.head_model)

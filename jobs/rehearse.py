@@ -137,8 +137,8 @@ def checks(config: Config, pictures: int, killed: bool) -> list[Check]:
     import pyarrow.parquet as pq
 
     from handface.jobs.rehearsal.readers import READERS
+    from handface.pipeline.contract.parts import read_parts
     from handface.pipeline.contract.storage import Folder
-    from handface.pipeline.engine.parts import read_parts
     from handface.pipeline.export.manifest import read_release
 
     rows = pq.read_table(config.output / "crawl" / "urls.parquet", columns=["uri", "reason"]).to_pylist()

@@ -102,7 +102,7 @@ def _names_of(path: Path) -> tuple[str, list[str]]:
     import hashlib
 
     from handface.pipeline.contract.phash import hash_hex, perceptual_hash
-    from handface.pipeline.stages.decode import DecodeConfig, RejectedImage, decode_image
+    from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image
 
     data = path.read_bytes()
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
-    from handface.pipeline.contract.validate import FileResult
+    from handface.pipeline.contract.checks.validate import FileResult
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _validate(uris: list[str], max_findings: int) -> list[FileResult]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from handface.pipeline.contract.validate import validate
+    from handface.pipeline.contract.checks.validate import validate
 
     sizes = [fsspec.core.url_to_fs(uri)[0].size(fsspec.core.url_to_fs(uri)[1]) or 0 for uri in uris]
     columns = (

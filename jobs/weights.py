@@ -21,9 +21,9 @@ class Import:
     """`model.bin` of the release, or a state dict (.bin, .pth, .safetensors)."""
     output: Path
     """Folder to write."""
-    hand: str | None = None
+    hand_model: str | None = None
     """Imported MANO body (.npz). Without the bodies the folder has no template and loading asks for them."""
-    head: str | None = None
+    head_model: str | None = None
     """Imported FLAME body (.npz)."""
     hand_transforms: Path | None = None
     """The release's hand_mesh_transforms.pt: which vertices the tokens stand for."""
@@ -47,9 +47,9 @@ class Export:
     """Folder with model.safetensors and config.json."""
     output: Path
     """The .onnx file to write."""
-    hand: str | None = None
+    hand_model: str | None = None
     """Hand body, if the checkpoint has no template."""
-    head: str | None = None
+    head_model: str | None = None
     """Head body, if the checkpoint has no template."""
     tolerance: float = 1e-4
     """Largest relative error of any output."""
@@ -78,14 +78,21 @@ def _import(config: Import) -> int:
 
 def _released_topology(config: Import) -> Topology | None:
     """The bodies' topology, if they were given; both or neither, and then with the transforms."""
-    given = (config.hand, config.head, config.hand_transforms, config.head_transforms)
+    given = (config.hand_model, config.head_model, config.hand_transforms, config.head_transforms)
     if all(value is None for value in given):
         return None
-    if config.hand is None or config.head is None or config.hand_transforms is None or config.head_transforms is None:
-        raise ValueError("give all of --hand, --head, --hand-transforms and --head-transforms, or none of them")
+    if (
+        config.hand_model is None
+        or config.head_model is None
+        or config.hand_transforms is None
+        or config.head_transforms is None
+    ):
+        raise ValueError(
+            "give all of --hand-model, --head-model, --hand-transforms and --head-transforms, or none of them"
+        )
     from handface.model.weights.released_topology import released_topology
 
-    return released_topology(config.hand, config.head, config.hand_transforms, config.head_transforms)
+    return released_topology(config.hand_model, config.head_model, config.hand_transforms, config.head_transforms)
 
 
 def _info(config: Info) -> int:
@@ -107,11 +114,11 @@ def _export(config: Export) -> int:
     from handface.model.network.topology import Topology
     from handface.model.weights.checkpoint import load_dice
 
-    if (config.hand is None) != (config.head is None):
-        raise ValueError("give both --hand and --head, or neither")
+    if (config.hand_model is None) != (config.head_model is None):
+        raise ValueError("give both --hand-model and --head-model, or neither")
     topology = None
-    if config.hand is not None and config.head is not None:
-        topology = Topology.from_bodies(config.hand, config.head)
+    if config.hand_model is not None and config.head_model is not None:
+        topology = Topology.from_bodies(config.hand_model, config.head_model)
     model = load_dice(config.folder, topology)
     errors = export_onnx(model, config.output, config.tolerance)
     print(

@@ -33,7 +33,7 @@ class Validation:
 
     def __init__(self, config: TrainConfig, ranks: Ranks) -> None:
         most = config.validate_samples
-        limited = tuple(replace(d, limit=min(d.limit or most, most)) for d in config.validation)
+        limited = tuple(replace(d, limit=min(d.limit or most, most), fitted=False) for d in config.validation)
         self.loader = make_pass(replace(config.data, datasets=limited), ranks.rank, ranks.world)
         self.device = ranks.device
         self.truth: LabelMeshes | None = None

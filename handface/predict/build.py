@@ -20,9 +20,9 @@ class PredictorOptions:
 
     model: str = "dice-nano"
     """A preset (dice-nano comes with weights), a checkpoint folder, or the model.safetensors in one."""
-    hand: str | None = None
+    hand_model: str | None = None
     """Hand body (.npz), if not the one the checkpoint names."""
-    head: str | None = None
+    head_model: str | None = None
     """Head body (.npz), if not the one the checkpoint names."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes the GPU if there is one."""
@@ -30,8 +30,10 @@ class PredictorOptions:
     """bf16 is faster and about 1 % less exact."""
     compile: bool = False
     """torch.compile: a slow first photo, faster later ones."""
-    batch: int = 8
+    batch_size: int = 8
     """Crops the network gets at once."""
+    fit: Literal["on", "off"] = "on"
+    """Move the network's bodies until they lie on the detected points; off: the bare network."""
 
 
 def build_predictor(options: PredictorOptions, detector: Detector | None = None) -> Predictor:
@@ -39,13 +41,14 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
 
     Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a device that is not there.
     """
+    from handface.model.fitting.config import FitConfig
     from handface.model.network.inference import InferenceConfig
     from handface.model.prediction.predictor import Predictor, PredictorConfig
     from handface.model.weights.named import load_network
     from handface.predict.people import PeopleDetector
 
     device = _device(options.device)
-    loaded = load_network(Path(options.model).expanduser(), options.hand, options.head)
+    loaded = load_network(Path(options.model).expanduser(), options.hand_model, options.head_model)
     if loaded.note:
         log.info("%s: %s", options.model, loaded.note)
     return Predictor.from_dice(
@@ -53,9 +56,10 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
         detector or PeopleDetector(),
         loaded.trained,
         InferenceConfig(options.precision, options.compile),
-        PredictorConfig(batch=options.batch),
-        options.hand,
-        options.head,
+        PredictorConfig(batch=options.batch_size),
+        options.hand_model,
+        options.head_model,
+        FitConfig() if options.fit == "on" else None,
     )
 
 

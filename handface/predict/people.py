@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from handface.model.prediction.prediction import Detection, NobodyFoundError
-from handface.pipeline.annotators.base import Detections, Face, Hand
 from handface.pipeline.annotators.isolated import Isolated, IsolationConfig
 from handface.pipeline.annotators.mediapipe import MediaPipeConfig, is_near
+from handface.pipeline.contract.detections import Detections, Face, Hand
 from handface.pipeline.stages.contact_evidence import ContactConfig, contact_evidence, scale_ratio
 from handface.pipeline.stages.detect import SEGMENTER, Analyser, visible_share
 
@@ -121,4 +121,5 @@ def _at_the_distance_of(face: Face, hand: Hand, config: PeopleConfig) -> bool:
 
 
 def _detection(face: Face, hand: Hand) -> Detection:
-    return Detection(face.keypoints, hand.keypoints, hand.side, min(face.score, hand.score, 1.0), face.box)
+    confidence = min(face.score, hand.score, 1.0)
+    return Detection(face.keypoints, hand.keypoints, hand.side, confidence, face.box, hand.world)

@@ -59,7 +59,7 @@ class ParameterTable:
 
         columns = [("frame", pa.int64()), ("time", pa.float64()), ("track", pa.int64()), ("side", pa.string())]
         columns += [("detected", pa.bool_()), ("confidence", pa.float64()), ("presence", pa.float64())]
-        columns += [("camera", pa.list_(pa.float64(), 3))]
+        columns += [("camera", pa.list_(pa.float64())), ("fitted", pa.bool_()), ("quality", pa.float64())]
         known = {name for row in self._rows for name in row} - {name for name, _ in columns}
         columns += [(name, pa.list_(pa.float32())) for name in sorted(known)]
         return pa.schema(columns, metadata={"trained": "true" if self.trained else "false"})
@@ -95,7 +95,8 @@ class VideoWriter:
 
 
 def _row(number: int, time: float, person: Person) -> dict[str, Any]:
-    camera = person.camera
+    from handface.model.outputs.records import camera_numbers
+
     row = {
         "frame": number,
         "time": time,
@@ -104,7 +105,9 @@ def _row(number: int, time: float, person: Person) -> dict[str, Any]:
         "detected": person.detection is not None,
         "confidence": person.confidence,
         "presence": person.presence,
-        "camera": [camera.scale, camera.tx, camera.ty],
+        "camera": camera_numbers(person.camera),
+        "fitted": person.fit is not None and person.fit.fitted,
+        "quality": None if person.fit is None else person.fit.quality,
     }
     return row | _parameters("hand", person.hand) | _parameters("head", person.head)
 

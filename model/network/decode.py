@@ -24,7 +24,7 @@ _FREE = ("free-hand", "free-head")
 
 
 @dataclass(frozen=True)
-class _Body:
+class NamedBody:
     """A body's arrays, and what it is called in results."""
 
     arrays: BodyArrays
@@ -100,7 +100,7 @@ def mirrored_hand(part: Part) -> Part:
     )
 
 
-def mirrored_head(part: Part, body: _Body) -> Part:
+def mirrored_head(part: Part, body: NamedBody) -> Part:
     """A head in the mirror x -> -x. Its vertices exchange sides if the body says which is opposite which."""
     mirror = body.arrays.mirror
     turned = mirrored_hand(part)
@@ -139,7 +139,7 @@ def _mirror_vector(name: str, value: Floats) -> Floats:
     return value * _FLIP if name == "transl" else value
 
 
-def _part(output: PartOutput, row: int, origin: torch.Tensor, body: _Body) -> Part:
+def _part(output: PartOutput, row: int, origin: torch.Tensor, body: NamedBody) -> Part:
     """One row of the network's answer, about `origin` (3,)."""
     vertices = output.deformed[row] - origin
     deformation = output.deformation[0][row] if output.deformation else torch.zeros_like(vertices)
@@ -157,7 +157,7 @@ def _part(output: PartOutput, row: int, origin: torch.Tensor, body: _Body) -> Pa
     )
 
 
-def _load(kind: str, sizes: PartSizes, given: str | None) -> _Body:
+def _load(kind: str, sizes: PartSizes, given: str | None) -> NamedBody:
     name = given or sizes.body
     if not name or (name not in _FREE and not name.endswith(".npz")):
         raise TopologyError(
@@ -173,4 +173,4 @@ def _load(kind: str, sizes: PartSizes, given: str | None) -> _Body:
             f"{': ' + differences if differences else ''}; give the body it was made for"
         )
     joints = named_convention(sizes.convention, kind).pose_joints or tuple(range(1, len(arrays.parents)))
-    return _Body(arrays, name, sizes.convention, joints)
+    return NamedBody(arrays, name, sizes.convention, joints)

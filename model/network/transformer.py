@@ -105,13 +105,21 @@ class Blocks(nn.Sequential):
             *(Block(width, tokens, block, dropout, eps) for width, block in zip(widths, blocks, strict=False))
         )
 
-    def start_from_zero(self) -> None:
-        """With fresh weights, give 0 for every token."""
-        last = self[-1]
-        assert isinstance(last, Block)
-        for linear in (last.head, last.shortcut):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+    def zero_outputs(self, outputs: slice = slice(None)) -> None:
+        """Set the last layer's weights and biases of some outputs to 0, so that a fresh network gives 0 for every token."""
+        for linear in self._last:
+            nn.init.zeros_(linear.weight[outputs])
+            nn.init.zeros_(linear.bias[outputs])
+
+    def bias_output(self, output: int, value: float) -> None:
+        """Let one output of a fresh network start around `value`."""
+        nn.init.constant_(self._last[0].bias[output : output + 1], value)
+
+    @property
+    def _last(self) -> tuple[nn.Linear, nn.Linear]:
+        block = self[-1]
+        assert isinstance(block, Block)
+        return block.head, block.shortcut
 
 
 class InteractionNet(nn.Module):

@@ -17,6 +17,7 @@ class Detection:
 
     face: (68, 3) and hand: (21, 3) x, y, confidence.  side: the person's own hand.  confidence: in [0, 1].
     face_box: x0, y0, x1, y1 from hairline to chin, which decides the crop; None: that of the 68 points.
+    hand_world: (21, 3) the hand's points in metres about any origin, camera axes, as if seen in the middle of a view; or None.
     """
 
     face: Floats
@@ -24,6 +25,7 @@ class Detection:
     side: Literal["left", "right"]
     confidence: float
     face_box: tuple[float, float, float, float] | None = None
+    hand_world: Floats | None = None
 
 
 class NobodyFoundError(Exception):
@@ -49,6 +51,54 @@ class WeakCamera:
     def project(self, points: Floats) -> Floats:
         """(..., 3) metres -> (..., 2) pixels."""
         return (self.scale * points[..., :2] + np.array([self.tx, self.ty])).astype(np.float32)
+
+    def placed(self, scale: float, x: float, y: float) -> WeakCamera:
+        """The camera that sees the origin at pixel (x, y) and `scale` pixels per metre there."""
+        return WeakCamera(scale, x, y)
+
+
+@dataclass(frozen=True)
+class PinholeCamera:
+    """u = focal (X + x) / (Z + z) + cx, v = focal (Y + y) / (Z + z) + cy: metres in camera axes -> pixels of the picture.
+
+    transl: (x, y, z) metres, where the origin of the points lies.
+    """
+
+    focal: float
+    cx: float
+    cy: float
+    transl: tuple[float, float, float]
+
+    @property
+    def scale(self) -> float:
+        """Pixels per metre at the points' origin."""
+        return self.focal / self.transl[2]
+
+    def project(self, points: Floats) -> Floats:
+        """(..., 3) metres -> (..., 2) pixels."""
+        seen = np.asarray(points, np.float64) + self.transl
+        return (self.focal * seen[..., :2] / seen[..., 2:] + [self.cx, self.cy]).astype(np.float32)
+
+    def placed(self, scale: float, x: float, y: float) -> PinholeCamera:
+        """The camera that sees the origin at pixel (x, y) and `scale` pixels per metre there."""
+        return PinholeCamera(
+            self.focal, self.cx, self.cy, ((x - self.cx) / scale, (y - self.cy) / scale, self.focal / scale)
+        )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What came of fitting a person's bodies to the detected points.
+
+    fitted: False where the network's own answer was kept.  quality: in [0, 1], how far to trust meshes and parameters.
+    reason: why the quality is low, or why nothing was fitted; "" if all is well.
+    residuals: (89,) distance of each projected keypoint from the detected one, in shares of the face's longer side; NaN: unseen.
+    """
+
+    fitted: bool
+    quality: float
+    reason: str
+    residuals: Floats
 
 
 @dataclass(frozen=True)
@@ -78,18 +128,19 @@ class Person:
 
     crop: (3, 3) affine, network input pixels -> picture pixels, before a left hand's crop is mirrored.
     presence: probability that they touch.  detection: None if the caller gave the crop, or a video's frame hid the person.
-    track: the person's number in a video.
+    track: the person's number in a video.  fit: None where no fit was asked for.
     """
 
     hand: Part
     head: Part
     side: Literal["left", "right"]
-    camera: WeakCamera
+    camera: WeakCamera | PinholeCamera
     presence: float
     confidence: float
     crop: NDArray[np.float64]
     detection: Detection | None = None
     track: int | None = None
+    fit: Fit | None = None
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class ConversionReport:
         lines += [f"  dropped {count}: {reason}" for reason, count in reasons.items()]
         if not self.template:
             lines.append(
-                "  no template: loading needs the hand and head bodies (or import again with --hand and --head)"
+                "  no template: loading needs the hand and head bodies (or import again with --hand-model and --head-model)"
             )
         return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handface.model.prediction.view import Box, View, grown, overlap, square, whole
-from handface.pipeline.annotators.base import Detections, Face, Hand, Side
+from handface.pipeline.contract.detections import Detections, Face, Hand, Side
 from handface.pipeline.contract.sample import AnnotatorRecord
 
 if TYPE_CHECKING:

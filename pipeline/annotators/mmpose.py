@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handface.pipeline.annotators import mmpose_shim, top_down
-from handface.pipeline.annotators.base import Detections
 from handface.pipeline.annotators.top_down import POINTS, Layout
+from handface.pipeline.contract.detections import Detections
 from handface.pipeline.contract.sample import AnnotatorRecord
 
 if TYPE_CHECKING:

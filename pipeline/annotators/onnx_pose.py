@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.pipeline.annotators import top_down
-from handface.pipeline.annotators.base import Detections
 from handface.pipeline.annotators.onnx_session import OnnxError, float_type, open_session
 from handface.pipeline.annotators.top_down import POINTS, Layout
+from handface.pipeline.contract.detections import Detections
 from handface.pipeline.contract.sample import AnnotatorRecord
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from handface.model.prediction.view import Box
-from handface.pipeline.annotators.base import Detections, Face, Hand, Side
+from handface.pipeline.contract.detections import Detections, Face, Hand, Side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

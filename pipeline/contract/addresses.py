@@ -110,12 +110,18 @@ def open_place(place: Place) -> IO[bytes]:
 
 
 def _listed(path: str, listing: Place, anywhere: bool) -> Place:
-    """Where a path in a list leads: below the list's folder, unless `anywhere`."""
+    """Where a path in a list leads: below the list's folder, unless `anywhere`.
+
+    Relative rows may also name a sister folder (`../images/1.jpg` in `set/lists/a.csv`), as many data sets do.
+    """
     if listing.kind is Kind.LOCAL:
         folder = os.path.abspath(os.path.dirname(listing.address))  # noqa: PTH100, PTH120  (millions of rows)
         target = os.path.normpath(os.path.join(folder, path))  # noqa: PTH118
-        if not anywhere and not target.startswith(folder.rstrip("/") + "/"):
-            raise AddressRefusedError(f"{path} lies outside the list's folder {folder}; move the list, or allow it")
+        root = folder if os.path.isabs(path) else os.path.dirname(folder)  # noqa: PTH117, PTH120
+        if not anywhere and not target.startswith(root.rstrip("/") + "/"):
+            raise AddressRefusedError(
+                f"{path} lies outside the list's folder {folder}; move the list, or allow it (--any-file)"
+            )
         return Place(Kind.LOCAL, target)
     if posixpath.isabs(path):
         if not anywhere:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.contract.sample import SCHEMA_VERSION
 from handface.pipeline.decaf.layout import Split
 
@@ -14,7 +13,7 @@ VERSION = 1  # raise it when the same files give other samples
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecafConfig:
+class DecafConfig(BaseConfig):
     """Everything that, with the dataset's files, decides the bytes of the samples."""
 
     decaf: str
@@ -44,11 +43,10 @@ class DecafConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the place of the dataset."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain = super().as_dict()
         del plain["decaf"]
         return plain
 
     def fingerprint(self) -> str:
         """sha256 over every field but the dataset's place, and the versions of schema and conversion."""
-        text = json.dumps([SCHEMA_VERSION, VERSION, self.as_dict()], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return self.digest(SCHEMA_VERSION, VERSION)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import Sample, SampleMeta, Source, sample_key
 from handface.pipeline.decaf.config import DecafConfig
 from handface.pipeline.decaf.layout import DecafError, View
 from handface.pipeline.decaf.reader import SubjectReader, find_sequences
-from handface.pipeline.engine.record import Reason, Record, Resources, SourceItem
+from handface.pipeline.engine.record import Record, Resources
 
 if TYPE_CHECKING:
     from handface.pipeline.decaf.labels import Bodies

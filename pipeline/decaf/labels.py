@@ -148,6 +148,7 @@ def frame_labels(bodies: Bodies, pose: Pose3D, view: View, camera: Camera, crop:
         hand_keypoints_2d=_in_crop(view.hand_keys, to_crop)[None],
         hand_model=bodies.hand_model,
         head_model=bodies.head_model,
+        origin_3d="measured",
     )
     return labels if view.head_keys[:, 2].any() else replace(labels, face_keypoints_2d=None)
 

@@ -12,16 +12,7 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyFileError
 from handface.model.bodies.restricted_pickle import load_pickle, plain
-from handface.pipeline.decaf.layout import (
-    HAND_PARAMS,
-    HEAD_PARAMS,
-    SPLITS,
-    Camera,
-    DecafError,
-    Pose3D,
-    Sequence,
-    View,
-)
+from handface.pipeline.decaf.layout import HAND_PARAMS, HEAD_PARAMS, SPLITS, Camera, DecafError, Pose3D, Sequence, View
 from handface.pipeline.decaf.video import FrameReader
 
 _CAMERA_KINDS = ("videos", "segmentations", "head_keys", "right_hand_keys", "head_bbs", "right_hand_bbs")

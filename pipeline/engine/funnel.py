@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from handface.pipeline.engine.parts import Manifest
+from handface.pipeline.contract.parts import Manifest
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from handface.pipeline.contract.parts import Manifest, part_name
 from handface.pipeline.engine.cluster import cluster
-from handface.pipeline.engine.parts import Manifest, part_name
 from handface.pipeline.engine.run import Run, group_stages
 from handface.pipeline.engine.stats import StatsLog
 from handface.pipeline.engine.units import UnitRef

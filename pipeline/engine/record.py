@@ -2,107 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from handface.pipeline.contract.inputs import Reason, SourceItem
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from handface.pipeline.annotators.base import Face, Hand
+    from handface.pipeline.contract.detections import Face, Hand
     from handface.pipeline.contract.sample import AnnotatorRecord, Sample, Scores
-
-
-class Reason(StrEnum):
-    """Why an input was not kept. The value is what parts, reports and `--retry-failed` show."""
-
-    # reading
-    NOT_FOUND = "not_found"
-    UNREADABLE = "unreadable"
-    UNKNOWN_SCHEME = "unknown_scheme"
-    MISSING_COLUMN = "missing_column"
-    EMPTY = "empty"
-    TOO_LARGE = "too_large"
-    TIMEOUT = "timeout"
-    HTTP_ERROR = "http_error"
-    NETWORK = "network"
-    # asking the web
-    BAD_URL = "bad_url"  # never asked for: another scheme, user info, odd host
-    BAD_ADDRESS = "bad_address"  # leads to a private or otherwise closed address
-    DNS = "dns"
-    TLS = "tls"
-    HTTP_403 = "http_403"  # also 401 and 451
-    HTTP_404 = "http_404"  # also 410
-    HTTP_429 = "http_429"
-    HTTP_5XX = "http_5xx"
-    REDIRECTS = "redirects"
-    MOVED = "moved"  # to another owner's host, which asks in the next round
-    ROBOTS = "robots"
-    OPTOUT = "optout"
-    BOMB = "bomb"  # a compressed transfer that grows out of proportion
-    HOST_BUDGET = "host_budget"  # the host has had its time
-    PAGE = "page"  # a page or sitemap, read for its links
-    # decoding
-    NOT_IMAGE = "not_image"
-    CORRUPT = "corrupt"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    TOO_SMALL = "too_small"
-    DUPLICATE = "duplicate"
-    EXCLUDED = "excluded"
-    # looking
-    NOT_A_PHOTO = "not_a_photo"
-    BLURRED = "blurred"
-    NSFW = "nsfw"
-    NO_FACE = "no_face"
-    FACE_TOO_SMALL = "face_too_small"
-    FACE_CUT = "face_cut"
-    TOO_MANY_PEOPLE = "too_many_people"
-    NO_HAND = "no_hand"
-    HAND_FAR = "hand_far"
-    HAND_OCCLUDES = "hand_occludes"
-    DETECTOR_FAILED = "detector_failed"
-    # synthesis
-    NO_SCENE = "no_scene"
-
-
-@dataclass(frozen=True)
-class SourceItem:
-    """One input as a source lists it; small, picklable, and enough to read the bytes later on any worker.
-
-    `uri` names the file, tar, video or URL; `member` the tar member or the video time (`t=1.500`) inside it;
-    `offset`/`size` let a tar member be read without scanning; `columns` keeps a list's extra columns (licence, author, page).
-    """
-
-    uri: str
-    member: str | None = None
-    offset: int | None = None
-    size: int | None = None
-    columns: tuple[tuple[str, str], ...] = ()
-    problem: Reason | None = None  # a list row that names no readable input still ends in a part, with this reason
-    detail: str = ""
-
-    @property
-    def id(self) -> str:
-        """First 16 hex of the sha256 of where the input is (uri and member)."""
-        return hashlib.sha256(json.dumps([self.uri, self.member]).encode()).hexdigest()[:16]
-
-    @property
-    def origin(self) -> str:
-        """Where on the web it is from: the `url` column that crawls write beside an image in a tar; otherwise the uri."""
-        url = self.column("url") if self.offset is not None else None
-        return url if url and url.startswith(("http://", "https://")) else self.uri
-
-    @property
-    def name(self) -> str:
-        """How people see it: the uri, and the member after a `#`."""
-        return self.uri if self.member is None else f"{self.uri}#{self.member}"
-
-    def column(self, name: str) -> str | None:
-        """The value of an extra column, or None."""
-        return dict(self.columns).get(name)
 
 
 @dataclass(frozen=True)

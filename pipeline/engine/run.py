@@ -14,16 +14,17 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from handface.pipeline.contract.inputs import SourceItem
+from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder, absolute
 from handface.pipeline.engine.cluster import cluster
 from handface.pipeline.engine.funnel import Funnel
 from handface.pipeline.engine.metrics import RunMetrics
-from handface.pipeline.engine.parts import read_parts
-from handface.pipeline.engine.record import SourceItem, Stage
+from handface.pipeline.engine.record import Stage
+from handface.pipeline.engine.run_record import RunConfig, open_run
 from handface.pipeline.engine.stats import StatsLog
 from handface.pipeline.engine.units import UnitRef, plan_units, read_plan
 from handface.pipeline.engine.worker import MICRO_BATCH, StageGroup, Task, Travel, UnitResult, UnitWorker
-from handface.pipeline.stages.recipe import AnnotateConfig, RunConfig, open_run
 
 if TYPE_CHECKING:
     from ray.data import ActorPoolStrategy, Dataset
@@ -40,42 +41,13 @@ class Run:
     finished: Funnel = field(default_factory=Funnel)
 
 
-def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
-    """The stages in order. day: UTC day of the run, stored with what is fetched from the web."""
-    from handface.pipeline.stages.contact import ContactStage
-    from handface.pipeline.stages.crop import CropStage
-    from handface.pipeline.stages.decode import DecodeStage
-    from handface.pipeline.stages.dedupe import DedupeStage
-    from handface.pipeline.stages.depth import DepthStage
-    from handface.pipeline.stages.detect import DetectStage
-    from handface.pipeline.stages.keypoints import KeypointsStage
-    from handface.pipeline.stages.nsfw import NsfwStage
-    from handface.pipeline.stages.pack import PackStage
-    from handface.pipeline.stages.quality import QualityStage
-    from handface.pipeline.stages.read import ReadStage
-
-    return [
-        ReadStage(config.read),
-        DecodeStage(config.decode),
-        DedupeStage(config.dedupe),
-        QualityStage(config.quality),
-        NsfwStage(config.nsfw),
-        DetectStage(config.detect),
-        ContactStage(config.contact),
-        KeypointsStage(config.keypoints),
-        CropStage(config.crop),
-        DepthStage(config.depth),
-        PackStage(config.pack, fetched_at=day),
-    ]
-
-
 def prepare(
     inputs: Sequence[str],
     config: RunConfig,
     output: str,
     *,
     list_inputs: Callable[[], Iterable[SourceItem]],
-    stages: Callable[[Any, str], list[Stage]] = build_stages,
+    stages: Callable[[Any, str], list[Stage]],
     progress: Callable[[int], None] = lambda _: None,
     plan_with: Callable[..., list[UnitRef]] = plan_units,
     batch: int = MICRO_BATCH,
@@ -87,9 +59,9 @@ def prepare(
     Raises ConfigMismatchError naming differing fields, StorageError if the folder cannot be written.
     """
     folder = Folder(absolute(output))
-    day = open_run(folder, config, inputs).day
-    fingerprint = config.fingerprint()
     plan = read_plan(folder)
+    day = open_run(folder, config, inputs, planned=plan is not None).day
+    fingerprint = config.fingerprint()
     if plan is None:
         plan = plan_with(list_inputs(), folder, config.unit_size, fingerprint, progress)
     finished, done = Funnel(), set()

@@ -10,13 +10,12 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import islice
-from typing import Any
 
+from handface.pipeline.contract.inputs import SourceItem, compress_lines, item_line, line_item
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import dump_table, load_table
-from handface.pipeline.engine.record import Reason, SourceItem
 
 PLAN = "plan/units.jsonl.gz"
 INDEX = "plan/units.parquet"
@@ -108,7 +107,7 @@ def read_unit(output: Folder, ref: UnitRef) -> Unit:
     blob = output.read_range(PLAN, ref.offset, ref.length)
     try:
         head, *rows = gzip.decompress(blob).splitlines()
-        unit = Unit(json.loads(head)["unit"], tuple(_item(json.loads(row)) for row in rows))
+        unit = Unit(json.loads(head)["unit"], tuple(map(line_item, rows)))
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{output.uri}/{PLAN} is damaged at byte {ref.offset} ({error}); use a new output folder"
@@ -120,48 +119,7 @@ def read_unit(output: Folder, ref: UnitRef) -> Unit:
 
 def _pack(unit: Unit) -> bytes:
     """A unit as one gzip member: a line with its id, then a line per input. Level 1, no time: the same bytes every time."""
-    return _compressed([json.dumps({"unit": unit.id}), *map(item_line, unit.items)])
-
-
-def pack_items(items: Iterable[SourceItem]) -> bytes:
-    """Inputs as gzipped JSON lines; equal inputs give equal bytes."""
-    return _compressed(map(item_line, items))
-
-
-def unpack_items(blob: bytes) -> Iterator[SourceItem]:
-    """The inverse of `pack_items`."""
-    for line in gzip.decompress(blob).splitlines():
-        yield line_item(line)
-
-
-def item_line(item: SourceItem) -> str:
-    """An input as one line of JSON."""
-    return json.dumps(_row(item), separators=(",", ":"))
-
-
-def line_item(line: str | bytes) -> SourceItem:
-    """The inverse of `item_line`."""
-    return _item(json.loads(line))
-
-
-def _compressed(lines: Iterable[str]) -> bytes:
-    return gzip.compress(("\n".join(lines) + "\n").encode(), compresslevel=1, mtime=0)
-
-
-_FIELDS = tuple((f.name, None if f.default is MISSING else f.default) for f in fields(SourceItem))
-
-
-def _row(item: SourceItem) -> dict[str, Any]:
-    """The fields that differ from their defaults."""
-    return {name: value for name, default in _FIELDS if (value := getattr(item, name)) != default}
-
-
-def _item(row: dict[str, Any]) -> SourceItem:
-    if "columns" in row:
-        row["columns"] = tuple((name, value) for name, value in row["columns"])
-    if "problem" in row:
-        row["problem"] = Reason(row["problem"])
-    return SourceItem(**row)
+    return compress_lines([json.dumps({"unit": unit.id}), *map(item_line, unit.items)])
 
 
 def _index_bytes(refs: list[UnitRef]) -> bytes:

@@ -17,9 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from handface.pipeline.contract.inputs import SourceItem
+from handface.pipeline.contract.parts import Manifest
 from handface.pipeline.contract.storage import Folder, StorageError
-from handface.pipeline.engine.parts import Manifest, build_part, write_part
-from handface.pipeline.engine.record import Record, Resources, SourceItem, Stage, run_stages
+from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.record import Record, Resources, Stage, run_stages
 from handface.pipeline.engine.units import UnitRef, read_unit
 
 if TYPE_CHECKING:

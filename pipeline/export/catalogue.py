@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
+from handface.pipeline.contract.parts import Part, part_name, read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
-from handface.pipeline.engine.parts import Part, part_name, read_parts
 from handface.pipeline.export.extents import sample_extents
 
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.export.public import public_name
 
 # exclusion lists of one export: each has a bit of a 64-bit number
@@ -14,7 +14,7 @@ MOST_LISTS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(BaseConfig):
     """Everything that, with the parts, decides the bytes of a release."""
 
     name: str = "handface-dataset"
@@ -58,7 +58,7 @@ class ExportConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, as they may be published: lists of this machine by their names."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), sort_keys=True))
+        plain = super().as_dict()
         plain["exclude"] = [public_name(uri) for uri in self.exclude]
         plain["test_sets"] = {name: public_name(uri) for name, uri in self.test_sets.items()}
         return plain

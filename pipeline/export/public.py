@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from handface.pipeline.export.extents import read_members
+from handface.pipeline.contract.tar_index import iter_members
+from handface.pipeline.export.extents import END
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,8 +81,9 @@ def redact_sample(sample: bytearray) -> None:
     sample: its members as they lie in a tar, headers included. The text is filled up with blanks, which JSON allows, so that
     sizes and places stay. Raises ValueError if that cannot be done.
     """
-    for name, start, size in read_members(sample):
-        if name.endswith(b".json"):
+    for member in list(iter_members("a sample", io.BytesIO(sample + END), len(sample) + len(END))):
+        if member.name.endswith(".json"):
+            start, size = member.offset, member.size
             raw = bytes(sample[start : start + size])
             text = raw
             for path in set(_local_texts(json.loads(raw))):
@@ -90,7 +93,7 @@ def redact_sample(sample: bytearray) -> None:
                     )
                     text = text.replace(before, after)
             if any(_local_texts(json.loads(text))) or len(text) > size:
-                raise ValueError(f"member {name.decode()!r}: a local path cannot be taken out of it")
+                raise ValueError(f"member {member.name!r}: a local path cannot be taken out of it")
             sample[start : start + size] = text.ljust(size)
 
 

@@ -11,37 +11,57 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from handface.pipeline.engine.record import Reason
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.client import Answer, Client, FetchError
 from handface.pipeline.fetch.network.host_gate import HostGate, backoff, retry_after
 from handface.pipeline.fetch.network.resolver import Lookup
 from handface.pipeline.fetch.network.url import BadUrlError, Target, parse
+from handface.pipeline.fetch.pages.links import MAX_PAGE
 from handface.pipeline.fetch.permission.consent import MAX_POLICY_BYTES, ConsentBook, SiteConsent
 from handface.pipeline.fetch.permission.optout import header_refusal
 
+UNREACHABLE = frozenset((Reason.DNS, Reason.TIMEOUT, Reason.NETWORK, Reason.TLS, Reason.HTTP_5XX, Reason.HTTP_429))
+_BUSY = (Reason.HTTP_429, Reason.HTTP_5XX)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAY_PASS = (Reason.TIMEOUT, Reason.NETWORK, Reason.HTTP_429, Reason.HTTP_5XX)
 _STATUS = {401: Reason.HTTP_403, 403: Reason.HTTP_403, 451: Reason.HTTP_403, 404: Reason.HTTP_404, 410: Reason.HTTP_404}
 _GATES = 20_000
-IMAGE, PAGE = "image", "page"
+IMAGE, PAGE, FILE = "image", "page", "file"
 _ACCEPT = {
     IMAGE: "image/jpeg,image/png,image/webp,image/*;q=0.8,*/*;q=0.1",
     PAGE: "text/html,application/xml,*/*;q=0.1",
+    FILE: "*/*",
 }
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A body, or the reason there is none. evidence: what was asked and found. location: where a moved URL went."""
+    """A body, or the reason there is none.
+
+    Attributes:
+        data: The body; b"" after HEAD.
+        reason: Why there is none.
+        detail: The reason in words.
+        evidence: What was asked of the site, and what it said.
+        url: Who answered, after redirects.
+        location: Where a moved URL went.
+        content_type: As the server calls it.
+        status: Of the answer that brought nothing, if there was one.
+        asked: False if the URL was left alone because its host had failed, rests, or had its time: nothing is known of it.
+        reached: False if the site could not be asked, or not for its permission.
+    """
 
     data: bytes | None
     reason: Reason | None = None
     detail: str = ""
     evidence: dict[str, str] = field(default_factory=dict)
-    url: str = ""  # that answered, after redirects
+    url: str = ""
     location: str | None = None
     content_type: str = ""
+    status: int | None = None
+    asked: bool = True
+    reached: bool = True
 
 
 class Crawler:
@@ -65,9 +85,13 @@ class Crawler:
     def start_unit(self) -> None:
         """Give hosts their time budget afresh, and forget those long unused."""
         if len(self._gates) > _GATES:
-            self._gates = {owner: gate for owner, gate in self._gates.items() if gate.waiting}
+            self._gates = {owner: gate for owner, gate in self._gates.items() if gate.in_use}
         for gate in self._gates.values():
             gate.start_unit()
+
+    def forget_closed(self) -> None:
+        """Ask sites whose permission files could not be reached again, sooner than usual."""
+        self._consent.forget_closed()
 
     async def fetch(self, url: str, role: str = IMAGE, max_bytes: int | None = None, method: str = "GET") -> Fetched:
         """Fetch one URL (or, with method HEAD, ask for its headers alone). Never raises for what a URL, a server or the
@@ -81,13 +105,19 @@ class Crawler:
                 except FetchError as error:
                     last = error
                     pause = backoff(url, attempt, error.retry_after, self.config)
-                    if error.reason not in _MAY_PASS or attempt == self.config.attempts or pause > self.config.max_wait:
+                    busy = error.reason in _BUSY and error.asked
+                    if busy and (attempt < self.config.attempts or error.retry_after):
+                        # The whole host gets its rest, not only this URL.
+                        self._gate(error.target or target).rest(pause, error)
+                    last_try = attempt == self.config.attempts or pause > self.config.max_wait
+                    if error.reason not in _MAY_PASS or not error.asked or last_try:
                         break
-                    if error.reason in (Reason.HTTP_429, Reason.HTTP_5XX):
-                        self._gate(target).rest(pause)  # the whole host gets its rest, not only this URL
-                    else:
+                    if not busy:
                         await asyncio.sleep(pause)
-            return Fetched(None, last.reason, last.detail, evidence)
+            reached = last.reached and last.reason not in UNREACHABLE
+            return Fetched(
+                None, last.reason, last.detail, evidence, status=last.status, asked=last.asked, reached=reached
+            )
         except BadUrlError as error:
             return Fetched(None, Reason.BAD_URL, str(error), evidence)
 
@@ -126,7 +156,7 @@ class Crawler:
         evidence |= site.evidence()
         if refused := site.refusal(target):
             evidence["decision"] = f"refused: {refused[1]}"
-            raise FetchError(*refused)
+            raise FetchError(*refused, reached=not site.unreachable)
         self._pace(target, site)
         evidence["decision"] = "permitted"
 
@@ -141,12 +171,15 @@ class Crawler:
         gate = self._gate(target)
         async with gate.turn(), self._everywhere:
             try:
-                check = _HeaderCheck(role, self.config.consent)
+                max_page = MAX_PAGE if role == PAGE and max_bytes is None else None
+                check = _HeaderCheck(role, self.config.consent, max_page)
                 answer = await self._client.get(
                     target, accept=_ACCEPT[role], max_bytes=max_bytes, check=check, method=method
                 )
             except FetchError as error:
-                if error.reason in (Reason.TIMEOUT, Reason.NETWORK, Reason.DNS, Reason.TLS):
+                if error.answered:
+                    gate.succeeded()
+                elif error.reason in (Reason.TIMEOUT, Reason.NETWORK, Reason.DNS, Reason.TLS):
                     gate.failed(error)
                 raise
         gate.succeeded()
@@ -154,27 +187,25 @@ class Crawler:
 
     async def _ask_policy(self, target: Target) -> Answer:
         """A site's own file: polite, tried again, but asked for without permission. Raises FetchError."""
-        gate, answer = self._gate(target), None
+        gate = self._gate(target)
         for attempt in range(1, self.config.attempts + 1):
+            answer: Answer | None = None
             try:
                 async with gate.turn(), self._everywhere:
-                    answer = await self._client.get(
-                        target, accept="text/plain,*/*;q=0.5", max_bytes=8 * MAX_POLICY_BYTES
-                    )
+                    answer = await self._client.get(target, accept="text/plain,*/*;q=0.5", max_bytes=MAX_POLICY_BYTES)
                 if answer.status != 429 and answer.status < 500:
                     return answer
-                asked = retry_after(answer.headers.get("Retry-After"))
-            except FetchError as error:
-                if error.reason not in _MAY_PASS or attempt == self.config.attempts:
+                error = _status_error(answer)
+            except FetchError as failure:
+                if failure.reason not in _MAY_PASS or not failure.asked or attempt == self.config.attempts:
                     raise
-                answer, asked = None, None
-            pause = backoff(target.url, attempt, asked, self.config)
-            if attempt < self.config.attempts and pause <= self.config.max_wait:
-                gate.rest(pause)
-            elif answer is not None:
-                break
-        assert answer is not None
-        return answer
+                error = failure
+            pause = backoff(target.url, attempt, error.retry_after, self.config)
+            if attempt < self.config.attempts or error.retry_after:
+                gate.rest(pause, error if answer else None)
+            if answer is not None and (attempt == self.config.attempts or pause > self.config.max_wait):
+                return answer
+        raise AssertionError("the last attempt returns or raises")
 
     def _gate(self, target: Target) -> HostGate:
         gate = self._gates.get(target.owner)
@@ -185,28 +216,33 @@ class Crawler:
 
 @dataclass(frozen=True)
 class _HeaderCheck:
-    """Looks at headers and first bytes before the rest of a body is read."""
+    """Looks at headers and first bytes before the rest of a body is read; returns how long that may become, or None."""
 
     role: str
     consent: bool
+    max_page: int | None
 
-    def __call__(self, headers: Mapping[str, str], start: bytes) -> None:
+    def __call__(self, headers: Mapping[str, str], start: bytes) -> int | None:
         if self.consent and (refused := header_refusal(headers)):
             raise FetchError(Reason.OPTOUT, refused)
-        if self.role == IMAGE:
-            from handface.pipeline.stages.decode import sniff
+        from handface.pipeline.contract.picture import sniff
 
-            if start and sniff(start) is None:
-                what = "HTML" if start.lstrip()[:1] == b"<" else f"starts with {start[:8].hex()}"
-                raise FetchError(Reason.NOT_IMAGE, what)
+        if sniff(start) is not None:
+            # Also where a page was expected: a link may lead to a picture.
+            return None
+        if start and self.role == IMAGE:
+            what = "HTML" if start.lstrip()[:1] == b"<" else f"starts with {start[:8].hex()}"
+            raise FetchError(Reason.NOT_IMAGE, what)
+        return self.max_page
 
 
 def _status_error(answer: Answer) -> FetchError:
     """A status that is neither 200 nor a redirect -> its reason, with the pause the server asked for."""
     status = answer.status
-    pause = retry_after(answer.headers.get("Retry-After"))
+    reason = _STATUS.get(status, Reason.HTTP_ERROR)
     if status == 429:
-        return FetchError(Reason.HTTP_429, "status 429", pause)
-    if status >= 500:
-        return FetchError(Reason.HTTP_5XX, f"status {status}", pause)
-    return FetchError(_STATUS.get(status, Reason.HTTP_ERROR), f"status {status}")
+        reason = Reason.HTTP_429
+    elif status >= 500:
+        reason = Reason.HTTP_5XX
+    pause = retry_after(answer.headers.get("Retry-After")) if reason in _BUSY else None
+    return FetchError(reason, f"status {status}", pause, status=status, target=answer.target)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from handface.pipeline.engine.record import Reason
+from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image, header_size, sniff
 from handface.pipeline.fetch.metadata import CutOffError, presence, strip
 from handface.pipeline.fetch.permission.optout import image_refusal
-from handface.pipeline.stages.decode import DecodeConfig, RejectedImage, decode_image, header_size, sniff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

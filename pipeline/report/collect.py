@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.contract.parts import Part, read_parts
 from handface.pipeline.contract.sample import LEFT, Sample, SampleError, decode
 from handface.pipeline.contract.shards import ShardError, find_shards, read_shard
 from handface.pipeline.engine.funnel import Funnel
-from handface.pipeline.engine.parts import Part, read_parts
-from handface.pipeline.engine.record import Reason
 from handface.pipeline.report.draw import (
     crop_corners,
     crop_thumbnail,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from handface.pipeline.annotators.mediapipe import is_near
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.sample import Scores
-from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.engine.record import Record, Resources
 from handface.pipeline.stages.contact_evidence import ContactConfig, ContactEvidence, contact_evidence
 
 

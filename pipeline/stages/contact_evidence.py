@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.annotators.base import Face, Hand
 from handface.pipeline.annotators.mediapipe import FACE_OVAL
+from handface.pipeline.contract.detections import Face, Hand
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

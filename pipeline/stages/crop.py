@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.model.prediction.view import crop_box, square
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.sample import MAX_CROP
-from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.engine.record import Record, Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.phash import distance, hash_hex, perceptual_hash
 from handface.pipeline.contract.url_names import picture_names
-from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.engine.record import Record, Resources
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from handface.pipeline.annotators.base import Detections, Face, Hand
 from handface.pipeline.annotators.isolated import DetectorError, DetectorHung, Isolated, IsolationConfig
 from handface.pipeline.annotators.mediapipe import MediaPipeAnnotator, MediaPipeConfig, is_near, mediapipe_records
-from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.contract.detections import Detections, Face, Hand
+from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.engine.record import Record, Resources
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from handface.pipeline.annotators.base import Detections, Hand, KeypointAnnotator
+from handface.pipeline.annotators.base import KeypointAnnotator
 from handface.pipeline.annotators.top_down import Layout
+from handface.pipeline.contract.detections import Detections, Hand
 from handface.pipeline.engine.record import Record, Resources
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.pipeline.annotators.onnx_session import open_session
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.model_store import ModelStore
-from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.engine.record import Record, Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

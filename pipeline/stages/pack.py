@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.annotators.base import Hand
+from handface.pipeline.contract.detections import Hand
 from handface.pipeline.contract.sample import LEFT, RIGHT, Crop, Labels, Sample, SampleMeta, Source, sample_key
 from handface.pipeline.engine.record import Record, Resources
 
@@ -60,7 +60,7 @@ class PackStage:
     def _depth_png(self, record: Record) -> bytes | None:
         if not self.config.depth_maps or not record.depth_maps:
             return None
-        from handface.pipeline.stages.depth import encode_depth_png
+        from handface.pipeline.contract.depth_map import encode_depth_png
 
         return encode_depth_png(next(iter(record.depth_maps.values())))
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.engine.record import Record, Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from handface.pipeline.engine.record import Reason, Record, Resources
+from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.engine.record import Record, Resources
 from handface.pipeline.fetch.network.http import Fetcher, HttpConfig
 from handface.pipeline.sources.video import VideoFrames, frame_time
 

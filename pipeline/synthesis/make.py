@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.pipeline.contract.config import BaseConfig
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import MAX_CROP, SCHEMA_VERSION, Crop, Sample, SampleMeta, Source, sample_key
-from handface.pipeline.engine.record import Reason, Record, Resources, SourceItem
+from handface.pipeline.engine.record import Record, Resources
 from handface.pipeline.synthesis.scene.domain import DOMAINS, DomainName
 from handface.pipeline.synthesis.scene.scene import NoSceneError, Scene, SceneConfig, draw_scene
 
@@ -44,7 +45,7 @@ class PictureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesisConfig:
+class SynthesisConfig(BaseConfig):
     """Everything that, with the scenes' ids, decides the bytes of the samples."""
 
     seed: int = 0
@@ -62,15 +63,9 @@ class SynthesisConfig:
         if self.unit_size < 1 or self.seed < 0:
             raise ValueError(f"unit_size {self.unit_size} must be at least 1 and seed {self.seed} at least 0")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
-
     def fingerprint(self) -> str:
         """sha256 over every field, the sample schema's and the synthesis' versions: equal ones give equal bytes."""
-        text = json.dumps([SCHEMA_VERSION, VERSION, self.as_dict()], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return self.digest(SCHEMA_VERSION, VERSION)
 
 
 @dataclass(frozen=True)
@@ -169,7 +164,7 @@ def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> Sample
 
 
 def _depth_png(picture: Picture) -> bytes:
-    from handface.pipeline.stages.depth import encode_depth_png
+    from handface.pipeline.contract.depth_map import encode_depth_png
 
     depth = picture.buffers.depth
     return encode_depth_png(np.where(np.isfinite(depth), depth, np.float32(0)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 import sys
@@ -13,8 +12,7 @@ import pytest
 from PIL import Image
 
 from handface.jobs.cli import main
-from handface.pipeline.engine import run
-from handface.pipeline.engine.parts import read_parts
+from handface.pipeline.contract.parts import read_parts
 from tests.pipeline.toy_stages import Once, items, parts_of, toy_stages
 
 
@@ -107,9 +105,8 @@ def test_failed_unit_makes_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stages = toy_stages(Once(tmp_path, at=5, act="raise", times=99))
-    toy = functools.partial(run.prepare, stages=lambda config, day: stages)
-    monkeypatch.setattr("handface.pipeline.engine.run.prepare", toy)
-    monkeypatch.setattr("handface.pipeline.sources.open_source", lambda inputs, config: items(12))
+    monkeypatch.setattr("handface.pipeline.stages.recipe.build_stages", lambda config, day: stages)
+    monkeypatch.setattr("handface.pipeline.sources.open_source", lambda inputs, config, notes, any_file: items(12))
     output = tmp_path / "out"
     assert main([*ANNOTATE, "--input", str(tmp_path), "--output", str(output), "--local"]) == 1
     assert "toy trouble at 5" in caplog.text

@@ -1,10 +1,11 @@
 import pyarrow.parquet as pq
 
 from handface.jobs.dedupe import Config, run
+from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Source, sample_key
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.parts import build_part, write_part
-from handface.pipeline.engine.record import Record, SourceItem
+from handface.pipeline.engine.record import Record
 from tests.pipeline.images import encode, photo
 
 

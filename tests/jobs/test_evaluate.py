@@ -78,7 +78,7 @@ def test_without_a_network_the_baselines_are_measured(shards: Path, tmp_path: Pa
         (["nothing/here"], "nothing/here: no shard there"),
         (["SHARDS", "--model", "no/such/folder"], "a checkpoint is a folder with config.json and model.safetensors"),
         (["SHARDS", "--device", "warp"], "device 'warp' cannot be used here"),
-        (["SHARDS", "--hand-body", "nowhere.npz"], "nowhere.npz: no such file"),
+        (["SHARDS", "--hand-model", "nowhere.npz"], "nowhere.npz: no such file"),
     ],
 )
 def test_what_cannot_work_says_why_and_exits_2(

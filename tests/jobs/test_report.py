@@ -15,9 +15,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from handface.jobs.cli import main
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.parts import build_part, write_part
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.engine.record import Record
 
 SAMPLES = 150  # more than the sheet draws at once
 EVIL = "<img src=x onerror=document.title='owned'></script><script>document.title='owned'</script>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from handface.pipeline.annotators.base import Face, Hand, Side
+from handface.pipeline.contract.detections import Face, Hand, Side
 
 # A flat right hand seen from its back: wrist at the origin, fingers up (-y), metres.
 FLAT_HAND = np.array(

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
-from handface.pipeline.engine.record import Reason, Record, Resources, SourceItem, Stage
+from handface.pipeline.engine.record import Record, Resources, Stage
 from handface.pipeline.engine.run import execute, prepare
 from handface.pipeline.engine.worker import UnitResult
 from handface.pipeline.stages.recipe import AnnotateConfig

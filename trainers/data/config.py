@@ -30,6 +30,8 @@ class DatasetConfig:
     """Share of the samples drawn, relative to the other sets."""
     weak: bool = False
     """Use 2D keypoints, visibility and depth only, as of wild pictures, even where the shards hold 3D labels."""
+    fitted: bool = False
+    """Use 3D labels that were fitted to 2D points, each as often as its quality says, also of a weak set. Never for evaluation."""
     exclude: tuple[str, ...] = ()
     """Parquet files that list samples to leave out, in a column `key` (or `dropped`, as `handface dedupe` writes)."""
     limit: int | None = None

@@ -109,9 +109,16 @@ class Decoder:
         image = self._picture(members, frame, drawn)
         two = _two_dimensional(labels, frame, self.config.depth_sources)
         scene, remarks = Scene(), tuple[str, ...]()
-        if not self.config.datasets[origin].weak:
+        if self._takes_3d(labels, origin, drawn):
             scene, remarks = read_scene(labels, self.hand, self.head, mirrored)
         return Decoded(key, origin, image, *two, mirrored, drawn.angle, scene, remarks)
+
+    def _takes_3d(self, labels: Labels, origin: int, drawn: Draw) -> bool:
+        """Whether this time the sample's 3D labels are used: a fitted one as often as its quality says, which weighs it by quality."""
+        dataset = self.config.datasets[origin]
+        if labels.origin_3d == "fitted":
+            return dataset.fitted and bool(drawn.rng.random() < (labels.fit_quality or 0.0))
+        return not dataset.weak
 
     def _picture(self, members: Mapping[str, bytes], frame: _Frame, drawn: Draw) -> NDArray[np.uint8]:
         """The varied picture, (S, S, 3) uint8."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.pipeline.contract.shards import ShardError, unsafe_member
+from handface.pipeline.contract.tar_index import group_samples, iter_allowed, iter_members, stream_length
 
 MEMBERS = ("jpg", "safetensors", "mask.png")  # what training reads, in this order in `ShardIndex.members`
-_VERSION = "1"
+_VERSION = "2"
 _ABSENT = -1
 
 
@@ -58,43 +56,13 @@ def scan_shard(uri: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Keys and members of a tar, by its headers. Raises ShardError as `pipeline.shards.read_shard`."""
     import fsspec
 
-    with fsspec.open(uri, "rb") as stream:
-        return _group(uri, _headers(uri, stream))
-
-
-def _headers(uri: str, stream: IO[bytes]) -> Iterable[tuple[str, int, int]]:
-    try:
-        with tarfile.open(fileobj=stream, mode="r:") as tar:
-            for info in tar:
-                if problem := unsafe_member(info):
-                    raise ShardError(f"{uri}: member {info.name!r} refused: {problem}")
-                yield info.name, info.offset_data, info.size
-    except (tarfile.TarError, EOFError, OverflowError) as error:
-        raise ShardError(f"{uri}: damaged or cut off ({error})") from error
-
-
-def _group(uri: str, headers: Iterable[tuple[str, int, int]]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Neighbouring members with one key are one sample, as in `read_shard`."""
     keys: list[str] = []
     rows: list[NDArray[np.int64]] = []
-    seen: set[str] = set()
-    extensions: set[str] = set()
-    for name, offset, size in headers:
-        folder, slash, base = name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        key = folder + slash + stem
-        if not keys or key != keys[-1]:
-            if key in seen:
-                raise ShardError(f"{uri}: key {key} is there twice, in two places")
-            seen.add(key)
+    with fsspec.open(uri, "rb") as stream:
+        members = iter_allowed(uri, iter_members(uri, stream, stream_length(stream)))
+        for key, sample in group_samples(uri, ((member, (member.offset, member.size)) for member in members)):
             keys.append(key)
-            rows.append(np.full((len(MEMBERS), 2), _ABSENT, np.int64))
-            extensions = set()
-        if extension in extensions:
-            raise ShardError(f"{uri}: member {name} is there twice")
-        extensions.add(extension)
-        if extension in MEMBERS:
-            rows[-1][MEMBERS.index(extension)] = offset, size
+            rows.append(np.array([sample.get(name, (_ABSENT, _ABSENT)) for name in MEMBERS], np.int64))
     return tuple(keys), np.stack(rows) if rows else np.zeros((0, len(MEMBERS), 2), np.int64)
 
 

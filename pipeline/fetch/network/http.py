@@ -25,16 +25,21 @@ class Fetcher:
         self._runner = asyncio.Runner()
         self._crawler: Crawler | None = None
 
-    def fetch(self, urls: Sequence[str]) -> list[Fetched]:
-        """Fetch many URLs at once, in order. Never raises for what a URL, a server or the network does."""
-        return self._runner.run(self._fetch(urls))
+    def start_unit(self) -> None:
+        """Give hosts their time budget afresh, and another chance to those that failed."""
+        if self._crawler is not None:
+            self._crawler.start_unit()
 
-    async def _fetch(self, urls: Sequence[str]) -> list[Fetched]:
+    def fetch(self, urls: Sequence[str], role: str = "image") -> list[Fetched]:
+        """Fetch many URLs at once, in order. Never raises for what a URL, a server or the network does."""
+        return self._runner.run(self._fetch(urls, role))
+
+    async def _fetch(self, urls: Sequence[str], role: str) -> list[Fetched]:
         if self._crawler is None:
             from handface.pipeline.fetch.crawler import Crawler
 
             self._crawler = Crawler(self.config)
-        return await asyncio.gather(*(self._crawler.fetch(url) for url in urls))
+        return await asyncio.gather(*(self._crawler.fetch(url, role) for url in urls))
 
     def close(self) -> None:
         """Close connections and the event loop."""

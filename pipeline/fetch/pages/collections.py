@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
-from handface.pipeline.engine.record import SourceItem
+from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import PAGE, Crawler
 

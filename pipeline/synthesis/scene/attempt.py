@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.distance import Surface
+from handface.model.fitting.flesh import Touch
 from handface.pipeline.synthesis.person.bodies import free_hand, free_head
 from handface.pipeline.synthesis.person.identity import Person
-from handface.pipeline.synthesis.touch.deform import Touch
-from handface.pipeline.synthesis.touch.distance import Surface
 from handface.pipeline.synthesis.touch.pose import MOST_STRAIN, Target, arm_direction, arm_strain, draw_plan
 from handface.pipeline.synthesis.touch.solve import Approach, PlacedHand, allowance, arm_clear
 from handface.pipeline.synthesis.touch.target import REGIONS, draw_target, region_vertices

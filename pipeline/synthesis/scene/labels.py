@@ -126,6 +126,7 @@ def scene_labels(scene: Scene, view: View, points: SceneKeypoints) -> Labels:
         keypoint_depth={DEPTH_SOURCE: KeypointDepth(depth, "metric")},
         hand_model=HAND_MODEL,
         head_model=HEAD_MODEL,
+        origin_3d="exact",
     )
 
 

@@ -13,10 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.flesh import Touch
 from handface.pipeline.synthesis.person.bodies import free_hand, free_head
 from handface.pipeline.synthesis.person.identity import Person, draw_person
 from handface.pipeline.synthesis.scene.attempt import FLIP, SecondHand, Side, draw_attempt, draw_second
-from handface.pipeline.synthesis.touch.deform import Touch, measure, yield_to
+from handface.pipeline.synthesis.touch.deform import measure, yield_to
 from handface.pipeline.synthesis.touch.pose import Target, arm_direction
 from handface.pipeline.synthesis.touch.solve import PlacedHand
 from handface.pipeline.synthesis.touch.target import REGIONS

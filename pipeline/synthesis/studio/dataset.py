@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.synthesis.make import PictureConfig
 
 VERSION = 1  # raise it when the same seed gives other files
@@ -38,7 +38,7 @@ class CaptureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetConfig:
+class DatasetConfig(BaseConfig):
     """Everything that, with a subject's number, decides its files."""
 
     seed: int = 0
@@ -53,8 +53,7 @@ class DatasetConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain | {"version": VERSION}
+        return super().as_dict() | {"version": VERSION}
 
     def frames_of(self, number: int) -> int:
         """Frames of the subject of this number, from 1: all get the same, the first ones the rest."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.distance import Surface
 from handface.pipeline.synthesis.person.bodies import free_head
 from handface.pipeline.synthesis.person.identity import Person, draw_expression
 from handface.pipeline.synthesis.scene.scene import NoSceneError, Scene
 from handface.pipeline.synthesis.touch.deform import measure, yield_to
-from handface.pipeline.synthesis.touch.distance import Surface
 from handface.pipeline.synthesis.touch.pose import MOST_STRAIN, HandPlan, Target, arm_direction, arm_strain, draw_plan
 from handface.pipeline.synthesis.touch.solve import Approach, PlacedHand, allowance, arm_clear
 from handface.pipeline.synthesis.touch.target import REGIONS, draw_target

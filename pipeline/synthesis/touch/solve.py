@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.distance import Surface
 from handface.pipeline.synthesis.person.bodies import SceneBody, free_hand, free_head
 from handface.pipeline.synthesis.touch.deform import face_flesh
-from handface.pipeline.synthesis.touch.distance import Surface
 from handface.pipeline.synthesis.touch.pose import FINGERS, HandPlan, Target, arm_direction, bend, finger_vertices
 
 Array = NDArray[np.float64]

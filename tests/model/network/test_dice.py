@@ -71,6 +71,21 @@ def test_one_branch_gives_the_same_kinds_of_output():
         replace(narrow_config(), interaction=())
 
 
+@pytest.mark.parametrize("kind", ["dense", "mesh"])
+@pytest.mark.parametrize("one_branch", [False, True])
+def test_a_fresh_network_neither_deforms_nor_touches(kind: str, one_branch: bool):
+    config = narrow_config(upsampling=UpsamplingConfig(kind, rank=4))  # type: ignore[arg-type]
+    model = Dice(config.with_one_branch() if one_branch else config, narrow_topology())
+    output = model.train()(pictures(4))
+    assert all(bool((level == 0).all()) for level in output.head.deformation)
+    for level in (*output.hand.contact_logits, *output.head.contact_logits):
+        assert level.min().item() > -5 and level.max().item() < -3
+    assert output.head.vertices[0].std().item() > 0
+    (output.head.deformation[0] - 1).square().sum().backward()
+    branch = model.mesh_net[-1] if one_branch else model.interaction_net.blocks[-1]
+    assert float(branch.head.weight.grad.abs().sum()) > 0  # and it can leave there
+
+
 def test_detached_regressors_leave_the_vertices_alone():
     for detached in (False, True):
         regressor = replace(narrow_config().regressor, detached=detached)
@@ -207,11 +222,12 @@ def test_training_starts_with_the_mesh_inside_the_picture():
 def test_every_parameter_learns():
     model = build(dropout=0.0).train()
     output = model(pictures(3))
-    loss = sum(value.square().sum() for value in output.flatten().values())
+    loss = sum((value - 1).square().sum() for value in output.flatten().values())
     loss.backward()
     still = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
-    # A zero correction starts with a gradient in one factor only; a bias before a batch norm or a softmax has none.
-    dead = {name for name in still if not name.endswith("reduce.weight")}
+    # A zero correction starts with a gradient in one factor only, and in none where the values are zero, as deformations are;
+    # a bias before a batch norm or a softmax has none.
+    dead = {n for n in still if not n.endswith("reduce.weight") and not n.startswith("head_deformation_up.")}
     assert not {name for name in dead if name.endswith("weight")}, dead
 
 

@@ -18,9 +18,9 @@ from handface.model.network.export import (
 )
 from handface.model.network.fold import fold
 from handface.model.weights.checkpoint import save_dice
+from tests.model.network.test_dice import alive, pictures
 from tests.model.reference_dice import NETWORK, save_released
-from tests.model.test_dice import alive, pictures
-from tests.model.test_weights import NARROW, read_narrow
+from tests.model.weights.test_weights import NARROW, read_narrow
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,8 @@ def test_the_verb_imports_describes_and_exports(tmp_path, capsys):
     assert "MANO  vertices (40, 11)" in said and "not in the file" in said
     assert main(["weights", "export", str(tmp_path / "dice"), "--output", str(tmp_path / "x.onnx")]) == 2
     assert "has no template; give the hand and head bodies" in capsys.readouterr().err
-    assert main(["weights", "import", str(file), "--output", str(tmp_path / "d"), "--hand", "mano.npz"]) == 2
-    assert "give all of --hand, --head" in capsys.readouterr().err
+    assert main(["weights", "import", str(file), "--output", str(tmp_path / "d"), "--hand-model", "mano.npz"]) == 2
+    assert "give all of --hand-model, --head-model" in capsys.readouterr().err
     (tmp_path / "bad.bin").write_text("x")
     assert main(["weights", "import", str(tmp_path / "bad.bin"), "--output", str(tmp_path / "d")]) == 2
     assert "not a file of torch.save" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from handface.model.weights.released import _backbone, _Shapes
 from handface.model.weights.unpickle import WeightsError
 from tests.model.narrow import BACKBONE
 from tests.model.reference_dice import HighResolutionNet, randomise
-from tests.model.test_weights import NARROW
+from tests.model.weights.test_weights import NARROW
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_a_record_is_the_prediction(tmp_path, number):
     assert photo == "photos/a.jpg"
     equal(two, again)
     plain = json.loads((tmp_path / "a.json").read_text())
-    assert plain["trained"] is False and plain["schema"] == "handface-prediction/1"
+    assert plain["trained"] is False and plain["schema"] == "handface-prediction/2"
     assert (
         plain["persons"][0]["head"]["contact_vertices"] == np.flatnonzero(found.persons[0].head.contact > 0.5).tolist()
     )

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from handface.pipeline.annotators.base import Detections
 from handface.pipeline.annotators.mediapipe import FACE_68_FROM_478, MediaPipeAnnotator, hand_agreement
+from handface.pipeline.contract.detections import Detections
 from tests.pipeline.people import hand_at
 
 skimage_data = pytest.importorskip("skimage.data")

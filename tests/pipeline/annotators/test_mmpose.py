@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from handface.pipeline.annotators import mmpose_shim, top_down
-from handface.pipeline.annotators.base import Detections
 from handface.pipeline.annotators.mmpose import MmposeAnnotator, MmposeConfig, build, export_onnx
 from handface.pipeline.annotators.onnx_pose import OnnxPose, OnnxPoseConfig
 from handface.pipeline.annotators.top_down import (
@@ -19,6 +18,7 @@ from handface.pipeline.annotators.top_down import (
     regions,
     to_image,
 )
+from handface.pipeline.contract.detections import Detections
 from tests.pipeline.people import face_at, hand_at
 
 WIDTH, HEIGHT, SPLIT = 48, 64, 2

@@ -225,7 +225,7 @@ def test_example_with_stock_datasets_runs(
 
 
 def test_example_of_writing_runs_and_validates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from handface.pipeline.contract.validate import validate
+    from handface.pipeline.contract.checks.validate import validate
 
     buffer = BytesIO()
     Image.new("RGB", (256, 256), (90, 60, 30)).save(buffer, "JPEG")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from handface.jobs.decaf_to_shards import Config, run
 from handface.model.bodies.load import load_body
-from handface.pipeline.contract.checks import check_sample
+from handface.pipeline.contract.checks.sample import check_sample
 from handface.pipeline.contract.sample import encode
 from handface.pipeline.contract.shards import iter_samples, read_shard
 from handface.pipeline.decaf.labels import MANO_TO_MEDIAPIPE

@@ -13,10 +13,10 @@ import torch
 from handface.jobs.cli import main
 from handface.model.bodies import DECAF, ParametricBody
 from handface.model.bodies.readers import read_flame, read_mano
-from handface.pipeline.contract.checks import check_sample
+from handface.pipeline.contract.checks.sample import check_sample
 from handface.pipeline.contract.shards import iter_samples, read_shard
 from handface.pipeline.decaf.writer import write_assets
-from tests.pipeline.test_decaf import FRAMES, NECK, cameras, posed, write_subject
+from tests.pipeline.decaf.test_decaf import FRAMES, NECK, cameras, posed, write_subject
 
 pytest_plugins = ["tests.model.bodies.gated_files"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from handface.pipeline.engine.parts import read_parts
+from handface.pipeline.contract.parts import read_parts
 from tests.pipeline.toy_stages import Once, items, parts_of, toy_run
 
 ROOT = Path(__file__).parents[3]

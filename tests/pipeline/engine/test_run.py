@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import StorageError
-from handface.pipeline.engine.parts import read_parts
 from handface.pipeline.engine.record import Resources
-from handface.pipeline.engine.run import build_stages, execute, group_stages, prepare
-from handface.pipeline.stages.recipe import AnnotateConfig, ConfigMismatchError
+from handface.pipeline.engine.run import execute, group_stages, prepare
+from handface.pipeline.engine.run_record import ConfigMismatchError
+from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
 from tests.pipeline.toy_stages import CONFIG, Once, ToyFilter, ToyPack, items, parts_of, toy_run, toy_stages
 
 ROOT = Path(__file__).parents[3]
@@ -122,9 +123,9 @@ def test_another_config_in_the_same_folder_is_refused_by_name(tmp_path: Path) ->
     toy_run(tmp_path, local=True)
     other = AnnotateConfig(unit_size=20, pack=type(CONFIG.pack)(jpeg_quality=80))
     with pytest.raises(ConfigMismatchError, match=r"pack\.jpeg_quality was 92, is 80, unit_size was 10, is 20"):
-        prepare(["toy"], other, str(tmp_path), list_inputs=lambda: items(5))
+        prepare(["toy"], other, str(tmp_path), list_inputs=lambda: items(5), stages=build_stages)
     with pytest.raises(ConfigMismatchError, match=r"input was \['toy'\], is \['elsewhere'\]"):
-        prepare(["elsewhere"], CONFIG, str(tmp_path), list_inputs=lambda: items(5))
+        prepare(["elsewhere"], CONFIG, str(tmp_path), list_inputs=lambda: items(5), stages=build_stages)
 
 
 def test_output_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:

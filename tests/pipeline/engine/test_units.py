@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.storage import Folder, StorageError
-from handface.pipeline.engine.record import Reason, SourceItem
 from handface.pipeline.engine.units import INDEX, PLAN, Unit, UnitRef, cut, plan_units, read_plan, read_unit
 
 ITEMS = st.builds(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.engine.record import Record
 from tests.pipeline.export.releases import record, write_parts
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.parts import build_part, write_part
-from handface.pipeline.engine.record import Record, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.export.config import ExportConfig
 from tests.pipeline.toy_stages import toy_sample
 

@@ -30,7 +30,7 @@ def test_extents_find_what_tarfile_finds_and_refuse_the_rest(parts: str, tmp_pat
                 starts.setdefault(member.name.partition(".")[0], member.offset)
         assert {e.key: e.start for e in extents} == starts
         assert all(b.start == a.start + a.size for a, b in pairwise(extents))
-        with pytest.raises(ShardError, match="cut off inside sample"):
+        with pytest.raises(ShardError, match="cut off at byte"):
             short = len(data) - 12_000
             list(sample_extents("x.tar", short, lambda o, n, data=data, short=short: data[:short][o : o + n]))
     linked = tmp_path / "linked.tar"
@@ -39,7 +39,7 @@ def test_extents_find_what_tarfile_finds_and_refuse_the_rest(parts: str, tmp_pat
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
     data = linked.read_bytes()
-    with pytest.raises(ShardError, match="not a plain file"):
+    with pytest.raises(ShardError, match="symbolic link"):
         list(sample_extents("linked.tar", len(data), lambda o, n: data[o : o + n]))
 
 

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from handface.pipeline.contract.checks.validate import validate
 from handface.pipeline.contract.shards import iter_samples
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.contract.validate import validate
 from handface.pipeline.engine.record import Record
 from handface.pipeline.export.catalogue import ExportError
 from handface.pipeline.export.coco import write_coco
@@ -302,11 +302,11 @@ def test_many_parts_and_batches_give_the_same_index(
 GOLDEN = {
     "README.md": "b9ea8e240de87b20",
     "licences.csv": "a463a15847dc4c9c",
-    "test-TAG-000000.tar": "bafcbc7cd1fc0a3b",
-    "test-TAG-000001.tar": "dfa1a3cb06ef18c8",
-    "test-TAG-000002.tar": "9b84bdc1576a84d9",
-    "train-TAG-000000.tar": "3804c8c95b34b54c",
-    "train-TAG-000001.tar": "78a33068f4b4839f",
+    "test-TAG-000000.tar": "22c76b90ddf04935",
+    "test-TAG-000001.tar": "6dfc735ceb717fe4",
+    "test-TAG-000002.tar": "7a0eabac6a02f501",
+    "train-TAG-000000.tar": "48d7713df580c357",
+    "train-TAG-000001.tar": "c2b996890a964273",
 }
 
 

@@ -17,19 +17,21 @@ import pytest
 from handface.jobs import crawl as verb
 from handface.jobs.cli import main
 from handface.pipeline.contract.exclusion import Exclusion
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.crawl.plan import plan_lanes
+from handface.pipeline.crawl.recheck import Recheck, kept_samples, recheck, write_exclusions
+from handface.pipeline.crawl.stage import LinkConfig
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.run_record import ConfigMismatchError
 from handface.pipeline.engine.units import read_plan, read_unit
 from handface.pipeline.fetch.config import HttpConfig, user_agent
 from handface.pipeline.fetch.network.http import fetch_all
 from handface.pipeline.fetch.network.url import owner_of
-from handface.pipeline.fetch.pages.links import read_page, srcset_best
-from handface.pipeline.fetch.plan import plan_lanes
-from handface.pipeline.fetch.recheck import kept_samples, recheck, write_exclusions
-from handface.pipeline.fetch.stage import LinkConfig
+from handface.pipeline.fetch.pages.links import read_page
+from handface.pipeline.fetch.pages.srcset import srcset_best
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.read import ReadStage
-from handface.pipeline.stages.recipe import ConfigMismatchError
 from handface.trainers.data.store import excluded_keys
 from tests.pipeline.fetch.server import IMAGE, Server
 from tests.pipeline.images import encode, photo
@@ -210,11 +212,11 @@ def test_sitemaps_and_their_indexes_lead_to_pictures(server, tmp_path):
 def test_recheck_lists_what_is_no_longer_permitted(server, tmp_path):
     urls = [server.url(f"/{i}.jpg", host) for i, host in enumerate(("h0.test", "h0.test", "h1.test", "h2.test"))]
     out = start(tmp_path, server, urls)
-    assert recheck(list(kept_samples([str(out)])), HTTP) == []
+    assert recheck(list(kept_samples([str(out)])), HTTP) == Recheck()
     server.files["h0.test", "/0.jpg"][:] = [(410, {}, b"")]
     server.files["h1.test", "/robots.txt"].append((200, {}, b"User-agent: *\nDisallow: /\n"))
     server.files["h2.test", "/3.jpg"][:] = [(200, {"X-Robots-Tag": "noml"}, IMAGE)]
-    found = recheck(list(kept_samples([str(out)])), HTTP)
+    found = recheck(list(kept_samples([str(out)])), HTTP).excluded
     assert {one.uri: one.reason for one in found} == {urls[0]: "http_404", urls[2]: "robots", urls[3]: "optout"}
     write_exclusions(str(tmp_path / "x.parquet"), found)
     kept = {row["uri"]: row["key"] for row in rows(out)}

@@ -35,10 +35,10 @@ from handface.pipeline.export.release import release
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.read import ReadStage
 from handface.pipeline.stages.recipe import AnnotateConfig
+from tests.pipeline.engine.test_chaos import small_disk
 from tests.pipeline.fetch.server import Server
 from tests.pipeline.fetch.test_crawl import HOSTS, HTTP
 from tests.pipeline.images import encode, photo
-from tests.pipeline.test_chaos import small_disk
 
 ROOT = Path(__file__).parents[3]
 RUNS = int(os.environ.get("HANDFACE_CHAOS_RUNS", "2"))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from handface.pipeline.contract.picture import RejectedImage
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import Crawler
 from handface.pipeline.fetch.original import KeepConfig, make_original
-from handface.pipeline.stages.decode import RejectedImage
 from tests.pipeline.fetch.hostile import ANSWERS, NAMES, URLS
 from tests.pipeline.fetch.server import IMAGE, Server
 

@@ -11,7 +11,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from handface.pipeline.engine.record import Reason
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import Crawler
 from tests.pipeline.fetch.server import IMAGE

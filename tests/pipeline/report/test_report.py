@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import Crop, KeypointDepth
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.parts import build_part, write_part
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.report.collect import ReportConfig, collect
 from handface.pipeline.report.draw import crop_corners, depth_thumbnail, file_thumbnail, nearness, points_permille
 from handface.pipeline.report.page import render

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handface.pipeline.annotators.base import Hand
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.contract.detections import Hand
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.contact import ContactStage
 from handface.pipeline.stages.contact_evidence import (
     BODY_SKIN,

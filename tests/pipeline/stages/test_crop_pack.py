@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handface.model.prediction.view import crop_box
+from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import LEFT, Scores, decode, encode, sample_key
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.crop import CropConfig, CropStage
 from handface.pipeline.stages.pack import PackStage
 from tests.pipeline.people import face_at, hand_at

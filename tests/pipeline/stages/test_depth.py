@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handface.pipeline.annotators.mediapipe import FACE_68_FROM_478
+from handface.pipeline.contract.depth_map import decode_depth_png, encode_depth_png
+from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import AnnotatorRecord
-from handface.pipeline.engine.record import Record, SourceItem, run_stages
+from handface.pipeline.engine.record import Record, run_stages
 from handface.pipeline.stages.depth import (
     DepthConfig,
     DepthStage,
     PartMasks,
-    decode_depth_png,
-    encode_depth_png,
     keypoint_depth,
     load_annotators,
     part_masks,

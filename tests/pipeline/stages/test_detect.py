@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from handface.pipeline.annotators.base import Detections, Face
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.contract.detections import Detections, Face
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.detect import DetectConfig, DetectStage, visible_share
 from tests.pipeline.people import face_at, hand_at
 

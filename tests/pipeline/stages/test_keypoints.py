@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handface.pipeline.annotators.base import Detections
+from handface.pipeline.contract.detections import Detections
+from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import AnnotatorRecord, Scores
-from handface.pipeline.engine.record import Record, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.keypoints import KeypointsConfig, KeypointsStage, keypoint_agreement
 from tests.pipeline.people import face_at, hand_at
 

@@ -1,6 +1,7 @@
 import pytest
 
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.nsfw import NsfwConfig, NsfwStage
 
 skimage_data = pytest.importorskip("skimage.data")

@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.quality import QualityStage, colour_count, flat_share
 
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from handface.pipeline.engine.record import Reason, Record, SourceItem
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.engine.record import Record
 from handface.pipeline.fetch.network.http import HttpConfig, fetch_all
 from handface.pipeline.stages.read import ReadConfig, ReadStage
 from tests.pipeline.images import encode, photo

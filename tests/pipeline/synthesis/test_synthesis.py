@@ -11,7 +11,7 @@ import torch
 from handface.model.bodies.convention import Convention
 from handface.model.bodies.load import load_body
 from handface.model.render import NOTHING
-from handface.pipeline.contract.checks import check_sample
+from handface.pipeline.contract.checks.sample import check_sample
 from handface.pipeline.contract.sample import LEFT, Labels, Sample, encode
 from handface.pipeline.synthesis.make import PictureConfig, SynthesisConfig, make_sample, pack_scene, render_scene
 from handface.pipeline.synthesis.scene.background import BackgroundError
@@ -172,7 +172,7 @@ def test_the_verb_writes_parts_resumes_and_gives_equal_bytes(tmp_path: Path) -> 
 
 
 def test_depth_map_has_the_surfaces_depth_and_zero_elsewhere(scenes: list, samples: list[Sample]) -> None:
-    from handface.pipeline.stages.depth import decode_depth_png
+    from handface.pipeline.contract.depth_map import decode_depth_png
 
     depth = scenes[0].picture.buffers.depth
     np.testing.assert_allclose(

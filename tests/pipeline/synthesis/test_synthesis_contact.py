@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handface.model.fitting.distance import Surface
+from handface.model.fitting.elastic import Contacts, complementarity
 from handface.pipeline.synthesis.person.bodies import free_hand, free_head
 from handface.pipeline.synthesis.person.loft import bust, forearm
 from handface.pipeline.synthesis.touch.deform import face_flesh, measure, yield_to
-from handface.pipeline.synthesis.touch.distance import Surface
-from handface.pipeline.synthesis.touch.elastic import Contacts, complementarity
 from handface.pipeline.synthesis.touch.pose import WRIST_RANGE, arm_direction
 from handface.pipeline.synthesis.touch.target import REGIONS, region_vertices
 

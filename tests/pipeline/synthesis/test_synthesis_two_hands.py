@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handface.pipeline.contract.checks import check_sample
+from handface.pipeline.contract.checks.sample import check_sample
 from handface.pipeline.contract.sample import LEFT, RIGHT, Sample, encode, encode_labels
 from handface.pipeline.report.collect import collect
 from handface.pipeline.synthesis.make import (

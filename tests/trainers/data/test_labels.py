@@ -340,3 +340,21 @@ def test_switched_off_variations_leave_the_picture(config: Any, wild: Any) -> No
 def test_members_of_a_real_sample_decode(decoder: Decoder, scenes: list[Sample]) -> None:
     decoded = decoder("key", 0, encode(scenes[0]), drawn())
     assert decoded.image.shape == (SIZE, SIZE, 3) and decoded.image.std() > 10
+
+
+def test_fitted_labels_are_taken_only_where_asked_and_as_often_as_their_quality_says(scenes: list[Sample]) -> None:
+    labels = replace(scenes[0].labels, origin_3d="fitted", fit_quality=0.7)
+    members = encode(replace(scenes[0], labels=labels))
+
+    def share(**switches: bool) -> float:
+        """Of 200 draws, how many took the 3D labels."""
+        reader = Decoder(DataConfig((DatasetConfig("x", ("y",), **switches),), image_size=32))
+        taken = (
+            reader("k", 0, members, replace(drawn(), rng=np.random.default_rng(k))).scene.hand is not None
+            for k in range(200)
+        )
+        return sum(taken) / 200
+
+    assert share() == 0 and share(weak=True) == 0
+    assert share(fitted=True) == pytest.approx(0.7, abs=0.1)
+    assert share(weak=True, fitted=True) == pytest.approx(0.7, abs=0.1)

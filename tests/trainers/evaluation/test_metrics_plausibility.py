@@ -11,7 +11,7 @@ from handface.model.bodies import load_body
 from handface.trainers.metrics.distance import closest_on_triangles, inside_depth, solid_angle, surface_distance
 from handface.trainers.metrics.meshes import Meshes
 from handface.trainers.metrics.plausibility import Surface, hand_depths, judge, plausibility
-from tests.trainers.test_metrics_pose import random_meshes
+from tests.trainers.evaluation.test_metrics_pose import random_meshes
 
 SPHERE = trimesh.creation.icosphere(3, 0.1)
 

@@ -1,0 +1,1 @@
+"""Checks that a stored sample, a tar and a part are what they should be."""

@@ -1,0 +1,57 @@
+"""The base of every config: to and from JSON, a digest, and the fields in which two differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class BaseConfig:
+    """What frozen dataclasses that configure something inherit. Their fields are plain values or further dataclasses."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values of every field, nested as the fields are."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))  # type: ignore[call-overload]
+        return plain
+
+    def dumps(self) -> str:
+        """As JSON text; equal configs give equal text."""
+        return json.dumps(self.as_dict(), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def loads(cls, text: str | bytes) -> Self:
+        """The inverse of `dumps`; fields that the text lacks take their defaults. Raises ValueError naming the field."""
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(cls).validate_json(text)
+
+    def digest(self, *versions: object) -> str:
+        """Hex sha256 over every field and `versions` (of the code and formats that turn the config into bytes)."""
+        text = json.dumps([*versions, self.as_dict()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, other: BaseConfig) -> list[str]:
+        """Fields in which `other` differs, as `name was MINE, is THEIRS`, in alphabetical order."""
+        return differences(self.as_dict(), other.as_dict())
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Fields in which two nested dictionaries differ, as `pack.jpeg_quality was 92, is 80`, in alphabetical order."""
+    old, new = _flat(before), _flat(now)
+    changed = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+    return [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
