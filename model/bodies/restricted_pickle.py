@@ -107,8 +107,8 @@ class _FromBuffer(_Function):
             raise pickle.UnpicklingError("an array that is not numbers")
         flat = np.frombuffer(data, dtype).copy() if len(data) else np.empty(0, dtype)
         if order == "K" and axes is not None:
-            return flat.reshape(shape).transpose(axes)  # type: ignore[call-overload,no-any-return]
-        return flat.reshape(shape, order=order)  # type: ignore[call-overload,no-any-return]
+            return flat.reshape(shape).transpose(axes)  # type: ignore[call-overload]
+        return flat.reshape(shape, order=order)  # type: ignore[call-overload]
 
 
 class _EncodeLatin1(_Function):

@@ -112,15 +112,15 @@ def kept_rows(part: Part, columns: Sequence[str] | None = None) -> pa.Table:
     rows = rows.drop_columns([name for name in _OF_INPUTS if name in rows.column_names])
     if "offset" not in rows.column_names:
         rows = _with_places(rows, part)
-    columns = {
+    added = {
         ORIGINAL_SHA256: _original_sha256(rows),
         "host": pa.array([host_of(uri) for uri in rows["uri"].to_pylist()], pa.string()),
         "offset": rows["offset"],
         "size": rows["size"],
     }
     rows = rows.drop_columns(["offset", "size"])
-    for column, values in columns.items():
-        rows = rows.append_column(column, values)
+    for name, values in added.items():
+        rows = rows.append_column(name, values)
     return rows
 
 
