@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handface.pipeline.contract.addresses import filesystem_of
+
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
@@ -83,9 +85,7 @@ def _choices(inside: str) -> Iterator[str] | None:
 def _exists(argument: str) -> bool:
     if not is_remote(argument):
         return local(argument).exists()
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(argument)
+    filesystem, path = filesystem_of(argument)
     return bool(filesystem.exists(path))
 
 
@@ -93,10 +93,8 @@ def _glob(pattern: str) -> list[str]:
     if not is_remote(pattern):
         escaped = _escape_folders(str(local(pattern)), lambda folder: Path(folder).is_dir())
         return sorted(glob.glob(escaped, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-    import fsspec
-
     filesystem: AbstractFileSystem
-    filesystem, path = fsspec.core.url_to_fs(pattern)
+    filesystem, path = filesystem_of(pattern)
     escaped = _escape_folders(path, lambda folder: bool(filesystem.isdir(folder)))
     return [filesystem.unstrip_protocol(name) for name in sorted(filesystem.glob(escaped))]
 

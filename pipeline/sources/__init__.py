@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.patterns import expand, is_remote, is_web, local
 from handface.pipeline.sources.base import Notes, Source, SourceConfig, Unlisted
@@ -112,21 +113,17 @@ class _Opener:
 def _is_folder(name: str) -> bool:
     if not is_remote(name):
         return local(name).is_dir()
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(name)
+    filesystem, path = filesystem_of(name)
     return bool(filesystem.isdir(path))
 
 
 def _existing(name: str) -> str:
     """A single file's name. Raises FileNotFoundError."""
-    import fsspec
-
     if not is_remote(name):
         if not local(name).exists():
             raise FileNotFoundError(f"{name} does not exist")
         return str(local(name))
-    filesystem, path = fsspec.core.url_to_fs(name)
+    filesystem, path = filesystem_of(name)
     if not filesystem.exists(path):
         raise FileNotFoundError(f"{name} does not exist")
     return name
@@ -144,6 +141,8 @@ def _problem(uri: str, error: Exception) -> Unlisted:
         detail = str(error) if uri in str(error) else f"{uri} does not exist"
         return Unlisted(uri, problem=Reason.NOT_FOUND, detail=detail)
     if isinstance(error, ValueError):
-        unknown = "protocol" in str(error).lower()
-        return Unlisted(uri, problem=Reason.UNKNOWN_SCHEME if unknown else Reason.UNREADABLE, detail=str(error))
+        reason = Reason.UNREADABLE
+        if isinstance(error, AddressRefusedError):
+            reason = Reason.UNKNOWN_SCHEME if isinstance(error, UnknownSchemeError) else Reason.BAD_ADDRESS
+        return Unlisted(uri, problem=reason, detail=str(error))
     return Unlisted(uri, problem=Reason.UNREADABLE, detail=f"{type(error).__name__}: {error}")

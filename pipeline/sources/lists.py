@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import io
 import json
 import re
@@ -11,8 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
-from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, may_open
+from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.url_names import is_web
+from handface.pipeline.fetch.opening import open_remote
 from handface.pipeline.sources.base import Notes, SourceConfig
 from handface.pipeline.sources.columns import cell_text, dropped_kind
 
@@ -46,15 +49,13 @@ class ListSource:
             yield self._item(row, number)
 
     def _rows(self) -> Iterator[Mapping[str, Any]]:
-        name = self.uri.lower().removesuffix(".gz")
+        name = (self.uri.partition("?")[0] if is_web(self.uri) else self.uri).lower().removesuffix(".gz")
         if name.endswith(".parquet"):
             yield from self._parquet()
             return
-        import fsspec
-
-        compression = "gzip" if self.uri.lower().endswith(".gz") else None
-        with fsspec.open(self.uri, "rb", compression=compression) as binary:
-            file = _decoded(binary)
+        with open_remote(self.uri) as stored:
+            packed = ".gz" in self.uri.lower()[self.uri.lower().rindex(name) + len(name) :]
+            file = _decoded(cast(IO[bytes], gzip.GzipFile(fileobj=stored)) if packed else stored)
             if name.endswith((".csv", ".tsv")):
                 yield from self._csv(file, tabs=name.endswith(".tsv"))
             elif name.endswith(".txt"):
@@ -104,11 +105,10 @@ class ListSource:
         return False
 
     def _parquet(self) -> Iterator[Mapping[str, Any]]:
-        import fsspec
         import pyarrow.parquet as pq
 
         for uri in _parquet_files(self.uri):
-            with fsspec.open(uri, "rb") as file:
+            with open_remote(uri) as file:
                 table = pq.ParquetFile(file, pre_buffer=False)  # on this thread alone, as `contract.tables` says
                 self._require(table.schema_arrow.names)
                 columns = self._travelling(table.schema_arrow)
@@ -188,9 +188,9 @@ def _decoded(binary: IO[bytes]) -> IO[str]:
 
 def _parquet_files(uri: str) -> list[str]:
     """The file, or those of a folder as Spark writes it (`urls.parquet/part-0001.parquet`)."""
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    if is_web(uri):
+        return [uri]
+    filesystem, path = filesystem_of(uri)
     if not filesystem.isdir(path):
         return [uri]
     names = sorted(name for name in filesystem.find(path) if not name.rpartition("/")[2].startswith(("_", ".")))
