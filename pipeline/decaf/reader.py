@@ -116,7 +116,9 @@ class SubjectReader:
                     raise
                 log.warning("%s; camera %s of %s is left out", error, name, self.sequence.subject)
         if not opened:
-            raise DecafError(f"{folder}: none of the {len(names)} cameras is complete; the warnings above say what lacks")
+            raise DecafError(
+                f"{folder}: none of the {len(names)} cameras is complete; the warnings above say what lacks"
+            )
         return opened
 
     def _of_camera(self, camera: str) -> CameraArrays:

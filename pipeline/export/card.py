@@ -116,7 +116,7 @@ dataset = webdataset.WebDataset("SHARD", shardshuffle=False).decode(decode)
 ```
 
 Do not use `.decode("rgb8")`: it cuts the 16 bits of depth maps off at 255. `datasets.load_dataset("FOLDER")` (datasets 5 or newer)
-reads the types that are declared above, `ray.data.read_webdataset` with the function above as its decoder reads them as well.
+reads the types that are declared above, and `ray.data.read_webdataset(FILES)` gives the same arrays.
 """
 
 
