@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.phash import distance, hash_hex, perceptual_hash
+from handface.pipeline.contract.url_names import picture_names
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
 
@@ -52,7 +53,8 @@ class DedupeStage(Stage):
             value = perceptual_hash(record.image)
             record.phash = hash_hex(value)
             sums = {record.sha256, record.item.column(ORIGINAL_SHA256) or record.sha256}
-            listed = [e.uri for e in self._excluded if e.names(record.item.origin, sums, value)]
+            names = picture_names(record.item.uri, dict(record.item.columns), record.evidence)
+            listed = [e.uri for e in self._excluded if e.names(record.item.origin, sums, value, also=names)]
             if listed:
                 record.reject(Reason.EXCLUDED, f"named by {listed[0]}")
                 continue

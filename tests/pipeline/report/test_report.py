@@ -159,3 +159,14 @@ def test_thumbnails(tmp_path: Path, make_sample: Any) -> None:
     assert picture(upright).size == (50, 100)
     (tmp_path / "bad.jpg").write_bytes(b"<html>")
     assert file_thumbnail(tmp_path / "bad.jpg", 100) is None
+
+
+@pytest.mark.parametrize("reason", [Reason.EXCLUDED, Reason.NSFW, Reason.OPTOUT, Reason.ROBOTS])
+def test_pictures_that_must_not_be_kept_are_named_and_not_shown(tmp_path: Path, reason: Reason) -> None:
+    Image.new("RGB", (300, 200), (200, 10, 10)).save(tmp_path / "mine.jpg")
+    records = [
+        Record(SourceItem(str(tmp_path / "mine.jpg")), reason=one, stage="dedupe") for one in (reason, Reason.BLURRED)
+    ]
+    write_part(Folder(str(tmp_path)), build_part("0" * 16, records, ("dedupe",), "f"))
+    shown = {row["reason"]: row["examples"][0]["image"] for row in collect([str(tmp_path)]).reasons}
+    assert shown[reason] is None and shown["blurred"].startswith("data:image/jpeg")
