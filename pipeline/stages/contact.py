@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from handface.pipeline.annotators.mediapipe import is_near
+from handface.pipeline.annotators.landmarks import is_near
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.sample import Scores
 from handface.pipeline.engine.record import Record, Resources

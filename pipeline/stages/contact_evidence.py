@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.annotators.mediapipe import FACE_OVAL
+from handface.pipeline.annotators.landmarks import FACE_OVAL
 from handface.pipeline.contract.detections import Face, Hand
 
 if TYPE_CHECKING:
