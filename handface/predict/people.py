@@ -10,7 +10,7 @@ from handface.model.prediction.prediction import Detection, NobodyFoundError
 from handface.pipeline.annotators.analyser import Analyser, DetectorError
 from handface.pipeline.annotators.detector import DetectorConfig, HandFaceDetector
 from handface.pipeline.annotators.landmarks import is_near
-from handface.pipeline.annotators.selfie_segmenter import SEGMENTER
+from handface.pipeline.annotators.selfie_segmenter import SEGMENTER, SelfieSegmenter
 from handface.pipeline.contract.detections import Detections, Face, Hand
 from handface.pipeline.stages.contact_evidence import ContactConfig, contact_evidence, scale_ratio
 from handface.pipeline.stages.detect import visible_share

@@ -172,8 +172,8 @@ class HandFaceDetector:
     def _search_palms(self, pictures: Sequence[Picture], faces: Sequence[Sequence[Face]]) -> list[list[FoundPalm]]:
         """Palms on the whole pictures and around the largest faces, of each place the surest."""
         views = [(i, picture.whole()) for i, picture in enumerate(pictures)]
-        for i, some in enumerate(faces):
-            placed = [face for face in some if face.mesh is not None]
+        for i, seen in enumerate(faces):
+            placed = [face for face in seen if face.mesh is not None]
             views += [(i, _around(face)) for face in placed[: self.config.searched_faces]]
         found = self._palms([(pictures[i], view) for i, view in views], self.config.weak_palm_threshold)
         palms: list[list[FoundPalm]] = [[] for _ in pictures]
@@ -183,7 +183,7 @@ class HandFaceDetector:
 
     def _confirm(self, pictures: Sequence[Picture], hands: Sequence[tuple[int, Hand]]) -> list[tuple[int, Hand]]:
         """Look at each hand again, larger and in a mirror; keep those that the palm detector sees there, as seen there."""
-        views = [replace(_square(grown(hand.box, 1.8)), mirrored=True) for _, hand in hands]
+        views = [replace(_square(grown(hand.box, 2.7)), mirrored=True) for _, hand in hands]
         palms = self._palms(
             [(pictures[i], view) for (i, _), view in zip(hands, views, strict=True)], self.config.weak_palm_threshold
         )

@@ -243,5 +243,5 @@ def _picture_box(region: Region, box: NDArray[np.float32]) -> tuple[float, float
 
 def _to_picture(points: NDArray[np.float32], region: Region, size: int) -> NDArray[np.float32]:
     """(N, 3) in network pixels -> picture coordinates, z at the same scale as x."""
-    relative = points / size
+    relative = points / np.float32(size)
     return np.column_stack([region.to_picture(relative[:, :2]), relative[:, 2] * region.width]).astype(np.float32)

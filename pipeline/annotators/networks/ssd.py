@@ -52,17 +52,17 @@ def decode(
     scores = sigmoid(np.clip(raw_scores, -_CLIP, _CLIP))
     chosen = np.flatnonzero(scores >= threshold)
     chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
-    raw, centres = raw_boxes[chosen] / input_size, anchors[chosen]
+    raw, centres = raw_boxes[chosen] / np.float32(input_size), anchors[chosen]
     middle, half = raw[:, :2] + centres, raw[:, 2:4] / 2
     boxes = np.concatenate([middle - half, middle + half], axis=1)
-    keypoints = raw[:, 4:].reshape(len(raw), (raw.shape[1] - 4) // 2, 2) + centres[:, None]
+    keypoints = (raw[:, 4:].reshape(len(raw), (raw.shape[1] - 4) // 2, 2) + centres[:, None]).astype(np.float32)
     valid = (half >= 0).all(1)
     return suppress(boxes[valid], keypoints[valid], scores[chosen][valid])
 
 
 def sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / (1 + exp(-x)) without overflow."""
-    return (1 + np.tanh(values / 2)) / 2
+    return ((1 + np.tanh(values / 2)) / 2).astype(np.float32)
 
 
 def suppress(

@@ -82,7 +82,9 @@ def read_tflite(content: bytes) -> Graph:
         raise TfliteError("these bytes are no tflite file")
     try:
         return _read_model(content)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except TfliteError:
+        raise
+    except (struct.error, LookupError, ValueError, OverflowError) as error:
         raise TfliteError(f"the tflite file is damaged ({error})") from error
 
 
@@ -148,10 +150,11 @@ def _read_model(content: bytes) -> Graph:
     operators = []
     for table in graph.tables(3):
         operator = _read_operator(table, codes[table.scalar(0, "I")])
-        if operator.kind in ("DEQUANTIZE", "DENSIFY") and tensors[operator.inputs[0]].values is not None:
-            source, target = tensors[operator.inputs[0]].values, operator.outputs[0]
-            dtype = np.float32 if operator.kind == "DEQUANTIZE" else source.dtype
-            tensors[target] = Tensor(tensors[target].name, tensors[target].shape, source.astype(dtype))
+        values = tensors[operator.inputs[0]].values if operator.kind in ("DEQUANTIZE", "DENSIFY") else None
+        if values is not None:
+            target = tensors[operator.outputs[0]]
+            dense = values.astype(np.float32) if operator.kind == "DEQUANTIZE" else values
+            tensors[operator.outputs[0]] = Tensor(target.name, target.shape, dense)
         else:
             operators.append(operator)
     inputs, outputs = (tuple(graph.vector(number, np.int32).tolist()) for number in (1, 2))
@@ -205,11 +208,11 @@ def _densify(values: NDArray[Any], shape: tuple[int, ...], sparsity: _Table) -> 
             rows = np.column_stack([np.repeat(rows, np.diff(segments), axis=0), indices])
     block_sizes = {axis: sizes[order.index(rank + i)] for i, axis in enumerate(block_map)}
     full = [np.zeros(len(rows), np.int64) for _ in shape]
-    for level, axis in enumerate(order):
+    for column, axis in zip(rows.T, order, strict=True):
         if axis < rank:
-            full[axis] += rows[:, level] * block_sizes.get(axis, 1)
+            full[axis] += column * block_sizes.get(axis, 1)
         else:
-            full[block_map[axis - rank]] += rows[:, level]
+            full[block_map[axis - rank]] += column
     dense = np.zeros(shape, values.dtype)
     dense[tuple(full)] = values
     return dense
