@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from handface.pipeline.annotators.base import KeypointAnnotator
-from handface.pipeline.annotators.landmarks import is_near
+from handface.pipeline.annotators.landmarks import reach
 from handface.pipeline.annotators.selfie_segmenter import SelfieSegmenter
 from handface.pipeline.contract.detections import Detections
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
+MAX_GAP = 0.12  # face sizes between hand and face; beyond it no skin map could make them touch
 
 
 class DetectorError(RuntimeError):
@@ -25,7 +26,7 @@ class DetectorError(RuntimeError):
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is seen in a picture. skin: (H, W) uint8 class map if a hand is near a face and there is a segmenter."""
+    """What is seen in a picture. skin: (H, W) uint8 class map if a hand is at a face, or nearly so, and there is a segmenter."""
 
     found: Detections
     skin: NDArray[np.uint8] | None = None
@@ -53,5 +54,6 @@ class Analyser:
     def _skin(self, image: NDArray[np.uint8], found: Detections) -> NDArray[np.uint8] | None:
         if self.segmenter is None:
             return None
-        near = any(is_near(hand, face) for face in found.faces if face.mesh is not None for hand in found.hands)
+        pairs = [(face, hand) for face in found.faces if face.mesh is not None for hand in found.hands]
+        near = any(reach(face, hand) > -MAX_GAP for face, hand in pairs)
         return self.segmenter.segment(image) if near else None

@@ -26,6 +26,11 @@ FACE_OVAL = (
     *(148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
 
+HAND_BONES = (
+    *((0, 1), (1, 2), (2, 3), (3, 4), (0, 5), (5, 6), (6, 7), (7, 8), (5, 9), (9, 10), (10, 11), (11, 12)),
+    *((9, 13), (13, 14), (14, 15), (15, 16), (13, 17), (0, 17), (17, 18), (18, 19), (19, 20)),
+)
+
 
 def hand_agreement(a: Hand, b: Hand) -> float:
     """1 - mean distance of the 21 points / hand size: 1 for the same points, 0 when a hand size apart."""
@@ -37,11 +42,6 @@ def hand_agreement(a: Hand, b: Hand) -> float:
 def is_near(hand: Hand, face: Face) -> bool:
     """Whether any hand point lies within a quarter of a face size of the face box."""
     return _gap(hand, face) < 0.25
-
-
-def is_at(hand: Hand, face: Face) -> bool:
-    """Whether any hand point lies well inside the face box."""
-    return _gap(hand, face) < -0.08
 
 
 def _gap(hand: Hand, face: Face) -> float:
@@ -67,3 +67,27 @@ def face_from_mesh(mesh: NDArray[np.float32], score: float, found_by: str) -> Fa
     points = mesh[list(FACE_68_FROM_478), :2]
     keypoints = np.column_stack([points, np.full(len(points), score)]).astype(np.float32)
     return Face(points_box(mesh), score, keypoints, mesh, found_by)
+
+
+def reach(face: Face, hand: Hand) -> float:
+    """How deep a bone of the hand reaches inside the face's outline, in face sizes; negative is a gap."""
+    import cv2
+
+    contour = face_outline(face).astype(np.float32).reshape(-1, 1, 2)
+    return max(cv2.pointPolygonTest(contour, (float(x), float(y)), True) for x, y in bone_points(hand)) / face.size
+
+
+def face_outline(face: Face) -> NDArray[np.float32]:
+    """(N, 2) polygon of the face: the mesh's oval, or the hull of the 68 points where there is no mesh."""
+    import cv2
+
+    if face.mesh is not None:
+        return face.mesh[list(FACE_OVAL), :2]
+    return np.asarray(cv2.convexHull(face.keypoints[:, :2].astype(np.float32))[:, 0], np.float32)
+
+
+def bone_points(hand: Hand) -> NDArray[np.float32]:
+    """(84, 2) points along the 21 bones: a finger can cross the face between two keypoints."""
+    start, end = (hand.keypoints[list(side), :2] for side in zip(*HAND_BONES, strict=True))
+    steps = np.array([0, 1 / 3, 2 / 3, 1], np.float32)[:, None, None]
+    return (start + steps * (end - start)).reshape(-1, 2)
