@@ -2,7 +2,7 @@
 
     python -m benchmarks.contact_rule --photos DIR --wild DIR --scenes DIR
 
-A logistic regression on three numbers of each face-hand pair. Touching photos and scenes are the positives, everything else
+A logistic regression on four numbers of each face-hand pair. Touching photos and scenes are the positives, everything else
 the negatives; each source and class weighs the same. Half of the photos and the later scenes stay out for `benchmarks.detection`.
 """
 
@@ -51,7 +51,9 @@ def main(config: Config) -> None:
                 labels.append(touching)
                 groups.append(f"{name} {touching}")
     weights, bias = fit(np.array(rows), np.array(labels), np.array(groups))
-    for name, value in zip(("reach_weight", "skin_weight", "cover_weight", "bias"), [*weights, bias], strict=True):
+    for name, value in zip(
+        ("reach_weight", "skin_weight", "cover_weight", "front_weight", "bias"), [*weights, bias], strict=True
+    ):
         print(f"{name}: float = {value:.1f}")
 
 
@@ -65,11 +67,12 @@ def usable_pairs(stage: DetectStage, picture: Picture, rule: ContactConfig, touc
 
 
 def features(evidence: ContactEvidence, rule: ContactConfig) -> list[float]:
-    """Reach, border and cover as `ContactEvidence.score` takes them."""
+    """Reach, border, cover and size as `ContactEvidence.score` takes them."""
     return [
         float(np.clip(evidence.overlap, -rule.most_reach, rule.most_reach)),
         min(evidence.skin_touch or 0.0, rule.most_skin),
         max(0.0, evidence.coverage - rule.free_cover),
+        max(0.0, evidence.scale_ratio - rule.free_ratio),
     ]
 
 

@@ -30,7 +30,7 @@ from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.contact import ContactStage
 from handface.pipeline.stages.detect import DetectConfig, DetectStage
 
-FIRST_TEST_SCENE = 400
+FIRST_TEST_SCENE = 240
 FOUND = 0.35  # mean point error / hand size below which a hand counts as found
 BASE_RATE = 0.01
 

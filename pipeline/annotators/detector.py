@@ -48,6 +48,11 @@ NETWORKS = (
 )
 
 
+_OWN_CROPS = (2.7, 3.6)  # sides of the crops that confirm a hand, in its own size
+_LOOKED_AT = 4  # palms in such a crop, the surest
+_SAME_PALM = 0.15  # of the crop, whose side is 2.6 palms
+
+
 @dataclass(frozen=True)
 class DetectorConfig:
     """Thresholds and limits of the detector."""
@@ -183,24 +188,34 @@ class HandFaceDetector:
 
     def _confirm(self, pictures: Sequence[Picture], hands: Sequence[tuple[int, Hand]]) -> list[tuple[int, Hand]]:
         """Look at each hand again, larger and in a mirror; keep those that the palm detector sees there, as seen there."""
-        views = [replace(_square(grown(hand.box, 2.7)), mirrored=True) for _, hand in hands]
-        palms = self._palms(
-            [(pictures[i], view) for (i, _), view in zip(hands, views, strict=True)], self.config.weak_palm_threshold
-        )
-        wanted = [(k, palm) for k, some in enumerate(palms) for palm in some[:2]]
+        confirmed: list[tuple[int, Hand]] = []
+        for growth in _OWN_CROPS:  # the next only for hands that the one before did not show
+            again = self._look_again(pictures, hands, growth)
+            confirmed += [(i, hand) for (i, _), hand in zip(hands, again, strict=True) if hand is not None]
+            hands = [pair for pair, hand in zip(hands, again, strict=True) if hand is None]
+        return confirmed
+
+    def _look_again(
+        self, pictures: Sequence[Picture], hands: Sequence[tuple[int, Hand]], growth: float
+    ) -> list[Hand | None]:
+        """Each hand as a mirrored crop `growth` times its size shows it, None if it shows another one or none."""
+        views = [replace(_square(grown(hand.box, growth)), mirrored=True) for _, hand in hands]
+        crops = [(pictures[i], view) for (i, _), view in zip(hands, views, strict=True)]
+        palms = self._palms(crops, self.config.weak_palm_threshold)
+        wanted = [(k, palm) for k, some in enumerate(palms) for palm in some[:_LOOKED_AT]]
         marks = self._hands([(pictures[hands[k][0]], palm.region) for k, palm in wanted])
         seen: list[list[Hand]] = [[] for _ in hands]
         for (k, palm), mark in zip(wanted, marks, strict=True):
             if mark.score >= self.config.hand_threshold:
                 seen[k].append(_hand(mark, palm, "own crop"))
-        confirmed = []
-        for (i, hand), again in zip(hands, seen, strict=True):
-            best = max(again, key=lambda other: hand_agreement(hand, other), default=None)
-            if best is None or (agreement := hand_agreement(hand, best)) < self.config.agreement:
-                continue
-            if max(_palm(hand), _palm(best)) >= self.config.palm_threshold:
-                confirmed.append((i, _merge(hand, best, agreement)))
-        return confirmed
+        again: list[Hand | None] = []
+        for (_, hand), others in zip(hands, seen, strict=True):
+            best = max(others, key=lambda other: hand_agreement(hand, other), default=hand)
+            agreement = hand_agreement(hand, best)
+            sure = max(_palm(hand), _palm(best)) >= self.config.palm_threshold
+            agreed = best is not hand and agreement >= self.config.agreement and sure
+            again.append(_merge(hand, best, agreement) if agreed else None)
+        return again
 
     def records(self) -> tuple[AnnotatorRecord, ...]:
         """The networks used, with the hashes of their files."""
@@ -270,12 +285,18 @@ def _palm(hand: Hand) -> float:
 
 
 def _distinct_palms(palms: list[FoundPalm]) -> list[FoundPalm]:
-    """Of palms whose crops overlap by half, the surest."""
+    """Of palms in one place, the surest; crops of two hands at one face overlap too much to tell by."""
     kept: list[FoundPalm] = []
     for palm in sorted(palms, key=lambda palm: -palm.score):
-        if all(overlap(palm.region.bounds(), other.region.bounds()) < 0.5 for other in kept):
+        if all(_palm_distance(palm, other) > _SAME_PALM for other in kept):
             kept.append(palm)
     return kept
+
+
+def _palm_distance(a: FoundPalm, b: FoundPalm) -> float:
+    """Mean distance of the seven keypoints, in sizes of the larger crop."""
+    distance = np.linalg.norm(a.keypoints - b.keypoints, axis=1).mean()
+    return float(distance / max(a.region.width, b.region.width))
 
 
 def _distinct(hands: list[Hand], agreement: float) -> list[Hand]:

@@ -1,8 +1,8 @@
 """Does this hand touch this face? Measurable pieces of evidence and one score, from 2D points and a skin map.
 
 Overlap alone keeps every hand that passes between camera and face, and every telephone gesture. A small logistic rule weighs
-how far the hand reaches into the face's outline, how long hand skin borders face skin without a gap, and how much of the face
-the hand covers. The apparent size of the hand says nothing near 1 and is only a limit. `benchmarks.contact_rule` trains it.
+how far the hand reaches into the face's outline, how long hand skin borders face skin without a gap, how much of the face the
+hand covers, and how much too large it appears. `benchmarks.contact_rule` trains it.
 """
 
 from __future__ import annotations
@@ -31,23 +31,27 @@ _FAR = 0.25  # face sizes between hand and face
 class ContactConfig:
     """The rule's weights, from `benchmarks.contact_rule`, and its limits; lengths in face sizes. See docs/results/detection.md."""
 
-    threshold: float = 0.5
+    threshold: float = 0.43
     """Photos whose contact score is below this are turned away."""
-    bias: float = -6.4
+    bias: float = -2.1
     """Log odds of a hand that only reaches the outline and borders no skin."""
-    reach_weight: float = 14.1
+    reach_weight: float = 6.0
     """Log odds for each face size of reach inside the outline."""
-    skin_weight: float = 5.6
+    skin_weight: float = 2.7
     """Log odds for each face size of unbroken border between hand skin and face skin."""
-    cover_weight: float = -13.0
+    cover_weight: float = -8.9
     """Log odds for each share of the face that is covered beyond `free_cover`: hands in front cover much."""
+    front_weight: float = -7.4
+    """Log odds for each unit by which the hand appears more than `free_ratio` times too large for the face's distance."""
+    free_ratio: float = 1.2
+    """Up to here the size of a hand says nothing: faces and hands differ, and so do the networks' guesses."""
     most_reach: float = 0.3
     """Reach counts up to this, and gaps likewise."""
     most_skin: float = 1.0
     """The border counts up to this."""
     free_cover: float = 0.15
     """A touching hand covers this share of the face without a doubt."""
-    unknown_skin: float = 0.65
+    unknown_skin: float = 0.3
     """Border that is assumed where no segmentation could be had."""
     scale: tuple[float, float] = (0.5, 2.0)
     """A hand that appears smaller or larger than this for the face's distance is behind it, or close to the camera."""
@@ -87,6 +91,7 @@ class ContactEvidence:
         odds = config.bias + config.reach_weight * min(max(self.overlap, -config.most_reach), config.most_reach)
         odds += config.skin_weight * min(touch, config.most_skin)
         odds += config.cover_weight * max(0.0, self.coverage - config.free_cover)
+        odds += config.front_weight * max(0.0, self.scale_ratio - config.free_ratio)
         return float(1 / (1 + np.exp(-np.clip(odds, -50, 50))))
 
     def is_palm(self, config: ContactConfig) -> bool:
