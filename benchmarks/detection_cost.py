@@ -1,6 +1,6 @@
 """CPU time and memory of `annotate --local` with this build and with another one, side by side on the same pictures.
 
-    python -m benchmarks.detection_cost --photos DIR --before TREE [--write docs/results/detection_cost.csv]
+    python -m benchmarks.detection_cost --photos DIR --before TREE
 
 DIR holds photos. TREE is a checkout of another commit (`git worktree add TREE COMMIT`). Two inputs: the photos, and a mix as
 the web has it, one photo for nine pictures without a face. The builds take turns; the least of the rounds counts.
@@ -8,19 +8,19 @@ the web has it, one photo for nine pictures without a face. The builds take turn
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tyro
+
+from benchmarks.results import Figure, save_figures
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ class Config:
     rounds: int = 2
     mix: int = 300
     """Pictures of the mix."""
-    write: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Cost:
 
 
 def main(config: Config) -> None:
-    rows = []
+    figures = []
     with tempfile.TemporaryDirectory(prefix="handface-cost-") as temp:
         mix = make_mix(config.photos, Path(temp) / "mix", config.mix)
         few = Path(temp) / "few"
@@ -48,32 +47,33 @@ def main(config: Config) -> None:
         cv2.imwrite(str(few / "grey.png"), np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8))
         for name, folder in (("photos", config.photos), ("web mix", mix)):
             count = sum(path.suffix in (".jpg", ".png") for path in folder.iterdir())
-            best: dict[str, list[Cost]] = {"before": [], "after": []}
-            for _ in range(config.rounds):
-                for build, tree in (("before", config.before), ("after", Path.cwd())):
-                    start = annotate(tree, few, Path(temp))
-                    cost = annotate(tree, folder, Path(temp))
-                    best[build].append(Cost(cost.cpu - start.cpu, cost.memory))
-            cpu = {build: min(cost.cpu for cost in costs) for build, costs in best.items()}
-            memory = {build: min(cost.memory for cost in costs) for build, costs in best.items()}
-            for build in best:
-                row = {
-                    "input": name,
-                    "build": build,
-                    "pictures": count,
-                    "cpu_ms_per_picture": f"{cpu[build] / count * 1e3:.1f}",
-                }
-                row["pictures_per_cpu_s"] = f"{count / cpu[build]:.2f}"
-                row["times"] = f"{cpu['before'] / cpu[build]:.2f}"
-                row["memory_mb"] = f"{memory[build] / 2**20:.0f}"
-                row["memory_ratio"] = f"{memory[build] / memory['before']:.2f}"
-                rows.append(row)
-                print(row, flush=True)
-    if config.write:
-        with config.write.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+            figures += compare(name, count, measure(config, few, folder, Path(temp)))
+    print("\n".join(f"{figure.name}: {figure.value} {figure.unit}" for figure in figures))
+    save_figures("detection", figures)
+
+
+def measure(config: Config, few: Path, folder: Path, temp: Path) -> dict[str, Cost]:
+    """The least cost of each build over the rounds, without its start-up."""
+    found: dict[str, list[Cost]] = {"before": [], "this build": []}
+    for _ in range(config.rounds):
+        for build, tree in (("before", config.before), ("this build", Path.cwd())):
+            start, cost = annotate(tree, few, temp), annotate(tree, folder, temp)
+            found[build].append(Cost(cost.cpu - start.cpu, cost.memory))
+            print(folder.name, build, start, cost, flush=True)
+    return {b: Cost(min(c.cpu for c in costs), min(c.memory for c in costs)) for b, costs in found.items()}
+
+
+def compare(name: str, count: int, costs: dict[str, Cost]) -> list[Figure]:
+    """Columns of one line of the table."""
+    before, after = costs["before"], costs["this build"]
+    row = f"cost | {name}, {count} pictures"
+    return [
+        Figure(f"{row} | before, CPU", f"{before.cpu / count * 1e3:.0f}", "ms/picture"),
+        Figure(f"{row} | this build, CPU", f"{after.cpu / count * 1e3:.0f}", "ms/picture"),
+        Figure(f"{row} | pictures per CPU second", f"{before.cpu / after.cpu:.1f}", "x"),
+        Figure(f"{row} | before, memory", f"{before.memory / 2**20:.0f}", "MB"),
+        Figure(f"{row} | this build, memory", f"{after.memory / 2**20:.0f}", "MB"),
+    ]
 
 
 def annotate(tree: Path, folder: Path, temp: Path) -> Cost:
@@ -170,6 +170,4 @@ def make_mix(photos: Path, folder: Path, count: int) -> Path:
 
 
 if __name__ == "__main__":
-    start = time.perf_counter()
     main(tyro.cli(Config))
-    print(f"{time.perf_counter() - start:.0f} s, load {os.getloadavg()[0]:.1f}")

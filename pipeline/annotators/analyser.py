@@ -45,7 +45,8 @@ class Analyser:
         try:
             detections = self.detector.annotate(images)
             return [Analysis(found, self._skin(image, found)) for image, found in zip(images, detections, strict=True)]
-        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        # whatever native code raises on a stranger's picture ends that picture alone
+        except Exception as error:
             if len(images) == 1:
                 log.warning("the detector failed on a picture of %s pixels", images[0].shape, exc_info=True)
                 return [DetectorError(f"{type(error).__name__}: {error}")]

@@ -49,6 +49,7 @@ NETWORKS = (
 
 
 _OWN_CROPS = (2.7, 3.6)  # sides of the crops that confirm a hand, in its own size
+_NEARLY_WHOLE = 0.8  # of the picture's side
 _LOOKED_AT = 4  # palms in such a crop, the surest
 _SAME_PALM = 0.15  # of the crop, whose side is 2.6 palms
 
@@ -85,7 +86,11 @@ class HandFaceDetector:
 
     def __init__(self, config: DetectorConfig = DetectorConfig()) -> None:
         self.config = config
-        short, full, mesh, palm, hand = (open_network(name, config.runtime) for name in NETWORKS)
+        others = config.runtime
+        # LiteRT lacks operators of the mesh
+        mesh_runtime = replace(others, name="onnxruntime") if others.name == "litert" else others
+        runtimes = (others, others, mesh_runtime, others, others)
+        short, full, mesh, palm, hand = map(open_network, NETWORKS, runtimes)
         self._near_faces, self._far_faces = FaceDetector(short, full_range=False), FaceDetector(full, full_range=True)
         self._mesh, self._palms, self._hands = FaceMesh(mesh), PalmDetector(palm), HandLandmarks(hand)
 
@@ -179,11 +184,15 @@ class HandFaceDetector:
         views = [(i, picture.whole()) for i, picture in enumerate(pictures)]
         for i, seen in enumerate(faces):
             placed = [face for face in seen if face.mesh is not None]
-            views += [(i, _around(face)) for face in placed[: self.config.searched_faces]]
+            around = [_around(face) for face in placed[: self.config.searched_faces]]
+            # where the face fills the picture, the whole of it is such a view already
+            views += [(i, view) for view in around if view.width < _NEARLY_WHOLE * views[i][1].width]
         found = self._palms([(pictures[i], view) for i, view in views], self.config.weak_palm_threshold)
         palms: list[list[FoundPalm]] = [[] for _ in pictures]
         for (i, _), some in zip(views, found, strict=True):
-            palms[i] += some
+            palms[i] += [
+                palm for palm in some if palm.score >= self.config.palm_threshold or _may_touch(palm, faces[i])
+            ]
         return [_distinct_palms(some) for some in palms]
 
     def _confirm(self, pictures: Sequence[Picture], hands: Sequence[tuple[int, Hand]]) -> list[tuple[int, Hand]]:
@@ -291,6 +300,12 @@ def _distinct_palms(palms: list[FoundPalm]) -> list[FoundPalm]:
         if all(_palm_distance(palm, other) > _SAME_PALM for other in kept):
             kept.append(palm)
     return kept
+
+
+def _may_touch(palm: FoundPalm, faces: Sequence[Face]) -> bool:
+    """Whether the crop of a palm's hand meets the surroundings of a face with a mesh."""
+    crop = palm.region.bounds()
+    return any(overlap(crop, grown(face.box, 1.5)) > 0 for face in faces if face.mesh is not None)
 
 
 def _palm_distance(a: FoundPalm, b: FoundPalm) -> float:

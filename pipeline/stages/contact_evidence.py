@@ -57,7 +57,7 @@ class ContactConfig:
     """A hand that appears smaller or larger than this for the face's distance is behind it, or close to the camera."""
     most_face_in_hand: float = 0.7
     """A face with more of its 68 points inside the hull of the hand is a palm taken for a face."""
-    least_hand_skin: float = 0.1
+    least_hand_skin: float = 0.6
     """A hand with a smaller share of body skin under it is a cheek or a cloth taken for a hand."""
 
 

@@ -27,7 +27,7 @@ class RuntimeConfig:
     """What runs the networks. Runtimes agree to about 1e-5 of an output's range, not to the bit."""
 
     name: Literal["openvino", "litert", "onnxruntime"] = "openvino"
-    """litert cannot run the face mesh: its operators are not in it."""
+    """litert lacks operators of the face mesh, which onnxruntime runs then."""
     device: str = "cpu"
     """cpu; or cuda, cuda:1, ... with onnxruntime (package onnxruntime-gpu)."""
     precision: Literal["f32", "bf16"] = "f32"
@@ -56,15 +56,16 @@ class Network:
         self.path, self.config = path, config
         try:
             content = path.read_bytes()
-            self.graph = read_tflite(content)
-            names = [self.graph.tensors[number].name for number in self.graph.outputs]
+            graph = read_tflite(content)
+            names = [graph.tensors[number].name for number in graph.outputs]
             self.outputs = outputs or tuple(names)
             if absent := set(self.outputs) - set(names):
                 raise TfliteError(f"it has no output {sorted(absent)[0]!r}")
-            self._run = _OPENERS[config.name](content, self.graph, self.outputs, config)
+            self._run = _OPENERS[config.name](content, graph, self.outputs, config)
         except (OSError, TfliteError) as error:
             raise NetworkError(f"{path} cannot be used as a network: {error}") from error
-        shape = self.graph.tensors[self.graph.inputs[0]].shape
+        self.graph = graph.without_values()  # the runtime has its own copy
+        shape = graph.tensors[graph.inputs[0]].shape
         self.input_size = (shape[2], shape[1])  # width, height
 
     def __call__(self, pixels: NDArray[np.float32]) -> Outputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +71,10 @@ class Graph:
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    def without_values(self) -> Graph:
+        """The same graph without its constants, which take nearly all of its memory."""
+        return replace(self, tensors=tuple(Tensor(tensor.name, tensor.shape) for tensor in self.tensors))
 
 
 def read_tflite(content: bytes) -> Graph:

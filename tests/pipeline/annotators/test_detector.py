@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from handface.pipeline.annotators.analyser import Analyser, DetectorError
-from handface.pipeline.annotators.detector import HandFaceDetector
+from handface.pipeline.annotators.detector import DetectorConfig, HandFaceDetector
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, hand_agreement
-from handface.pipeline.annotators.networks.runtime import NetworkError
+from handface.pipeline.annotators.networks.runtime import NetworkError, RuntimeConfig
 from handface.pipeline.contract.detections import Detections
 from tests.pipeline.people import hand_at
 
@@ -98,6 +98,16 @@ def test_hand_agreement_is_one_for_the_same_hand_and_falls_with_distance():
     assert hand_agreement(hand, hand) == 1
     values = [hand_agreement(hand, hand_at(100 + shift, 100, 1000)) for shift in (5, 20, 80, 400)]
     assert values == sorted(values, reverse=True) and values[-1] == 0
+
+
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
+def test_every_runtime_sees_the_same_hand(runtime, detector, touching):
+    pytest.importorskip({"litert": "ai_edge_litert"}.get(runtime, runtime))
+    other = HandFaceDetector(DetectorConfig(RuntimeConfig(runtime)))
+    (want,), (got,) = detector.annotate([touching]), other.annotate([touching])
+    assert len(got.hands) == len(want.hands) == 1 and got.hands[0].side == want.hands[0].side
+    np.testing.assert_allclose(got.hands[0].keypoints, want.hands[0].keypoints, atol=0.1)
+    np.testing.assert_allclose(got.faces[0].mesh, want.faces[0].mesh, atol=0.1)
 
 
 class Moody:
