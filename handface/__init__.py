@@ -45,5 +45,4 @@ def load(
         batch_size=batch_size,
         fit=fit,
     )
-    # In this process: a child would run the caller's script again where it has no `if __name__ == "__main__":`.
-    return HandFace(build_predictor(options, PeopleDetector(isolated=False)))
+    return HandFace(build_predictor(options, PeopleDetector()))

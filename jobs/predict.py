@@ -140,12 +140,11 @@ def predict_photos(
 
 def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | str]:
     """Together; if that fails one by one, so that a photo on which the detector dies costs only itself."""
-    from handface.pipeline.annotators.isolated import DetectorError, DetectorHung
+    from handface.pipeline.annotators.analyser import DetectorError
 
-    failures = (DetectorHung, DetectorError)
     try:
         return list(predictor.predict_many(images))
-    except failures as error:
+    except DetectorError as error:
         if len(images) == 1:
             return [f"the detector failed: {error}"]
         return [answer for image in images for answer in _predict_all(predictor, [image])]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from handface.pipeline.annotators.base import DepthAnnotator
-from handface.pipeline.annotators.mediapipe import FACE_68_FROM_478
+from handface.pipeline.annotators.landmarks import FACE_68_FROM_478
 from handface.pipeline.contract.detections import Face, Hand
 from handface.pipeline.contract.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
 from handface.pipeline.engine.record import Record

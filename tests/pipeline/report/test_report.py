@@ -167,6 +167,6 @@ def test_pictures_that_must_not_be_kept_are_named_and_not_shown(tmp_path: Path, 
     records = [
         Record(SourceItem(str(tmp_path / "mine.jpg")), reason=one, stage="dedupe") for one in (reason, Reason.BLURRED)
     ]
-    write_part(Folder(str(tmp_path)), build_part("0" * 16, records, ("dedupe",), "f"))
+    write_part(Folder(str(tmp_path)), "0" * 16, records, ("dedupe",), "f")
     shown = {row["reason"]: row["examples"][0]["image"] for row in collect([str(tmp_path)]).reasons}
     assert shown[reason] is None and shown["blurred"].startswith("data:image/jpeg")
