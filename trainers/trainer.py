@@ -29,6 +29,7 @@ from handface.trainers.data.probe import with_bodies
 from handface.trainers.distributed.ranks import Ranks, init_process_group
 from handface.trainers.estimate import describe, measure_step, warn_if_long
 from handface.trainers.log import RunLog
+from handface.trainers.memory import keep_freed_memory
 from handface.trainers.resume import check_resume, require_fresh
 from handface.trainers.step import StepResult, TrainStep
 from handface.trainers.storage import with_retries
@@ -66,6 +67,7 @@ def train(config: TrainConfig, report: Report = lambda step, values: None) -> Tr
         NotFiniteError: A loss was not finite too often.
         Exception: What loaders raise.
     """
+    keep_freed_memory()
     with init_process_group() as ranks:
         return Trainer(config, ranks, report).train()
 

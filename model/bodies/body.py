@@ -210,8 +210,12 @@ def _directions(basis: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor
 
 def _skin(weights: torch.Tensor, transforms: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Linear blend skinning. weights: (V, J).  transforms: (B, J, 4, 4).  points: (B, V, 3) -> (B, V, 3)."""
-    blended = torch.einsum("vj,bjx->bvx", weights, transforms[:, :, :3].flatten(2)).unflatten(2, (3, 4))
-    return (blended[..., :3] @ points[..., None])[..., 0] + blended[..., 3]
+    blended = torch.einsum("vj,bjx->bxv", weights, transforms[:, :, :3].flatten(2)).unflatten(1, (3, 4))
+    # planes of x, y, z: a batched product of 3 x 3 matrices is several times slower on a CPU
+    posed = blended[:, :, 3]
+    for axis, plane in enumerate(points.unbind(2)):
+        posed = torch.addcmul(posed, blended[:, :, axis], plane[:, None])
+    return posed.transpose(1, 2)
 
 
 def _rigid_about(pivot: torch.Tensor, rotation: torch.Tensor, transl: torch.Tensor) -> torch.Tensor:

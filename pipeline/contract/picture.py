@@ -7,7 +7,7 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,11 +57,12 @@ class RejectedImage(Exception):
 
 
 def decode_image(
-    data: bytes, config: DecodeConfig = DecodeConfig(), *, smooth_colours: bool = True
+    data: bytes, config: DecodeConfig = DecodeConfig(), *, at_least: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
     """Bytes -> (H, W, 3) uint8 RGB, upright, alpha on white, first frame of an animation. Raises RejectedImage.
 
-    smooth_colours: interpolate those that a JPEG stores at half size; without, they are repeated, for those who halve them again.
+    at_least: (width, height) as stored, for those who make the picture smaller: a JPEG may come at a half, a quarter or an eighth of
+    its size, but not below this, and colours that it stores at half size are repeated, not interpolated.
     """
     kind = sniff(data)
     if kind is None:
@@ -71,11 +72,11 @@ def decode_image(
     plain_jpeg = kind == "JPEG" and _plain_jpeg_size(data, config) is not None
     try:
         if plain_jpeg and not may_be_turned(data, kind):
-            return _decode_jpeg(data, smooth_colours)
+            return _decode_jpeg(data, at_least)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about what is checked here
             picture = _open(data, kind, config)
-            image = _decode_jpeg(data, smooth_colours) if plain_jpeg else _to_rgb(picture)
+            image = _decode_jpeg(data, at_least) if plain_jpeg else _to_rgb(picture)
             # After decoding: Pillow turns a TIFF while it loads, and reads a PNG's last chunks only then.
             orientation = picture_orientation(picture)
     except _BROKEN as error:
@@ -201,10 +202,14 @@ def _count_scans(data: bytes) -> int:
     return scans
 
 
-def _decode_jpeg(data: bytes, smooth_colours: bool) -> NDArray[np.uint8]:
+def _decode_jpeg(data: bytes, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:
     import simplejpeg
 
-    image = simplejpeg.decode_jpeg(data, colorspace="RGB", fastupsample=not smooth_colours, strict=True)
+    options: dict[str, Any] = {}
+    if at_least is not None:
+        # Factors below 2 take longer than the whole.
+        options = {"fastupsample": True, "min_width": at_least[0], "min_height": at_least[1], "min_factor": 2}
+    image = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, **options)
     return np.asarray(image, np.uint8)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from handface.pipeline.contract.addresses import filesystem_of
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from fsspec import AbstractFileSystem
@@ -35,16 +37,12 @@ class Folder:
 
     @property
     def filesystem(self) -> AbstractFileSystem:
-        """The fsspec filesystem, cached by fsspec itself."""
-        import fsspec
-
-        return fsspec.core.url_to_fs(self.uri)[0]
+        """The fsspec filesystem, cached by fsspec itself. Raises AddressRefusedError for web and chained addresses."""
+        return filesystem_of(self.uri)[0]
 
     def path(self, name: str = "") -> str:
         """The path of `name` inside the folder, as the filesystem wants it."""
-        import fsspec
-
-        root = fsspec.core.url_to_fs(self.uri)[1].rstrip("/")
+        root = filesystem_of(self.uri)[1].rstrip("/")
         return f"{root}/{name}" if name else root
 
     @property

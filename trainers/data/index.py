@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.pipeline.contract.addresses import filesystem_of
 from handface.pipeline.contract.tar_index import ShardError, iter_allowed, iter_members, split_name, stream_length
 from handface.trainers.data.tar_walk import BLOCK, walk_headers
 from handface.trainers.storage import PATIENCE_S, with_retries
@@ -93,8 +94,6 @@ def index_shard(uri: str, folder: Path) -> ShardIndex:
 
 def scan_shard(uri: str) -> _Found:
     """Keys and places of a tar's samples, by its headers. Raises ShardError as `pipeline.shards.read_shard`."""
-    import fsspec
-
     if "://" not in uri and Path(uri).stat().st_size:
         with Path(uri).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             plain = walk_headers(view)
@@ -102,7 +101,7 @@ def scan_shard(uri: str) -> _Found:
             return _group(uri, plain)
     # only the headers are asked for, not what lies between them
     options = {} if "://" not in uri else {"cache_type": "none"}
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem, path = filesystem_of(uri)
     with filesystem.open(path, "rb", **options) as stream:
         members = iter_allowed(uri, iter_members(uri, stream, stream_length(stream)))
         return _group(uri, ((m.name, m.start, m.offset, m.size) for m in members))
@@ -142,13 +141,12 @@ def _offsets(uri: str, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> tu
 
 def _read_table(uri: str, length: int) -> _Found | None:
     """Places from the part's own table beside the tar; None without one, or if it does not fit the tar exactly."""
-    import fsspec
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not uri.endswith(".tar"):
         return None
-    filesystem, path = fsspec.core.url_to_fs(uri.removesuffix(".tar") + ".parquet")
+    filesystem, path = filesystem_of(uri.removesuffix(".tar") + ".parquet")
     options = {} if "://" not in uri else {"block_size": _TABLE_CHUNK}
     try:
         with filesystem.open(path, "rb", **options) as stream:
@@ -203,9 +201,7 @@ def _save(file: Path, stamp: dict[str, str], index: _Found) -> None:
 
 def _stamp(uri: str) -> dict[str, str]:
     """What changes when the shard does. Raises FileNotFoundError naming it."""
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem, path = filesystem_of(uri)
     try:
         info = filesystem.info(path)
     except FileNotFoundError as error:
@@ -215,9 +211,7 @@ def _stamp(uri: str) -> dict[str, str]:
 
 
 def _absolute(uri: str) -> str:
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem, path = filesystem_of(uri)
     return str(filesystem.unstrip_protocol(path))
 
 

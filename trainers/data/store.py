@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.pipeline.contract.addresses import filesystem_of, may_open, open_place
 from handface.pipeline.contract.sample import SampleError
 from handface.pipeline.contract.shards import find_shards
 from handface.pipeline.contract.tables import load_table
@@ -104,11 +105,10 @@ def _digest(indexes: Sequence[ShardIndex], kept: NDArray[np.bool_]) -> bytes:
 
 def excluded_keys(file: str) -> NDArray[np.str_]:
     """The keys of a parquet list, from its column `key`, or `dropped`. Raises FileNotFoundError or DataError naming the file."""
-    import fsspec
     import pyarrow as pa
 
     try:
-        with fsspec.open(file, "rb") as stream:
+        with open_place(may_open(file)) as stream:
             table = load_table(stream.read())
     except pa.ArrowInvalid as error:
         raise DataError(f"{file}: not a readable parquet file ({error})") from error
@@ -162,10 +162,8 @@ class Reader:
         return blob
 
     def _read_bytes(self, uri: str, start: int, end: int) -> bytes:
-        import fsspec
-
         if "://" in uri:
-            filesystem, path = fsspec.core.url_to_fs(uri)
+            filesystem, path = filesystem_of(uri)
             return bytes(filesystem.cat_file(path, start=start, end=end))
         try:
             return os.pread(self._open(uri), end - start, start)

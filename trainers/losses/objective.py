@@ -29,11 +29,12 @@ from handface.trainers.losses.depth import affine_invariant, ordinal, silog
 from handface.trainers.losses.keypoints import RELEASED_HAND_ORDER, drawn_keypoints, keypoints_2d, plain_keypoints_2d
 from handface.trainers.losses.parameters import parameters
 from handface.trainers.losses.reduce import Term, l1
-from handface.trainers.losses.touch import touch
+from handface.trainers.losses.touch import squared_touch, touch
 from handface.trainers.losses.vertices import drawn_vertices, parametric_vertices
 from handface.trainers.targets import PartTargets, Posed, PosedPart, Targets, widen
 
 ReduceCounts = Callable[[tuple[str, ...], torch.Tensor], torch.Tensor]
+_PER_SQUARE = 1e3  # 1,000 square millimetres in a square metre
 
 
 class Objective(nn.Module):
@@ -109,7 +110,10 @@ class Objective(nn.Module):
             terms["parameters"] = weights.parameters, Term(_parameters(output, posed, truth), mesh)
         if weights.contact:
             levels = output.hand.contact_logits, output.head.contact_logits, truth.hand.contact, truth.head.contact
-            terms["contact"] = weights.contact, Term(contact(*levels, self.config.contact), truth.has_contact)
+            terms["contact"] = (
+                weights.contact,
+                Term(contact(*levels, self.config.contact, self.config.paper_released), truth.has_contact),
+            )
         if weights.presence:
             value = presence(output.presence_logit, truth.presence)
             terms["presence"] = weights.presence, Term(value, truth.has_contact)
@@ -120,14 +124,10 @@ class Objective(nn.Module):
         if weights.deformation_wild:
             value = deform.no_deformation(field)
             terms["deformation_wild"] = weights.deformation_wild, Term(value, ~truth.has_deformation)
-        if weights.touch and "touch" in later:
-            terms["touch"] = weights.touch, zero
-        elif weights.touch:
-            head = posed.deformed if self.config.touch_head == "deformed" else posed.head.vertices
-            touching = output.hand.contact_logits[0] > 0, output.head.contact_logits[0] > 0
-            terms["touch"] = weights.touch, touch(posed.hand.vertices, head, *touching)
+        if weights.touch:
+            terms["touch"] = weights.touch, zero if "touch" in later else self._touch(output, posed)
         if weights.collision:
-            term = zero if "collision" in later else Term(self._collision(posed), everyone)
+            term = zero if "collision" in later else Term(self._collision(output, posed), everyone)
             terms["collision"] = weights.collision, term
         if weights.depth:
             terms["depth"] = weights.depth, zero if "depth" in later else self._depth(posed, truth)
@@ -163,45 +163,66 @@ class Objective(nn.Module):
         pair("head", posed.head, face, face, 1)
         return terms
 
-    def _collision(self, posed: Posed) -> torch.Tensor:
+    def _touch(self, output: DiceOutput, posed: Posed) -> Term:
+        hand, head = self._meshes(posed)
+        if self.config.touch_head == "deformed":
+            head = head - output.head.deformation[0].detach()
+        touching = output.hand.contact_logits[0] > 0, output.head.contact_logits[0] > 0
+        if self.config.distances == "millimetres":
+            return touch(hand, head, *touching)
+        term = squared_touch(hand, head, *touching, over_batch=self.config.paper_released)
+        return Term(_PER_SQUARE * term.values, term.mask)
+
+    def _collision(self, output: DiceOutput, posed: Posed) -> torch.Tensor:
+        hand, head = self._meshes(posed)
+        deformed = head - output.head.deformation[0]
         if self.config.faults.collision_index:
-            return collide.released_collision(posed.hand.vertices, posed.deformed, self.closed)
-        if self.config.collision_distance == "vertex":
-            return collide.collision(posed.hand.vertices, posed.deformed, self.closed)
-        return collide.collision(posed.hand.vertices, posed.deformed, self.closed, self.faces, self.at_vertex)
+            return _PER_SQUARE * collide.released_collision(hand, deformed, self.closed)
+        if self.config.distances == "squared":
+            return _PER_SQUARE * collide.squared_collision(hand, deformed, self.closed)
+        return collide.collision(hand, deformed, self.closed, self.faces, self.at_vertex)
+
+    def _meshes(self, posed: Posed) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hand and undeformed head that the losses between them act on."""
+        if self.config.of == "drawn":
+            return posed.hand.np_vertices[0], posed.head.np_vertices[0]
+        return posed.hand.vertices, posed.head.vertices
 
     def _depth(self, posed: Posed, truth: Targets) -> Term:
         depth, faults = self.config.depth, self.config.faults
-        z, seen = self._predicted_depth(posed)
         reference, valid = truth.depth.unbind(-1)
         if faults.depth_corner:
             reference = torch.ones_like(reference)
-        use = seen & (valid > 0) & (truth.visibility > 0)
+        use = (valid > 0) & (truth.visibility > 0)
+        asked = (truth.depth_kind >= 0) & use.any(1)
+        if depth.samples == "wild":
+            asked = asked & ~truth.has_mesh
+        rows = _rows(asked)
+        z, seen = self._predicted_depth(posed, rows)
+        reference, kind, use = reference[rows], truth.depth_kind[rows], use[rows] & seen
         if depth.form == "silog":
-            term = silog(z, reference, truth.depth_kind, use, depth.min_points)
+            term = silog(z, reference, kind, use, depth.min_points, pooled=self.config.paper_released)
         elif depth.form == "ordinal":
-            term = ordinal(z, reference, truth.depth_kind, use, depth.margin, depth.clear)
+            term = ordinal(z, reference, kind, use, depth.margin, depth.clear)
         else:
-            robust = depth.form == "robust-affine"
-            term = affine_invariant(z, reference, truth.depth_kind, use, robust, depth.min_points)
-        return term if depth.samples == "all" else Term(term.values, term.mask & ~truth.has_mesh)
+            term = affine_invariant(z, reference, kind, use, depth.form == "robust-affine", depth.min_points)
+        return Term(term.values, term.mask & asked[rows])
 
-    def _predicted_depth(self, posed: Posed) -> tuple[torch.Tensor, torch.Tensor]:
-        """z at the 89 keypoints, face then hand, (B, 89) metres, and where there is one."""
+    def _predicted_depth(self, posed: Posed, rows: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """z at the 89 keypoints, face then hand, (b, 89) metres, and where there is one. rows: samples that are asked for."""
         head, hand = posed.head, posed.hand
-        if self.config.depth.of == "drawn":
-            points = torch.cat([head.np_regressed, hand.np_regressed], 1)
-            vertices = torch.cat([hand.np_vertices[0], head.np_vertices[0]], 1)
+        if self.config.of == "drawn":
+            points = torch.cat([head.np_regressed[rows], hand.np_regressed[rows]], 1)
         else:
-            points = torch.cat([head.keypoints, hand.keypoints], 1)
-            vertices = torch.cat([hand.vertices, head.vertices], 1)
+            points = torch.cat([head.keypoints[rows], hand.keypoints[rows]], 1)
         if self.config.depth.at == "keypoint":
             return points[..., 2], torch.ones_like(points[..., 2], dtype=torch.bool)
         place = points[..., :2]
         if self.config.faults.depth_transposed:  # pixel (v, u) instead of (u, v), back in metres
-            scale, shift = posed.camera[:, None, :1].clamp(min=1e-6), posed.camera[:, None, 1:]
+            scale, shift = posed.camera[rows, None, :1].clamp(min=1e-6), posed.camera[rows, None, 1:]
             place = place.flip(-1) + (shift.flip(-1) - shift) / scale
-        return front_depth(place, vertices, self.both_faces)
+        hand_vertices, head_vertices = self._meshes(posed)
+        return front_depth(place, torch.cat([hand_vertices[rows], head_vertices[rows]], 1), self.both_faces)
 
     def _shifted(self, truth: Targets) -> Targets:
         """Truth about the deformed head's mean, if that fault is wanted: all points move by the mean deformation."""
@@ -215,6 +236,11 @@ class Objective(nn.Module):
             )
 
         return replace(truth, hand=shift(truth.hand), head=shift(truth.head))
+
+
+def _rows(mask: torch.Tensor) -> torch.Tensor | slice:
+    """The marked samples on the CPU; all of them on an accelerator, which need not wait for the host then."""
+    return mask.nonzero()[:, 0] if mask.device.type == "cpu" else slice(None)
 
 
 def _vertices(posed: Posed, truth: Targets) -> dict[str, torch.Tensor]:
