@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _PATTERN = "*?[{"
-# Of CPU with MediaPipe's networks, as docs/results/2026-11-24-annotate.md measures it.
+# Of CPU with MediaPipe's networks, as docs/results/annotate.md measures it.
 _SECONDS_PER_PHOTO = 0.19
 
 

@@ -191,6 +191,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     from handface.jobs.shared.video_output import ParameterTable, VideoWriter
     from handface.model.outputs import OverlayConfig, draw_overlay
     from handface.model.prediction.video import VideoPredictor
+    from handface.pipeline.contract.addresses import AddressRefusedError
     from handface.pipeline.sources.video import VideoFrames
 
     look = OverlayConfig(keypoints=True)
@@ -209,7 +210,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
                     video.add(draw_overlay(frame.image, frame.prediction, look))
                 tracks |= {person.track for person in frame.prediction.persons}
                 progress.advance(1, f", {len(tracks)} people")
-    except OSError as error:
+    except (OSError, AddressRefusedError) as error:
         summary.failed[one.name] = str(error)
         return
     if not count:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from handface.model.bodies import DECAF, SMPLX, ParametricBody, load_body
+from handface.model.bodies import DECAF, SMPLX, ParametricBody
 from handface.model.network.config import DiceConfig
 from handface.model.network.heads import BodyParameters
 from handface.trainers.batch import BodyLabels
@@ -38,7 +38,7 @@ class Bodies(nn.Module):
     def of(cls, config: DiceConfig) -> Bodies:
         """The bodies a network was made for. Raises BodyFileError or ValueError."""
         hand, head = config.sizes.hand, config.sizes.head
-        return cls(load_body(hand.body, hand.convention), load_body(head.body, head.convention), config.camera.origin)
+        return cls(hand.load(), head.load(), config.camera.origin)
 
     def head_pose(self, pose: torch.Tensor) -> torch.Tensor:
         """What is supervised of the head's predicted pose, (B, P) -> (B, 3 J): its joints but for a second root rotation."""

@@ -10,6 +10,8 @@ from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from handface.pipeline.contract.url_names import canonical_url, is_web
+
 
 class Reason(StrEnum):
     """Why an input was not kept. The value is what parts, reports and `--retry-failed` show."""
@@ -82,14 +84,15 @@ class SourceItem:
 
     @property
     def id(self) -> str:
-        """First 16 hex of the sha256 of where the input is (uri and member)."""
-        return hashlib.sha256(json.dumps([self.uri, self.member]).encode()).hexdigest()[:16]
+        """First 16 hex of the sha256 of where the input is (uri and member); variants of a web address are one input."""
+        uri = canonical_url(self.uri) if is_web(self.uri) else self.uri
+        return hashlib.sha256(json.dumps([uri, self.member]).encode()).hexdigest()[:16]
 
     @property
     def origin(self) -> str:
         """Where on the web it is from: the `url` column that crawls write beside an image in a tar; otherwise the uri."""
         url = self.column("url") if self.offset is not None else None
-        return url if url and url.startswith(("http://", "https://")) else self.uri
+        return url if url and is_web(url) else self.uri
 
     @property
     def name(self) -> str:

@@ -64,9 +64,10 @@ class Folder:
         """Several whole files, fetched at once where the filesystem can."""
         if self.local:
             return {name: self.read(name) for name in names}
-        found = self.filesystem.cat([self.path(name) for name in names]) if names else {}
-        by_name = {path.rpartition("/")[2]: bytes(data) for path, data in found.items()}
-        return {name: by_name[name] for name in names}
+        # Not `cat`, which takes brackets in a folder's name for a pattern.
+        whole = [None] * len(names)
+        found = self.filesystem.cat_ranges([self.path(name) for name in names], whole, whole, on_error="raise")
+        return {name: bytes(data) for name, data in zip(names, found, strict=True)}
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """`length` bytes from `start`."""

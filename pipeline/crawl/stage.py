@@ -12,17 +12,21 @@ from handface.pipeline.contract.exclusion import Exclusion
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.picture import RejectedImage, sniff
 from handface.pipeline.engine.record import Packed, Record, Resources
+from handface.pipeline.fetch.aside import Aside, TooSlowError
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.url import owner_of
-from handface.pipeline.fetch.original import KeepConfig, make_original, provenance
+from handface.pipeline.fetch.original import KeepConfig, is_quick, make_original, provenance
 from handface.pipeline.fetch.pages.links import PageLinks, read_page
 from handface.pipeline.fetch.pages.sitemap import MAX_BYTES, BadSitemapError, read_sitemap
+from handface.pipeline.fetch.pages.tags import PageTooSlowError
 
 if TYPE_CHECKING:
     from handface.pipeline.fetch.crawler import Crawler, Fetched
 
 ROLE, DEPTH, SITE, HOPS = "crawl_role", "crawl_depth", "crawl_site", "crawl_hops"  # columns the crawl keeps for itself
 _OWN = (ROLE, DEPTH, SITE, HOPS)
+# Pages and sitemaps have limits of their own below this one.
+_READ_SECONDS, _DECODE_SECONDS = 60.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class CrawlStage:
         """Read the lists of what must stay out and start the event loop that lives as long as the worker."""
         self._excluded = [Exclusion.read(uri) for uri in self.exclude]
         self._runner = asyncio.Runner()
+        self._aside = Aside()
 
     def start_unit(self) -> None:
         """Give hosts a fresh time budget."""
@@ -70,6 +75,7 @@ class CrawlStage:
         if self._crawler is not None:
             self._runner.run(self._crawler.close())
         self._runner.close()
+        self._aside.close()
 
     async def _fetch_all(self, batch: Sequence[Record]) -> None:
         if self._crawler is None:
@@ -94,23 +100,31 @@ class CrawlStage:
             if answer.location is not None:
                 record.found = self._moved(item, answer.location)
         elif role == "image" or sniff((answer.data or b"")[:64]):
-            self._keep_image(record, answer)
+            await self._keep_image(record, answer)
         elif role == "sitemap":
-            self._read_sitemap(record, answer)
+            await self._read_sitemap(record, answer)
         else:
-            self._read_page(record, answer)
+            await self._read_page(record, answer)
         return None
 
     def _listed_by(self, uri: str, sha256: set[str]) -> str | None:
         """The first list that names an address or checksum. Perceptual hashes need pixels: `annotate` and `export` compare them."""
         return next((listed.uri for listed in self._excluded if listed.names(uri, sha256, 0)), None)
 
-    def _keep_image(self, record: Record, answer: Fetched) -> None:
+    async def _keep_image(self, record: Record, answer: Fetched) -> None:
         assert answer.data is not None
         try:
-            original = make_original(answer.data, self.keep, consent=self.http.consent)
+            if is_quick(answer.data, self.keep):
+                original = make_original(answer.data, self.keep, consent=self.http.consent)
+            else:
+                consent = self.http.consent
+                original = await self._aside.run(
+                    _DECODE_SECONDS, make_original, answer.data, self.keep, consent=consent
+                )
         except RejectedImage as refused:
             return record.reject(refused.reason, refused.detail)
+        except TooSlowError as error:
+            return record.reject(Reason.UNREADABLE, f"decoding: {error}")
         untouched = original.data == answer.data
         record.sha256 = original.sha256 if untouched else hashlib.sha256(answer.data).hexdigest()
         record.original_size = original.width, original.height
@@ -134,9 +148,12 @@ class CrawlStage:
         columns.setdefault("moved_from", item.uri)
         return [replace(item, uri=location, columns=tuple(sorted(columns.items())))]
 
-    def _read_page(self, record: Record, answer: Fetched) -> None:
+    async def _read_page(self, record: Record, answer: Fetched) -> None:
         assert answer.data is not None
-        links = read_page(answer.data, answer.url)
+        try:
+            links = await self._aside.run(_READ_SECONDS, read_page, answer.data, answer.url)
+        except (PageTooSlowError, TooSlowError) as error:
+            return record.reject(Reason.UNREADABLE, f"page: {error}")
         if self.http.consent and links.refusal:
             record.evidence["decision"] = f"refused: {links.refusal}"
             return record.reject(Reason.OPTOUT, links.refusal)
@@ -153,11 +170,11 @@ class CrawlStage:
         extra = {"page": page} | ({"licence": links.licence} if links.licence else {})
         yield from (_item(url, "image", **extra) for url in links.images[:most])
 
-    def _read_sitemap(self, record: Record, answer: Fetched) -> None:
+    async def _read_sitemap(self, record: Record, answer: Fetched) -> None:
         assert answer.data is not None
         try:
-            found = read_sitemap(answer.data)
-        except BadSitemapError as error:
+            found = await self._aside.run(_READ_SECONDS, read_sitemap, answer.data)
+        except (BadSitemapError, TooSlowError) as error:
             return record.reject(Reason.UNREADABLE, f"sitemap: {error}")
         site = record.item.column(SITE) or owner_of(record.item.uri) or ""
         depth = int(record.item.column(DEPTH) or 0)

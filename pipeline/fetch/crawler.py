@@ -109,10 +109,11 @@ class Crawler:
             self._gates = {owner: gate for owner, gate in self._gates.items() if gate.in_use}
         for gate in self._gates.values():
             gate.start_unit()
+        self._consent.forget(lambda site: not site.asked)
 
     def forget_closed(self) -> None:
         """Ask sites whose permission files could not be reached again, sooner than usual."""
-        self._consent.forget_closed()
+        self._consent.forget(lambda site: site.unreachable)
 
     async def fetch(
         self,
@@ -162,7 +163,7 @@ class Crawler:
         for _ in range(self.config.max_redirects + 1):
             await self._permitted(target, evidence)
             answer = await self._polite(target, asked)
-            if answer.status in (200, 206):
+            if answer.status == 200 or (answer.status == 206 and asked.span is not None):
                 kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
                 if target is not start:
                     evidence["answered_by"] = target.url
@@ -190,7 +191,7 @@ class Crawler:
         evidence |= site.evidence()
         if refused := site.refusal(target):
             evidence["decision"] = f"refused: {refused[1]}"
-            raise FetchError(*refused, reached=not site.unreachable)
+            raise FetchError(*refused, reached=not site.unreachable, asked=site.asked)
         self._pace(target, site)
         evidence["decision"] = "permitted"
 

@@ -50,9 +50,7 @@ def test_flags_make_a_run_and_override_a_file(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(made.dumps())
     again = resolve(
-        Config(
-            config=path, batch_size=3, priors=("out/real",), set=("optim.ema=0.5", "output=x"), exclude=("gone",)
-        )
+        Config(config=path, batch_size=3, priors=("out/real",), set=("optim.ema=0.5", "output=x"), exclude=("gone",))
     )
     assert (again.data.batch_size, again.optim.ema, again.output) == (3, 0.5, "x")
     assert {dataset.exclude for dataset in again.data.datasets} == {("gone",)}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.pipeline.contract.addresses import filesystem_of, may_open, open_place
+from handface.pipeline.contract.addresses import filesystem_of, open_file
 from handface.pipeline.contract.sample import SampleError
 from handface.pipeline.contract.shards import find_shards
 from handface.pipeline.contract.tables import load_table
@@ -108,7 +108,7 @@ def excluded_keys(file: str) -> NDArray[np.str_]:
     import pyarrow as pa
 
     try:
-        with open_place(may_open(file)) as stream:
+        with open_file(file) as stream:
             table = load_table(stream.read())
     except pa.ArrowInvalid as error:
         raise DataError(f"{file}: not a readable parquet file ({error})") from error

@@ -119,10 +119,10 @@ class LossConfig:
             return self
         return LossConfig(
             weights=self.weights,
-            starts=self.starts,
             of="parametric",
             distances="squared",
             touch_head="undeformed",
+            starts=self.starts,
             depth=DepthConfig(form="silog", at="surface", min_points=2),
             faults=Faults.all(),
             paper_released=True,

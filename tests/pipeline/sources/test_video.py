@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handface.pipeline.contract.addresses import AddressRefusedError
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.orientation import upright
 from handface.pipeline.sources import SourceConfig, open_source
@@ -82,9 +83,7 @@ def test_turned_and_mirrored_tracks_come_out_upright(tmp_path: Path, orientation
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "http:x.mp4", "film %03d [1] #2.mp4", "concat:a|b.mp4", "ü 名前.mp4"])
-def test_no_name_is_taken_for_a_protocol_or_pattern(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_no_name_is_taken_for_a_protocol_or_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     shutil.copy(write_film(tmp_path / "plain.mp4", numbered(3)), tmp_path / name)
     monkeypatch.chdir(tmp_path)
     items = list(open_source([name]))
@@ -95,10 +94,10 @@ def test_no_name_is_taken_for_a_protocol_or_pattern(
 
 def test_films_from_elsewhere_are_not_opened() -> None:
     for address in ("http://127.0.0.1:9/film.mp4", "s3://bucket/film.mp4", "rtsp://127.0.0.1/film.mp4"):
-        with pytest.raises(OSError, match="bad address"):
+        with pytest.raises(AddressRefusedError):
             VideoFrames(address)
     (item,) = open_source(["http://127.0.0.1:9/film.mp4"])
-    assert item.problem is Reason.UNREADABLE and "download it first" in item.detail
+    assert item.problem is Reason.BAD_ADDRESS and "download it first" in item.detail
 
 
 def test_folders_and_patterns_of_films(tmp_path: Path) -> None:

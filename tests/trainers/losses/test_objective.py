@@ -161,7 +161,7 @@ def test_two_ranks_are_one_with_both_batches(bodies: Bodies) -> None:
         objective(part, pose_output(part, bodies), truth, reduce_counts=lambda _, c: counts.append(c) or c)
     mean = torch.stack(counts).mean(0)
     ranks = [
-        objective(part, pose_output(part, bodies), truth, reduce_counts=lambda *_: mean)
+        objective(part, pose_output(part, bodies), truth, reduce_counts=lambda _, __: mean)
         for part, truth in zip(parts, truths, strict=True)
     ]
     assert ranks[1]["vertices"] > 0
