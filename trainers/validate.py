@@ -70,7 +70,7 @@ class Validation:
                 output: DiceOutput = network(images)
             return output
 
-        return Network(run, trainer.bodies.hand, trainer.bodies.head, network.config.camera.origin)
+        return Network(run, network.config, trainer.bodies.hand, trainer.bodies.head)
 
     def _truth(self, trainer: TrainStep) -> LabelMeshes:
         self.truth = self.truth or LabelMeshes(trainer.network.config.sizes, self.device)
