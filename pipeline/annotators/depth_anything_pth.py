@@ -130,17 +130,18 @@ def _config(path: Path, tensors: Mapping[str, torch.Tensor]) -> Any:
     gated = any(".mlp.w12." in name for name in tensors)
     neck = [shape(f"depth_head.projects.{number}.weight")[0] for number in range(4)]
     metric = next((metres for data, metres in _METRIC.items() if data in path.name), None)
-    backbone = Dinov2Config(
-        hidden_size=width,
-        num_hidden_layers=blocks,
-        num_attention_heads=max(1, width // _HEAD_WIDTH),
-        mlp_ratio=4 if gated else shape("pretrained.blocks.0.mlp.fc1.weight")[0] // width,
-        use_swiglu_ffn=gated,
-        image_size=grid * patch,
-        patch_size=patch,
-        out_indices=list(_taken_blocks(path, blocks)),
-        reshape_hidden_states=False,
-    )
+    settings: dict[str, Any] = {
+        "hidden_size": width,
+        "num_hidden_layers": blocks,
+        "num_attention_heads": max(1, width // _HEAD_WIDTH),
+        "mlp_ratio": 4 if gated else shape("pretrained.blocks.0.mlp.fc1.weight")[0] // width,
+        "use_swiglu_ffn": gated,
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "out_indices": list(_taken_blocks(path, blocks)),
+        "reshape_hidden_states": False,
+    }
+    backbone = Dinov2Config(**settings)
     return DepthAnythingConfig(
         backbone_config=backbone,
         patch_size=patch,
