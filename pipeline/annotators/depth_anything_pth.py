@@ -130,7 +130,9 @@ def _config(path: Path, tensors: Mapping[str, torch.Tensor]) -> Any:
     gated = any(".mlp.w12." in name for name in tensors)
     neck = [shape(f"depth_head.projects.{number}.weight")[0] for number in range(4)]
     metric = next((metres for data, metres in _METRIC.items() if data in path.name), None)
-    backbone = Dinov2Config(
+    # its own signature names the field otherwise than its keyword
+    make_backbone: Any = Dinov2Config
+    backbone = make_backbone(
         hidden_size=width,
         num_hidden_layers=blocks,
         num_attention_heads=max(1, width // _HEAD_WIDTH),
