@@ -200,7 +200,7 @@ def result_of(config: Config, seed: int, variant: Variant) -> dict[str, dict[str
 
         network = load_dice(Path(run.output, "last")).to("cuda" if torch.cuda.is_available() else "cpu")
         truth = LabelMeshes(network.config.sizes, network.template.device)
-        system = Network(prepare(network), truth.hand, load_head(network), network.config.camera.origin)
+        system = Network(prepare(network), network.config, truth.hand, load_head(network))
         found |= measured(missing, system, truth, run.data.image_size)
         target.write_text(json.dumps(found))
     return found

@@ -28,7 +28,7 @@ def run(config: Config) -> int:
     """Write the table. Returns 0, or 1 if there was nothing to compare."""
     import pyarrow as pa
 
-    from handface.pipeline.contract.storage import Folder, absolute
+    from handface.pipeline.contract.storage import write_file
     from handface.pipeline.contract.tables import dump_table
     from handface.pipeline.export.dedupe import Hashed, find_duplicates
 
@@ -37,7 +37,7 @@ def run(config: Config) -> int:
     def kept() -> Iterator[Hashed]:
         nonlocal total, unhashed
         for part in _parts(config.parts):
-            rows = part.rows().select(["kept", "key", "phash", "sha256"]).to_pylist()
+            rows = part.rows(["kept", "key", "phash", "sha256"]).to_pylist()
             for row in rows:
                 if row["kept"]:
                     total += 1
@@ -48,8 +48,7 @@ def run(config: Config) -> int:
     columns = {name: [getattr(one, name) for one in found] for name in ("dropped", "kept", "distance")}
     types = [pa.string(), pa.string(), pa.int32()]
     table = pa.table({name: pa.array(columns[name], kind) for name, kind in zip(columns, types, strict=True)})
-    folder, _, name = absolute(config.output).rpartition("/")
-    Folder(folder).write(name, dump_table(table))
+    write_file(config.output, dump_table(table))
     families = len({one.kept for one in found})
     print(f"{total:,} samples, {len(found):,} copies of {families:,} of them, written to {config.output}")
     if unhashed:

@@ -25,7 +25,8 @@ _FROM_NOTHING: dict[str, Any] = {
             # axis-angles of a wrong rotation are no direction to go in: vertices lead, parameters follow
             "parameters": 50.0,
             "contact": 150.0,
-            # what a mesh that is still centimetres off does not need, and what costs most on a CPU
+            # what a mesh that is still centimetres off does not need, and what costs most on a CPU; a longer run turns them on late,
+            # with `starts`
             "touch": 0.0,
             "collision": 0.0,
             "depth": 0.0,

@@ -70,7 +70,7 @@ class Validation:
                 output: DiceOutput = network(images)
             return output
 
-        return Network(run, step.bodies.hand, step.bodies.head, network.config.camera.origin)
+        return Network(run, network.config, step.bodies.hand, step.bodies.head)
 
     def _truth(self, step: TrainStep) -> LabelMeshes:
         self.truth = self.truth or LabelMeshes(step.network.config.sizes, self.device)

@@ -14,7 +14,7 @@ from handface.pipeline.contract.url_names import canonical_url, is_web
 
 
 class Reason(StrEnum):
-    """Why an input was not kept. The value is what parts, reports and `--retry-failed` show."""
+    """Why there is no sample of an input. The value is what parts, reports and `--retry-failed` show."""
 
     # reading
     NOT_FOUND = "not_found"
@@ -64,6 +64,14 @@ class Reason(StrEnum):
     DETECTOR_FAILED = "detector_failed"
     # synthesis
     NO_SCENE = "no_scene"
+    FILMED = "filmed"  # a subject of a dataset in Decaf's layout, whose files lie beside the parts
+    # anywhere
+    FAILED = "failed"  # an error in a stage that this input alone causes; the detail says which
+
+    @property
+    def is_outcome(self) -> bool:
+        """Whether the input did what it was for although no sample came of it: no rejection in a funnel."""
+        return self in (Reason.PAGE, Reason.MOVED, Reason.FILMED)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handface.pipeline.contract.addresses import filesystem_of
+from handface.pipeline.contract.url_names import is_web
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -57,11 +58,6 @@ def expand_braces(text: str) -> Iterator[str]:
     yield text
 
 
-def is_web(argument: str) -> bool:
-    """Whether an argument is a web address, in which `?` and `[` are no wildcards."""
-    return argument[:8].lower().startswith(("http://", "https://"))
-
-
 def is_remote(argument: str) -> bool:
     """Whether an argument is a URI of a storage or of the web, not a path or `file://`."""
     return "://" in argument and not argument.startswith("file://")
@@ -96,7 +92,8 @@ def _glob(pattern: str) -> list[str]:
     filesystem: AbstractFileSystem
     filesystem, path = filesystem_of(pattern)
     escaped = _escape_folders(path, lambda folder: bool(filesystem.isdir(folder)))
-    return [filesystem.unstrip_protocol(name) for name in sorted(filesystem.glob(escaped))]
+    names = (name for name in sorted(filesystem.glob(escaped)) if "/." not in name[len(path.partition("*")[0]) - 1 :])
+    return [filesystem.unstrip_protocol(name) for name in names]
 
 
 def _escape_folders(pattern: str, is_folder: Callable[[str], bool]) -> str:

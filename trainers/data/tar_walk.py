@@ -11,6 +11,7 @@ from handface.pipeline.contract.tar_index import BLOCK, HAMER_MEMBERS, split_nam
 _REFUSED = tuple(member.encode() for member in HAMER_MEMBERS)
 _NAME = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_.+=@,-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+=@,-]*)*")
 _PLAIN = (b"0", b"\0")
+_MOST_ZEROS = 1 << 16  # bytes that close a plain tar
 
 
 def walk_headers(tar: bytes | mmap, ended: bool = True) -> list[tuple[str, int, int, int]] | None:
@@ -28,7 +29,8 @@ def walk_headers(tar: bytes | mmap, ended: bool = True) -> list[tuple[str, int, 
     while at < length:
         block = tar[at : at + BLOCK]
         if not block.strip(b"\0"):
-            return members if ended and not tar[at : at + 2 * BLOCK].strip(b"\0") else None
+            # Data behind the end, as in two joined tars, is for the careful reader to name.
+            return members if ended and length - at <= _MOST_ZEROS and not tar[at:].strip(b"\0") else None
         name, _, _ = block[:100].partition(b"\0")
         checksum, size = _octal(block[148:156]), _octal(block[124:136])
         if (

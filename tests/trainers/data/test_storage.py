@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from handface.pipeline.contract import addresses
 from handface.pipeline.contract.sample import encode
 from handface.pipeline.contract.shards import write_members
 from handface.trainers import storage
@@ -155,6 +156,7 @@ class Flaky(MemoryFileSystem):
 @pytest.fixture
 def flaky(monkeypatch: pytest.MonkeyPatch) -> type[Flaky]:
     fsspec.register_implementation("flaky", Flaky, clobber=True)
+    monkeypatch.setattr(addresses, "STORAGE", addresses.STORAGE | {"flaky"})
     monkeypatch.setattr(storage, "_FIRST_PAUSE_S", 0.01)
     Flaky.store.clear()
     Flaky.asked = Flaky.requests = Flaky.away = 0
