@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up everything they need; PYTHON picks the interpreter (3.11 or 3.12).
+# `make demo` and `make test` set up everything they need; PYTHON picks the interpreter (3.11 or later).
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -16,7 +16,7 @@ test: lint docs browser
 setup: $(VENV)/.dev
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13) and "handface needs Python 3.11 or 3.12: make PYTHON=python3.11 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "handface needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python

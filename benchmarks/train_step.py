@@ -35,12 +35,13 @@ config, data, losses = get("trainers.config"), get("trainers.data"), get("traine
 ranks = get("trainers.distributed.ranks" if prefix else "trainers.distributed")
 mix = data.DataConfig((data.DatasetConfig("labelled", tuple(shards)), data.DatasetConfig("wild", tuple(shards), weak=True)),
                       batch_size=batch, image_size=128 if preset == "dice-nano" else 224, workers=0, index_folder=index)
-init = Path("model/data") / preset if start == "warm" else None
+init = f"model/data/{preset}" if start == "warm" else None
 weights = losses.LossWeights(**{name: 1.0 for name in ("touch", "collision", "depth")})
 run = config.TrainConfig(data=mix, preset=preset, init=init, steps=1000, loss=losses.LossConfig(weights=weights))
 if importlib.util.find_spec(prefix + "trainers.memory"):
     get("trainers.memory").keep_freed_memory()
-trainer = get("trainers.step").TrainStep(get("trainers.train").build_network(run), run, ranks.Ranks(0, 1, torch.device("cpu")))
+build = get("trainers.build" if importlib.util.find_spec(prefix + "trainers.build") else "trainers.train")
+trainer = get("trainers.step").TrainStep(build.build_network(run), run, ranks.Ranks(0, 1, torch.device("cpu")))
 batches, times = iter(data.make_loader(mix, pin_memory=False)), []
 for step in range(steps + skip):
     began = time.process_time()

@@ -47,5 +47,4 @@ def load(
         mesh=mesh,
         fit=fit,
     )
-    # In this process: a child would run the caller's script again where it has no `if __name__ == "__main__":`.
-    return HandFace(build_predictor(options, PeopleDetector(isolated=False)))
+    return HandFace(build_predictor(options, PeopleDetector()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _PATTERN = "*?[{"
-# Of CPU with MediaPipe's networks, as docs/results/2026-11-24-annotate.md measures it.
+# Of CPU with MediaPipe's networks, as docs/results/annotate.md measures it.
 _SECONDS_PER_PHOTO = 0.19
 
 
@@ -52,6 +52,7 @@ def run(config: Config) -> int:
     from handface.pipeline.contract.exclusion import digest
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.engine.run import prepare
+    from handface.pipeline.engine.units import plan_small_units
     from handface.pipeline.sources import open_source
     from handface.pipeline.sources.check import Listing
     from handface.pipeline.stages.detect import resolved
@@ -60,7 +61,7 @@ def run(config: Config) -> int:
     if not config.input:
         raise ValueError("--input: name at least one folder, list, tar, video or URL")
     inputs = [_checked(uri) for uri in config.input]
-    annotate = AnnotateConfig(**{f.name: getattr(config, f.name) for f in fields(AnnotateConfig)})
+    annotate = AnnotateConfig.of(config)
     listing = Listing(
         lambda notes: open_source(inputs, annotate.sources, notes, any_file=config.any_file), config.skip_problems
     )
@@ -76,6 +77,7 @@ def run(config: Config) -> int:
             config.output,
             list_inputs=lambda: listing,
             stages=build_stages,
+            plan_with=plan_small_units,
             progress=progress.advance,
         )
     listing.finish(absolute(config.output))
@@ -89,7 +91,7 @@ def run(config: Config) -> int:
 
 def _check(listing: Listing, annotate: AnnotateConfig, config: Config) -> int:
     from handface.jobs.shared.listing import print_listing
-    from handface.pipeline.engine.run import group_stages
+    from handface.pipeline.engine.executor import group_stages
     from handface.pipeline.engine.worker import MICRO_BATCH
     from handface.pipeline.stages.recipe import build_stages
 

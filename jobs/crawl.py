@@ -6,24 +6,16 @@ Run the same command again after whatever stopped it. `handface annotate --input
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 
 if TYPE_CHECKING:
     from handface.pipeline.contract.inputs import SourceItem
-    from handface.pipeline.engine.funnel import Funnel
-    from handface.pipeline.engine.worker import UnitResult
     from handface.pipeline.sources import Notes
-    from handface.pipeline.sources.check import Listing
-
-log = logging.getLogger(__name__)
-_ERRORS_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,27 +52,26 @@ class Config(CrawlConfig):
 
 def run(config: Config) -> int:
     """Crawl round after round, then write `urls.parquet`: a row per URL. Returns 0, or 1 if some units failed."""
-    from handface.jobs.shared.progress import print_funnel
+    from handface.jobs.shared.progress import Progress
+    from handface.jobs.shared.units import run_units
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.crawl.outcomes import write_outcomes
     from handface.pipeline.sources.check import Listing
 
-    crawl = _crawl(config)
-    listing = Listing(lambda notes: _listing(crawl, config, notes), config.skip_problems)
+    crawl, number, failed = _crawl(config), 0, 0
     if config.check:
         return _check(crawl, config)
-    number, failed = 0, False
+    listing = Listing(lambda notes: _listing(crawl, config, notes), config.skip_problems)
+    retry = config.retry_failed.split(",") if config.retry_failed else ()
+    runs = crawl.runs(lambda: listing, retry, lambda inputs: progress.advance(inputs))
     while not failed:
-        if config.retry_failed and number == len(crawl.rounds()):
-            if number == 0:
-                raise ValueError(f"--retry-failed: {config.output} holds no crawl yet")
-            if crawl.rounds()[-1].retry != crawl.retry_name(config.retry_failed.split(",")):
-                crawl.add_retry(config.retry_failed.split(","))
-        funnel = _round(crawl, number, config, listing)
-        if funnel is None:
+        with Progress(f"listing round {number}") as progress:
+            ready = next(runs, None)
+        if ready is None:
             break
-        print_funnel(funnel[0])
-        failed = funnel[1]
+        if number == 0:
+            listing.finish(ready.task.output.uri)
+        failed = run_units(ready, f"crawling round {number}", workers=config.workers, local=config.local)
         number += 1
     counts = write_outcomes(crawl)
     kept = counts.pop("kept", 0)
@@ -88,7 +79,7 @@ def run(config: Config) -> int:
         f"{kept:,} of {kept + counts.total():,} URLs kept; " + ", ".join(f"{k} {n:,}" for k, n in counts.most_common())
     )
     print(f"a row per URL: {absolute(config.output)}/urls.parquet")
-    return 1 if failed else 0
+    return failed
 
 
 def _crawl(config: Config) -> Crawl:
@@ -98,7 +89,7 @@ def _crawl(config: Config) -> Crawl:
 
     if not (config.input or config.seeds or config.sitemaps or config.commons or config.openverse):
         raise ValueError("nothing to fetch: give --input, --seeds, --sitemaps, --commons or --openverse")
-    settings = CrawlConfig(**{f.name: getattr(config, f.name) for f in fields(CrawlConfig)})
+    settings = CrawlConfig.of(config)
     exclude = tuple(absolute(uri) for uri in config.exclude)
     settings = replace(
         settings,
@@ -148,40 +139,12 @@ def _check(crawl: Crawl, config: Config) -> int:
     print(
         f"the largest host takes at least {largest * http.host_interval / 3600:,.2f} hours, one request each {http.host_interval:g} s"
     )
-    kept = config.unit_size * http.max_bytes >> 20
+    under_way, waiting = (count * http.max_bytes >> 20 for count in (http.concurrency, config.unit_size))
     print(
-        f"memory of a worker: what it keeps of {config.unit_size} URLs, {kept:,} MB if every file had the largest size"
+        f"memory of a worker: {http.concurrency} bodies at once, {under_way:,} MB if each had the largest size; "
+        f"on its disk (TMPDIR) {waiting:,} MB, {config.unit_size} of them"
     )
     return code
-
-
-def _round(crawl: Crawl, number: int, config: Config, listing: Listing) -> tuple[Funnel, bool] | None:
-    """Work on one round. Returns its funnel and whether units failed, or None if there is nothing to ask for."""
-    from handface.jobs.shared.progress import Progress
-    from handface.pipeline.engine.lanes import execute_lanes
-
-    with Progress(f"listing round {number}") as progress:
-        ready = crawl.open(number, lambda: listing, progress.advance)
-    if ready is None:
-        return None
-    if number == 0:
-        listing.finish(ready.task.output.uri)
-    failed: list[UnitResult] = []
-    done = ready.finished.inputs
-    total = done + sum(ref.inputs for ref in ready.pending)
-    with Progress(f"crawling round {number}", total, done) as progress:
-        for result in execute_lanes(ready, workers=config.workers, local=config.local):
-            if result.manifest is None:
-                failed.append(result)
-            else:
-                ready.finished.add(result.manifest)
-            progress.advance(result.inputs, f", {ready.finished.kept:,} kept, {len(failed)} units failed")
-    for result in failed[:_ERRORS_SHOWN]:
-        log.error("unit %s (%d URLs) failed: %s", result.unit, result.inputs, result.error)
-    if failed:
-        reasons = Counter(result.error for result in failed)
-        log.error("%d units failed (%d ways). Run the same command again for the rest", len(failed), len(reasons))
-    return ready.finished, bool(failed)
 
 
 if __name__ == "__main__":

@@ -140,12 +140,11 @@ def predict_photos(
 
 def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | str]:
     """Together; if that fails one by one, so that a photo on which the detector dies costs only itself."""
-    from handface.pipeline.annotators.isolated import DetectorError, DetectorHung
+    from handface.pipeline.annotators.analyser import DetectorError
 
-    failures = (DetectorHung, DetectorError)
     try:
         return list(predictor.predict_many(images))
-    except failures as error:
+    except DetectorError as error:
         if len(images) == 1:
             return [f"the detector failed: {error}"]
         return [answer for image in images for answer in _predict_all(predictor, [image])]
@@ -191,6 +190,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     from handface.jobs.shared.video_output import ParameterTable, VideoWriter
     from handface.model.outputs import OverlayConfig, draw_overlay
     from handface.model.prediction.video import VideoPredictor
+    from handface.pipeline.contract.addresses import AddressRefusedError
     from handface.pipeline.sources.video import VideoFrames
 
     look = OverlayConfig(keypoints=True)
@@ -209,7 +209,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
                     video.add(draw_overlay(frame.image, frame.prediction, look))
                 tracks |= {person.track for person in frame.prediction.persons}
                 progress.advance(1, f", {len(tracks)} people")
-    except OSError as error:
+    except (OSError, AddressRefusedError) as error:
         summary.failed[one.name] = str(error)
         return
     if not count:

@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 CONTACT = 0.0025  # metres: surfaces nearer than this touch
 _NEAR = 0.003  # metres: hand vertices farther out than this do not come to press within a round
 _DEEP = 0.022  # metres: nor do those farther from the skin than this, in or out
+_FAR = 0.03  # metres from every head vertex, from where on a hand vertex does not touch
 _ROUNDS, _GOOD = 4, 0.0003  # rounds at most, and the overlap in metres that is good enough
 _GAP = 0.0002  # metres the skin is pushed beyond the hand's vertices, for their edges' sake
 _LEFT_EYE = 3  # joint
@@ -28,13 +29,14 @@ _BELOW_CHIN, _CHIN = 0.03, 8  # metres under the chin's keypoint: the neck of he
 
 @dataclass(frozen=True)
 class Flesh:
-    """What moves of a head. faces: (F, 3), closed.  skin: the elastic outer skin.  pressable: (F,) faces that hands press on.
+    """What moves of a head. faces: (F, 3), closed.  skin: the elastic outer skin.  stiffness: (V,) in [0, 1].
 
-    followers: (N,) vertices of mouth lining, eye sockets and eyeballs, moved with the mean of leaders: (N, 6) skin vertices.
+    pressable: (F,) faces that hands press on.  followers: (N,) vertices of mouth lining, eye sockets and eyeballs, moved with the mean of leaders: (N, 6) skin vertices.
     """
 
     faces: NDArray[np.int64]
     skin: Skin
+    stiffness: Floats
     pressable: NDArray[np.bool_]
     followers: NDArray[np.int64]
     leaders: NDArray[np.int64]
@@ -63,7 +65,7 @@ class Flesh:
         pressable: NDArray[np.bool_] = np.all(~inner[closed], axis=1)
         pressable[len(faces) :] = False
         stiffness = np.full(len(v), _UNKNOWN_STIFFNESS) if head.stiffness is None else head.stiffness
-        return cls(closed, Skin(v, faces, stiffness, movable), pressable, followers, leaders)
+        return cls(closed, Skin(v, faces, stiffness, movable), np.asarray(stiffness), pressable, followers, leaders)
 
     def displacement(self, contacts: Contacts, count: int) -> Array:
         """Displacement (count, 3) of all vertices under contacts with the outer skin."""
@@ -129,7 +131,7 @@ def closed_faces(body: BodyArrays) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Touch:
-    """How hand and deformed head meet. hand_distance: (H,) metres to the closed head, negative inside.
+    """How hand and deformed head meet. hand_distance: (H,) metres to the closed head, negative inside, at most 3 cm.
 
     hand_contact: (H,), head_contact: (V,) bool.
     """
@@ -159,21 +161,29 @@ def measure_touch(
     the nearest corner of the head triangle that a hand vertex in contact touches (cheek triangles are larger than a fingertip).
     cavity: (V,) vertices inside mouth and sockets, which nothing touches.
     """
-    surface = Surface(head, head_faces)
-    found = surface.closest(hand, candidates=12)
-    hand_contact = found.distance < CONTACT
-    head_contact = np.zeros(len(head), bool)
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(head).query(hand, distance_upper_bound=_FAR)  # of what is far away this is enough
+    distance[np.isinf(distance)] = _FAR
+    hand_contact, head_contact = np.zeros(len(hand), bool), np.zeros(len(head), bool)
+    near = np.flatnonzero(distance < _FAR)
+    if len(near):
+        surface = Surface(head, head_faces[faces_near(head, hand[near], head_faces)])
+        found = surface.closest(hand[near], candidates=12)
+        distance[near] = found.distance
+        touching = found.distance < CONTACT
+        hand_contact[near[touching]] = True
+        corners = surface.faces[found.face[touching]]
+        head_contact[corners[np.arange(len(corners)), found.weights[touching].argmax(1)]] = True
     if hand_contact.any():
-        corners = surface.faces[found.face[hand_contact]]
-        head_contact[corners[np.arange(len(corners)), found.weights[hand_contact].argmax(1)]] = True
         touched = hand[hand_contact]
         box = ((head > touched.min(0) - 0.02) & (head < touched.max(0) + 0.02)).all(1)
         rows = np.flatnonzero(box)
         if len(rows):
-            distance = Surface(hand, hand_faces).signed_distance(head[rows], candidates=8)
-            head_contact[rows[distance < CONTACT]] = True
+            beneath = Surface(hand, hand_faces).signed_distance(head[rows], candidates=8)
+            head_contact[rows[beneath < CONTACT]] = True
     head_contact[cavity] = False
-    return Touch(found.distance, hand_contact, head_contact)
+    return Touch(distance, hand_contact, head_contact)
 
 
 def _mask(head: BodyArrays, name: str) -> Floats:

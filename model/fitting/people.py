@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handface.model.bodies.body import ParametricBody
+from handface.model.bodies.body import BodyOutput, ParametricBody
 from handface.model.bodies.convention import named_convention
 from handface.model.bodies.names import IBUG_MIRROR
 from handface.model.fitting.config import FitConfig, Guess, Observations, Solution
 from handface.model.fitting.fit import BodyFitter, pose
+from handface.model.fitting.keypoint_body import Parameters
+from handface.model.fitting.presence import touch_probability
 from handface.model.fitting.quality import judge, refuse
 from handface.model.fitting.touch import Touching, settle
 from handface.model.network.decode import NamedBody, mirrored_hand, mirrored_head
@@ -110,7 +112,8 @@ class PeopleFitter:
             world[:, 0] *= -1
         cx, cy = picture.centre or ((picture.width - 1) / 2, (picture.height - 1) / 2)
         centre = (picture.width - 1 - cx if person.side == "left" else cx, cy)
-        return _Case(person, hand, head, face, fingers, world, focal, centre, picture.width)
+        presence = touch_probability(person.presence, detection)
+        return _Case(replace(person, presence=presence), hand, head, face, fingers, world, focal, centre, picture.width)
 
     @torch.inference_mode()
     def _solve(self, cases: Sequence[_Case]) -> list[Person]:
@@ -155,38 +158,42 @@ class PeopleFitter:
             ],
             1,
         )
-        persons = []
-        for row, case in enumerate(cases):
-            fit = judge(case.person, residuals[row].cpu().numpy())
-            if not fit.fitted:
-                persons.append(replace(case.person, fit=fit))
-                continue
-            origin = head.vertices[row].mean(0)
-            parts = []
-            for out, x, part, body in (
-                (hand, solution.hand, case.hand, self.hand),
-                (head, solution.head, case.head, self.head),
-            ):
-                parameters = {name: value[row].cpu().numpy() for name, value in pose(body, x).items() if value.shape[1]}
-                parameters["transl"] = parameters["transl"] - origin.cpu().numpy()
-                parts.append(
-                    replace(
-                        part,
-                        vertices=(out.vertices[row] - origin).cpu().numpy(),
-                        keypoints_3d=(out.keypoints[row] - origin).cpu().numpy(),
-                        parameters=parameters,
-                        faces=np.asarray(body.arrays.faces, np.int64),
-                    )
-                )
-            parts = list(settle(self.touching, parts[0], parts[1], case.person.presence))
-            x, y, z = origin.tolist()
-            cx = case.centre[0]
-            if case.person.side == "left":
-                parts = [mirrored_hand(parts[0]), mirrored_head(parts[1], self.bodies[1])]
-                x, cx = -x, case.width - 1 - cx
-            camera = PinholeCamera(case.focal, cx, case.centre[1], (x, y, z))
-            persons.append(replace(case.person, hand=parts[0], head=parts[1], camera=camera, fit=fit))
-        return persons
+        return [
+            self._person(case, judge(case.person, residuals[row].cpu().numpy()), row, hand, head, solution)
+            for row, case in enumerate(cases)
+        ]
+
+    def _person(
+        self, case: _Case, fit: Fit, row: int, hand: BodyOutput, head: BodyOutput, solution: Solution
+    ) -> Person:
+        """One row of the solution as a person about the mean head vertex, out of the mirror; or the start, if that is better."""
+        if not fit.fitted:
+            return replace(case.person, fit=fit)
+        origin = head.vertices[row].mean(0)
+        fingers = _part(case.hand, self.hand, hand, solution.hand, row, origin)
+        face = _part(case.head, self.head, head, solution.head, row, origin)
+        fingers, face = settle(self.touching, fingers, face, case.person.presence)
+        x, y, z = origin.tolist()
+        cx, cy = case.centre
+        if case.person.side == "left":
+            fingers, face = mirrored_hand(fingers), mirrored_head(face, self.bodies[1])
+            x, cx = -x, case.width - 1 - cx
+        return replace(
+            case.person, hand=fingers, head=face, camera=PinholeCamera(case.focal, cx, cy, (x, y, z)), fit=fit
+        )
+
+
+def _part(part: Part, body: ParametricBody, out: BodyOutput, x: Parameters, row: int, origin: torch.Tensor) -> Part:
+    """A fitted part, undeformed, about `origin` (3,); contact is still the network's."""
+    parameters = {name: value[row].cpu().numpy() for name, value in pose(body, x).items() if value.shape[1]}
+    parameters["transl"] = parameters["transl"] - origin.cpu().numpy()
+    return replace(
+        part,
+        vertices=(out.vertices[row] - origin).cpu().numpy(),
+        keypoints_3d=(out.keypoints[row] - origin).cpu().numpy(),
+        parameters=parameters,
+        faces=np.asarray(body.arrays.faces, np.int64),
+    )
 
 
 def _vector(part: Part, body: ParametricBody) -> NDArray[np.float32]:

@@ -68,4 +68,4 @@ def _probabilities(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """a b^T. (n, d) and (m, d) -> (n, m)."""
     assert _product is not None
-    return _product(a, b, None, "none", [], "")  # type: ignore[no-any-return]
+    return _product(a, b, None, "none", [], "")

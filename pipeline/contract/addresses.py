@@ -111,6 +111,11 @@ def open_place(place: Place) -> IO[bytes]:
     return stream
 
 
+def open_file(address: str) -> IO[bytes]:
+    """Open a local or storage file that the user named. Raises as `may_open` and `open_place`."""
+    return open_place(may_open(address))
+
+
 def filesystem_of(address: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem of a local or storage address, and the path in it.
 

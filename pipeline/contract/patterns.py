@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handface.pipeline.contract.addresses import filesystem_of
+from handface.pipeline.contract.url_names import is_web
+
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
@@ -55,11 +58,6 @@ def expand_braces(text: str) -> Iterator[str]:
     yield text
 
 
-def is_web(argument: str) -> bool:
-    """Whether an argument is a web address, in which `?` and `[` are no wildcards."""
-    return argument[:8].lower().startswith(("http://", "https://"))
-
-
 def is_remote(argument: str) -> bool:
     """Whether an argument is a URI of a storage or of the web, not a path or `file://`."""
     return "://" in argument and not argument.startswith("file://")
@@ -83,9 +81,7 @@ def _choices(inside: str) -> Iterator[str] | None:
 def _exists(argument: str) -> bool:
     if not is_remote(argument):
         return local(argument).exists()
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(argument)
+    filesystem, path = filesystem_of(argument)
     return bool(filesystem.exists(path))
 
 
@@ -93,12 +89,11 @@ def _glob(pattern: str) -> list[str]:
     if not is_remote(pattern):
         escaped = _escape_folders(str(local(pattern)), lambda folder: Path(folder).is_dir())
         return sorted(glob.glob(escaped, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-    import fsspec
-
     filesystem: AbstractFileSystem
-    filesystem, path = fsspec.core.url_to_fs(pattern)
+    filesystem, path = filesystem_of(pattern)
     escaped = _escape_folders(path, lambda folder: bool(filesystem.isdir(folder)))
-    return [filesystem.unstrip_protocol(name) for name in sorted(filesystem.glob(escaped))]
+    names = (name for name in sorted(filesystem.glob(escaped)) if "/." not in name[len(path.partition("*")[0]) - 1 :])
+    return [filesystem.unstrip_protocol(name) for name in names]
 
 
 def _escape_folders(pattern: str, is_folder: Callable[[str], bool]) -> str:

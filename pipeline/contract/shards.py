@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from typing import IO
 
+from handface.pipeline.contract.addresses import filesystem_of, open_file
 from handface.pipeline.contract.patterns import expand
 from handface.pipeline.contract.sample import Sample, SampleError, decode, encode
 from handface.pipeline.contract.tar_index import (
@@ -55,9 +56,7 @@ def read_shard(uri: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     uri: path or fsspec URI.  Raises OSError if it cannot be opened, ShardError naming the member for links, devices, folders,
     names that leave the archive, repeated members or keys, and archives that are damaged or cut off.
     """
-    import fsspec
-
-    with fsspec.open(uri, "rb") as stream:
+    with open_file(uri) as stream:
         yield from group_samples(uri, _members(uri, stream))
 
 
@@ -91,9 +90,7 @@ def _expand(argument: str) -> Iterator[str]:
 
 def _tars(name: str) -> list[str]:
     """A file itself; the tars below a folder in name order; nothing for what is not there."""
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(name)
+    filesystem, path = filesystem_of(name)
     if filesystem.isfile(path):
         return [name]
     if not filesystem.isdir(path):

@@ -8,6 +8,8 @@ url -> parse -> site's consent -> host's gate -> pinned connection -> caps and o
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -98,6 +100,7 @@ class Crawler:
         self._consent = ConsentBook(config, self._ask_policy)
         self._gates: dict[str, HostGate] = {}
         self._everywhere = asyncio.Semaphore(config.concurrency)
+        self._waits: defaultdict[str, float] = defaultdict(float)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -109,10 +112,16 @@ class Crawler:
             self._gates = {owner: gate for owner, gate in self._gates.items() if gate.in_use}
         for gate in self._gates.values():
             gate.start_unit()
+        self._consent.forget(lambda site: not site.asked)
+
+    def take_waits(self) -> dict[str, float]:
+        """{host: seconds} that requests have waited for their host's turn since the last call."""
+        waits, self._waits = self._waits, defaultdict(float)
+        return dict(waits)
 
     def forget_closed(self) -> None:
         """Ask sites whose permission files could not be reached again, sooner than usual."""
-        self._consent.forget_closed()
+        self._consent.forget(lambda site: site.unreachable)
 
     async def fetch(
         self,
@@ -162,7 +171,7 @@ class Crawler:
         for _ in range(self.config.max_redirects + 1):
             await self._permitted(target, evidence)
             answer = await self._polite(target, asked)
-            if answer.status in (200, 206):
+            if answer.status == 200 or (answer.status == 206 and asked.span is not None):
                 kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
                 if target is not start:
                     evidence["answered_by"] = target.url
@@ -190,7 +199,7 @@ class Crawler:
         evidence |= site.evidence()
         if refused := site.refusal(target):
             evidence["decision"] = f"refused: {refused[1]}"
-            raise FetchError(*refused, reached=not site.unreachable)
+            raise FetchError(*refused, reached=not site.unreachable, asked=site.asked)
         self._pace(target, site)
         evidence["decision"] = "permitted"
 
@@ -202,8 +211,9 @@ class Crawler:
 
     async def _polite(self, target: Target, asked: Request) -> Answer:
         """One request in the host's turn. Raises FetchError; its answer's opt-out headers are obeyed before the body is read."""
-        gate = self._gate(target)
+        gate, arrived = self._gate(target), time.monotonic()
         async with gate.turn(), self._everywhere:
+            self._waits[target.owner] += time.monotonic() - arrived
             try:
                 answer = await self._client.get(
                     target,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EVIDENCE = "evidence."  # prefix of evidence fields in the JSON
+_QUICK_PIXELS = 1 << 20
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
@@ -75,6 +76,20 @@ def make_original(data: bytes, config: KeepConfig, *, consent: bool = True) -> O
     if stripped is None:  # a format whose metadata cannot be cut out: keep its pixels, losslessly
         return _as_png(data, config, found)
     return Original(_EXTENSIONS[kind or ""], stripped, width, height, found)
+
+
+def is_quick(data: bytes, config: KeepConfig) -> bool:
+    """Whether `make_original` takes a few milliseconds: it only cuts metadata out, or there are few pixels to decode."""
+    kind = sniff(data)
+    if config.mode == "bytes" and kind in ("JPEG", "WEBP"):
+        return True
+    try:
+        width, height = header_size(data, config.limits)
+    except RejectedImage:
+        return True
+    # A progressive JPEG is gone through once for each of its scans.
+    scans = data.count(b"\xff\xda") if kind == "JPEG" else 1
+    return width * height * scans <= _QUICK_PIXELS
 
 
 def provenance(original: Original, fields: dict[str, str], evidence: dict[str, str]) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.patterns import expand, is_remote, is_web, local
+from handface.pipeline.contract.patterns import expand, is_remote, local
+from handface.pipeline.contract.url_names import is_web
 from handface.pipeline.sources.base import Notes, Source, SourceConfig, Unlisted
 from handface.pipeline.sources.crawl import CrawlSource, is_crawl
 from handface.pipeline.sources.folder import IMAGE_SUFFIXES, FileSource, ignored_kind, walk_folder
@@ -52,6 +54,7 @@ def find_sources(
 ) -> Iterator[Source]:
     """What an argument names, one by one: patterns and folders are gone through. Raises as the filesystem does."""
     opened = _Opener(config, Notes() if notes is None else notes, any_file)
+    may_open(uri)
     for name in expand(uri):
         if is_web(name):
             yield opened.by_suffix(name, name.partition("?")[0]) or FileSource(name)
@@ -112,21 +115,17 @@ class _Opener:
 def _is_folder(name: str) -> bool:
     if not is_remote(name):
         return local(name).is_dir()
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(name)
+    filesystem, path = filesystem_of(name)
     return bool(filesystem.isdir(path))
 
 
 def _existing(name: str) -> str:
     """A single file's name. Raises FileNotFoundError."""
-    import fsspec
-
     if not is_remote(name):
         if not local(name).exists():
             raise FileNotFoundError(f"{name} does not exist")
         return str(local(name))
-    filesystem, path = fsspec.core.url_to_fs(name)
+    filesystem, path = filesystem_of(name)
     if not filesystem.exists(path):
         raise FileNotFoundError(f"{name} does not exist")
     return name
@@ -143,7 +142,9 @@ def _problem(uri: str, error: Exception) -> Unlisted:
     if isinstance(error, FileNotFoundError):
         detail = str(error) if uri in str(error) else f"{uri} does not exist"
         return Unlisted(uri, problem=Reason.NOT_FOUND, detail=detail)
+    if isinstance(error, AddressRefusedError):
+        reason = Reason.UNKNOWN_SCHEME if isinstance(error, UnknownSchemeError) else Reason.BAD_ADDRESS
+        return Unlisted(uri, problem=reason, detail=str(error))
     if isinstance(error, ValueError):
-        unknown = "protocol" in str(error).lower()
-        return Unlisted(uri, problem=Reason.UNKNOWN_SCHEME if unknown else Reason.UNREADABLE, detail=str(error))
+        return Unlisted(uri, problem=Reason.UNREADABLE, detail=str(error))
     return Unlisted(uri, problem=Reason.UNREADABLE, detail=f"{type(error).__name__}: {error}")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-_UNKNOWN = frozenset(("", "nan", "none", "null", "<na>", "nat", "n/a"))
+_UNKNOWN = frozenset(("", "nan", "none", "null", "<na>", "nat", "n/a", "inf", "-inf"))
 _MAX_TEXT = 4096  # characters; a caption is shorter, a picture or an embedding written as text is longer
 _PROVENANCE = ("licence", "author", "page", "fetched_at")
 
@@ -26,8 +26,10 @@ def cell_text(cell: Any) -> str | None:
 
 def clean_text(text: str) -> str:
     """Text that every table and JSON takes: no zero bytes, no halves of characters (they become `\\uXXXX`)."""
+    if text.isascii() and "\0" not in text:
+        return text
     text = text.replace("\0", "")
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def dropped_kind(cell: Any) -> str | None:
@@ -75,4 +77,4 @@ def _sample_columns(source: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {str(name): text for name, value in values.items() if (text := cell_text(value)) is not None}
+    return {clean_text(str(name)): text for name, value in values.items() if (text := cell_text(value)) is not None}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from handface.pipeline.contract.addresses import filesystem_of
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.patterns import is_remote, local
 
@@ -35,10 +36,8 @@ def walk_folder(uri: str, ignored: Counter[str]) -> Iterator[str]:
     if not is_remote(uri):
         yield from _walk(os.fspath(local(uri)), ignored)
         return
-    import fsspec
-
     filesystem: AbstractFileSystem
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem, path = filesystem_of(uri)
     for folder, folders, files in filesystem.walk(path, detail=True):
         hidden = folder[len(path) :].find("/.") >= 0
         folders_kept = {name: info for name, info in sorted(folders.items()) if not name.startswith(".")}

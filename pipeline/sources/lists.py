@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
-from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, may_open
+from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.text import text_encoding
+from handface.pipeline.contract.url_names import is_web
+from handface.pipeline.fetch.opening import open_remote
 from handface.pipeline.sources.base import Notes, SourceConfig
-from handface.pipeline.sources.columns import cell_text, dropped_kind
+from handface.pipeline.sources.columns import cell_text, clean_text, dropped_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +27,6 @@ if TYPE_CHECKING:
 _TEXT = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
 LIST_SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
-_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _PROVENANCE = {"licence", "license", "author", "page"}
 _BAD_ROW = "\0bad row"  # a key that no list can have
 
@@ -31,7 +35,8 @@ _BAD_ROW = "\0bad row"  # a key that no list can have
 class ListSource:
     """One item per row, read as a stream; a row without a usable URL is an item with a problem.
 
-    Relative paths are relative to the list; `any_file` lets rows name local files that do not lie below it. Raises ValueError if the list has no URL column, or several.
+    Relative paths are relative to the list; `any_file` lets rows name local files that do not lie below its folder.
+    Raises ValueError if the list has no URL column, or several.
     """
 
     uri: str
@@ -46,14 +51,14 @@ class ListSource:
             yield self._item(row, number)
 
     def _rows(self) -> Iterator[Mapping[str, Any]]:
-        name = self.uri.lower().removesuffix(".gz")
+        name = (self.uri.partition("?")[0] if is_web(self.uri) else self.uri).lower().removesuffix(".gz")
         if name.endswith(".parquet"):
             yield from self._parquet()
             return
-        import fsspec
-
-        compression = "gzip" if self.uri.lower().endswith(".gz") else None
-        with fsspec.open(self.uri, "rb", compression=compression) as binary:
+        with ExitStack() as stack:
+            binary: IO[bytes] = stack.enter_context(open_remote(self.uri))
+            if ".gz" in self.uri.lower()[self.uri.lower().rindex(name) + len(name) :]:
+                binary = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=binary)))
             file = _decoded(binary)
             if name.endswith((".csv", ".tsv")):
                 yield from self._csv(file, tabs=name.endswith(".tsv"))
@@ -74,25 +79,31 @@ class ListSource:
         self._require(names)
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=not plain)
         while True:
+            before = reader.line_num
             try:
                 cells = next(reader, None)
             except csv.Error as error:
+                if reader.line_num > before + 1 or "end of data" in str(error):
+                    raise ValueError(self._open_quote(before + 2)) from error
                 yield {_BAD_ROW: f"line {reader.line_num + 1}: {error}"}
                 continue
             if cells is None:
                 return
             if cells:
-                yield self._row(names, cells, reader.line_num + 1)
+                yield self._row(names, cells, before + 2)
 
     def _row(self, names: Sequence[str], cells: list[str], line: int) -> Mapping[str, Any]:
         if len(cells) > len(names):
             return {_BAD_ROW: f"line {line}: {len(cells)} cells for {len(names)} columns"}
         if any("\n" in cell and self._holds_rows(names, cell) for cell in cells):
-            raise ValueError(
-                f"{self.uri}: a quotation mark before line {line} is not closed where its cell ends, and takes whole rows"
-                " into the cell; write quotation marks inside cells as two, or give the list as .tsv or .jsonl"
-            )
+            raise ValueError(self._open_quote(line))
         return dict(zip(names, cells, strict=False))
+
+    def _open_quote(self, line: int) -> str:
+        return (
+            f"{self.uri}: a quotation mark in line {line} is not closed where its cell ends, and takes whole rows into the"
+            " cell; write quotation marks inside cells as two, or give the list as .tsv or .jsonl"
+        )
 
     def _holds_rows(self, names: Sequence[str], cell: str) -> bool:
         """Whether the later lines of a cell look like rows of this list."""
@@ -104,11 +115,10 @@ class ListSource:
         return False
 
     def _parquet(self) -> Iterator[Mapping[str, Any]]:
-        import fsspec
         import pyarrow.parquet as pq
 
         for uri in _parquet_files(self.uri):
-            with fsspec.open(uri, "rb") as file:
+            with open_remote(uri) as file:
                 table = pq.ParquetFile(file, pre_buffer=False)  # on this thread alone, as `contract.tables` says
                 self._require(table.schema_arrow.names)
                 columns = self._travelling(table.schema_arrow)
@@ -164,9 +174,9 @@ class ListSource:
                 continue
             value = _as_text(cell) if isinstance(cell, bytes) else cell
             if (text := cell_text(value)) is not None:
-                found.append((rename.get(name, name), text))
+                found.append((clean_text(rename.get(name, name)), text))
             elif (kind := dropped_kind(value)) is not None:
-                self.notes.dropped.setdefault(name, kind)
+                self.notes.dropped.setdefault(clean_text(name), kind)
         return tuple(found)
 
     def _located(self, uri: str, columns: tuple[tuple[str, str], ...], number: int) -> SourceItem:
@@ -180,17 +190,21 @@ class ListSource:
 
 
 def _decoded(binary: IO[bytes]) -> IO[str]:
-    """Text in UTF-8 or UTF-16, by its byte order mark."""
+    """Text in whichever Unicode encoding it is, without its byte order mark."""
     buffered = io.BufferedReader(cast(io.RawIOBase, binary))
-    encoding = _MARKS.get(buffered.peek(2)[:2], "utf-8-sig")
+    start = buffered.peek(4)[:4]
+    encoding = text_encoding(start)
+    mark = "\ufeff".encode(encoding)
+    if start.startswith(mark):
+        buffered.read(len(mark))
     return io.TextIOWrapper(buffered, encoding, errors="replace", newline="")
 
 
 def _parquet_files(uri: str) -> list[str]:
     """The file, or those of a folder as Spark writes it (`urls.parquet/part-0001.parquet`)."""
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    if is_web(uri):
+        return [uri]
+    filesystem, path = filesystem_of(uri)
     if not filesystem.isdir(path):
         return [uri]
     names = sorted(name for name in filesystem.find(path) if not name.rpartition("/")[2].startswith(("_", ".")))

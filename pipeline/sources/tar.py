@@ -9,6 +9,7 @@ from typing import IO
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.tar_index import Member, ShardError, iter_members, read_data, stream_length
+from handface.pipeline.fetch.opening import open_remote
 from handface.pipeline.sources.base import Notes, SourceConfig
 from handface.pipeline.sources.columns import sidecar_columns
 from handface.pipeline.sources.folder import IMAGE_SUFFIXES
@@ -59,12 +60,10 @@ class TarSource:
     notes: Notes = field(default_factory=Notes, compare=False)
 
     def __iter__(self) -> Iterator[SourceItem]:
-        import fsspec
-
         self.notes.rows[self.uri] = 0
         groups: dict[str, _Group] = {}
         broken: ShardError | None = None
-        with fsspec.open(self.uri, "rb") as file:
+        with open_remote(self.uri) as file:
             try:
                 for member in iter_members(self.uri, file, stream_length(file)):
                     self._add(groups, member, file)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.contract.addresses import AddressRefusedError, local_path
+from handface.pipeline.contract.addresses import local_path
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.orientation import upright
 from handface.pipeline.sources.base import SourceConfig
@@ -66,15 +66,13 @@ class VideoFrames:
     """Decoded frames of one local video, RGB, upright, in order of time; `at` goes forward cheaply and backward by reopening.
 
     Times are those of the stream, so they hold for variable frame rates. Of several video streams the first is read.
-    Raises OSError if the video cannot be opened.
+    Raises OSError if the video cannot be opened, AddressRefusedError if it is no local file.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        try:
-            self._path = local_path(uri)
-        except AddressRefusedError as error:
-            raise OSError(f"bad address: {error}") from error
+        # An absolute path, which FFmpeg cannot take for one of its protocols.
+        self._path = local_path(uri)
         self._turn = film_orientation(self._path)
         self._open()
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, may_open, open_place
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.url_names import is_web
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 from handface.pipeline.fetch.network.http import Fetcher, HttpConfig
 from handface.pipeline.sources.video import VideoFrames, frame_time
 
@@ -23,11 +24,11 @@ class ReadConfig:
     http: HttpConfig = field(default_factory=HttpConfig)
 
 
-class ReadStage:
+class ReadStage(Stage):
     """Fills data and sha256 (of the original bytes); a video frame arrives decoded, hashed over its pixels."""
 
     name = "read"
-    resources = Resources(num_cpus=1)
+    writes = ("data", "image", "sha256", "original_size", "evidence")
 
     def __init__(self, config: ReadConfig = ReadConfig()) -> None:
         self.config = config

@@ -39,6 +39,17 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
+class LossStarts:
+    """Step, counted from 0, from which a term counts; before, it is 0 and costs nothing."""
+
+    touch: int = 0
+    collision: int = 0
+    depth: int = 0
+    """The authors: from epoch 2."""
+    adversarial: int = 0
+
+
+@dataclass(frozen=True)
 class DepthConfig:
     """Depth at keypoints."""
 
@@ -85,6 +96,7 @@ class LossConfig:
     """The objective."""
 
     weights: LossWeights = LossWeights()
+    starts: LossStarts = LossStarts()
     contact: Balance = "plain"
     """balanced: touching and other vertices weigh half each; root: between the two (`losses/contact.py`)."""
     stiffness: bool = False
@@ -110,6 +122,7 @@ class LossConfig:
             of="parametric",
             distances="squared",
             touch_head="undeformed",
+            starts=self.starts,
             depth=DepthConfig(form="silog", at="surface", min_points=2),
             faults=Faults.all(),
             paper_released=True,

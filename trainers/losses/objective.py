@@ -1,4 +1,4 @@
-"""The hall of the losses: prediction and truth in, weighted scalars by name out, each the mean over all ranks' samples that have it.
+"""The objective: prediction and truth in, weighted scalars by name out, each the mean over all ranks' samples that have it.
 
     objective = Objective(bodies, LossConfig())
     truth, posed = make_targets(batch, bodies), pose_output(output, bodies)
@@ -6,13 +6,13 @@
     loss = sum(terms.values())
 
 Every term is W * sum over this rank's samples / mean over ranks of the number of samples that count. DDP averages gradients over
-ranks, so that they are those of one process with all samples, however unevenly labels are spread: give `reduce_count` a function
-that all-reduces to the mean. It is called once per step with a vector. Without it, every rank normalises by its own counts.
+ranks, so that they are those of one process with all samples, however unevenly labels are spread: give `reduce_counts` a function
+that all-reduces to the mean. It is called once per batch with a vector. Without it, every rank normalises by its own counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import torch
@@ -33,7 +33,7 @@ from handface.trainers.losses.touch import squared_touch, touch
 from handface.trainers.losses.vertices import drawn_vertices, parametric_vertices
 from handface.trainers.targets import PartTargets, Posed, PosedPart, Targets, widen
 
-ReduceCount = Callable[[torch.Tensor], torch.Tensor]
+ReduceCounts = Callable[[tuple[str, ...], torch.Tensor], torch.Tensor]
 _PER_SQUARE = 1e3  # 1,000 square millimetres in a square metre
 
 
@@ -71,30 +71,34 @@ class Objective(nn.Module):
         output: DiceOutput,
         posed: Posed,
         truth: Targets,
-        reduce_count: ReduceCount | None = None,
-        factors: Mapping[str, float] | None = None,
+        reduce_counts: ReduceCounts | None = None,
+        step: int | None = None,
     ) -> dict[str, torch.Tensor]:
         """{term: weighted scalar}; the loss is their sum. A term whose label no sample has is 0, with a gradient of 0.
 
-        reduce_count: (T,) numbers of samples -> their mean over ranks.  factors: further factors by term, such as {"depth": 0.0}
-        while depth is not yet learned; the terms are the same on every rank and in every step.
+        reduce_counts: names of T terms and (T,) numbers of samples -> the numbers to divide by, such as their means over ranks.
+        step: terms that `starts` has begin later are 0; None: all have begun. The terms are the same on every rank and in every step.
         """
         with torch.autocast(posed.camera.device.type, enabled=False):
-            weighted = self._terms(widen(output), posed, self._shifted(truth))
+            starts = vars(self.config.starts)
+            later = {name for name, start in starts.items() if step is not None and step < start}
+            weighted = self._terms(widen(output), posed, self._shifted(truth), later)
             counts = torch.stack([term.count for _, term in weighted.values()])
-            if reduce_count is not None:
-                counts = reduce_count(counts)
+            if reduce_counts is not None:
+                counts = reduce_counts(tuple(weighted), counts)
             shares = 1 / torch.where(counts > 0, counts, 1.0)
-            factors = factors or {}
             return {
-                name: factors.get(name, 1.0) * weight * share * term.total
+                name: weight * share * term.total
                 for (name, (weight, term)), share in zip(weighted.items(), shares.unbind(), strict=True)
             }
 
-    def _terms(self, output: DiceOutput, posed: Posed, truth: Targets) -> dict[str, tuple[float, Term]]:
-        """{name: (W, its losses per sample)} of all terms with a weight."""
+    def _terms(
+        self, output: DiceOutput, posed: Posed, truth: Targets, later: Collection[str] = ()
+    ) -> dict[str, tuple[float, Term]]:
+        """{name: (W, its losses per sample)} of all terms with a weight; those that begin later are 0."""
         weights, mesh = self.config.weights, truth.has_mesh
         everyone = torch.ones_like(mesh)
+        zero = Term(torch.zeros_like(output.camera[:, 0]), ~everyone)
         terms: dict[str, tuple[float, Term]] = {}
         if weights.vertices:
             terms |= {name: (weights.vertices, Term(v, mesh)) for name, v in _vertices(posed, truth).items()}
@@ -121,11 +125,12 @@ class Objective(nn.Module):
             value = deform.no_deformation(field)
             terms["deformation_wild"] = weights.deformation_wild, Term(value, ~truth.has_deformation)
         if weights.touch:
-            terms["touch"] = weights.touch, self._touch(output, posed)
+            terms["touch"] = weights.touch, zero if "touch" in later else self._touch(output, posed)
         if weights.collision:
-            terms["collision"] = weights.collision, Term(self._collision(output, posed), everyone)
+            term = zero if "collision" in later else Term(self._collision(output, posed), everyone)
+            terms["collision"] = weights.collision, term
         if weights.depth:
-            terms["depth"] = weights.depth, self._depth(posed, truth)
+            terms["depth"] = weights.depth, zero if "depth" in later else self._depth(posed, truth)
         return terms
 
     def _space(self, posed: Posed, truth: Targets) -> dict[str, torch.Tensor]:

@@ -181,17 +181,20 @@ class Client:
     async def _body(self, answer: aiohttp.ClientResponse, max_bytes: int, check: Check) -> bytes:
         if (answer.content_length or 0) > max_bytes:
             raise FetchError(Reason.TOO_LARGE, f"{answer.content_length} bytes announced")
-        body, checked = bytearray(), False
+        # Pieces of one size: many large buffers that grow side by side leave the heap full of holes.
+        pieces, size, checked = list[bytes](), 0, False
         async for chunk in _decompressed(answer, self.config.max_expansion):
-            body += chunk
-            if not checked and len(body) >= 64:
+            pieces.append(chunk)
+            size += len(chunk)
+            if not checked and size >= 64:
                 checked = True
-                max_bytes = min(max_bytes, check(answer.headers, bytes(body[:64])) or max_bytes)
-            if len(body) > max_bytes:
+                max_bytes = min(max_bytes, check(answer.headers, b"".join(pieces)[:64]) or max_bytes)
+            if size > max_bytes:
                 raise FetchError(Reason.TOO_LARGE, f"more than {max_bytes} bytes")
+        body = b"".join(pieces)
         if not checked:
-            check(answer.headers, bytes(body[:64]))
-        return bytes(body)
+            check(answer.headers, body[:64])
+        return body
 
 
 async def _decompressed(answer: aiohttp.ClientResponse, max_expansion: float) -> AsyncIterator[bytes]:

@@ -364,13 +364,12 @@ def part(folder: Path, samples: list[Sample]) -> Path:
     """A finished part: the samples kept, and one more input turned away."""
     from handface.pipeline.contract.inputs import Reason, SourceItem
     from handface.pipeline.contract.storage import Folder
-    from handface.pipeline.engine.parts import build_part, write_part
+    from handface.pipeline.engine.parts import write_part
     from handface.pipeline.engine.record import Record
 
     records = [Record(SourceItem(f"photos/{sample.key}.jpg"), sample=sample) for sample in samples]
     records.append(Record(SourceItem("photos/bad.jpg"), reason=Reason.CORRUPT, stage="decode"))
-    built = build_part("0123456789abcdef", records, ("decode", "pack"), "f")
-    write_part(Folder(str(folder)), built)
+    write_part(Folder(str(folder)), "0123456789abcdef", records, ("decode", "pack"), "f")
     return folder / "part-0123456789abcdef.tar"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handface.pipeline.contract.addresses import AddressRefusedError
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.orientation import upright
 from handface.pipeline.sources import SourceConfig, open_source
@@ -93,10 +94,10 @@ def test_no_name_is_taken_for_a_protocol_or_pattern(tmp_path: Path, monkeypatch:
 
 def test_films_from_elsewhere_are_not_opened() -> None:
     for address in ("http://127.0.0.1:9/film.mp4", "s3://bucket/film.mp4", "rtsp://127.0.0.1/film.mp4"):
-        with pytest.raises(OSError, match="bad address"):
+        with pytest.raises(AddressRefusedError):
             VideoFrames(address)
     (item,) = open_source(["http://127.0.0.1:9/film.mp4"])
-    assert item.problem is Reason.UNREADABLE and "download it first" in item.detail
+    assert item.problem is Reason.BAD_ADDRESS and "download it first" in item.detail
 
 
 def test_folders_and_patterns_of_films(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from handface.pipeline.contract.sample import DEPTH_KINDS
 from handface.trainers.batch import Batch, BodyLabels
 from handface.trainers.bodies import Bodies
 from handface.trainers.geometry import front_depth
-from handface.trainers.losses import DepthConfig, Faults, LossConfig, LossWeights, Objective
+from handface.trainers.losses import DepthConfig, Faults, LossConfig, LossStarts, LossWeights, Objective
 from handface.trainers.targets import make_targets, pose_output
 from tests.trainers.losses.scenes import make_batch, noisy, perfect
 
@@ -158,10 +158,10 @@ def test_two_ranks_are_one_with_both_batches(bodies: Bodies) -> None:
     truths = [make_targets(_rows(whole, s), bodies) for s in slices]
     counts: list[torch.Tensor] = []
     for part, truth in zip(parts, truths, strict=True):
-        objective(part, pose_output(part, bodies), truth, reduce_count=lambda c: counts.append(c) or c)
+        objective(part, pose_output(part, bodies), truth, reduce_counts=lambda _, c: counts.append(c) or c)
     mean = torch.stack(counts).mean(0)
     ranks = [
-        objective(part, pose_output(part, bodies), truth, reduce_count=lambda _: mean)
+        objective(part, pose_output(part, bodies), truth, reduce_counts=lambda _, __: mean)
         for part, truth in zip(parts, truths, strict=True)
     ]
     assert ranks[1]["vertices"] > 0
@@ -183,14 +183,18 @@ def _rows(batch: Batch, rows: slice) -> Batch:
     return cut(batch)
 
 
-def test_weights_and_factors(bodies: Bodies, batch: Batch) -> None:
+def test_weights_and_starts(bodies: Bodies, batch: Batch) -> None:
     output = noisy(perfect(batch, bodies))
     weights = LossWeights(contact=150, touch=0, collision=0, depth=0)
     base, half = run(bodies, LossConfig(), batch, output), run(bodies, LossConfig(weights), batch, output)
     assert torch.allclose(2 * half["contact"], base["contact"])
     assert not {"touch", "collision", "depth"} & set(half)
-    off = run(bodies, LossConfig(weights), batch, output, factors={"presence": 0.0})
-    assert off["presence"] == 0
+    late = LossConfig(starts=LossStarts(touch=3, collision=3, depth=3))
+    before, after = (run(bodies, late, wild(batch), output, step=step) for step in (2, 3))
+    everything = run(bodies, LossConfig(), wild(batch), output)
+    for name in ("touch", "collision", "depth"):
+        assert before[name] == 0 and torch.equal(after[name], everything[name])
+    assert everything["depth"] > 0
     with pytest.raises(ValueError, match="touch"):
         LossWeights(touch=-1)
 
