@@ -136,7 +136,7 @@ class PeopleFitter:
         guess = Guess(
             self.solver.hand_points.unpack(stack(hands)),
             self.solver.head_points.unpack(stack(heads)),
-            stack(apart),
+            torch.nan_to_num(stack(apart)),
             torch.ones(len(cases), device=self.device),
         )
         touches = [case.person.presence >= _TOUCHES for case in cases]

@@ -92,5 +92,5 @@ def test_a_sample_without_a_hand_cannot_be_fitted() -> None:
 @pytest.mark.parametrize("origin, quality", [("guessed", None), ("fitted", None), ("exact", 0.5), ("fitted", 1.5)])
 def test_a_header_that_hides_what_was_fitted_is_refused(origin, quality) -> None:
     blob = encode_labels(Labels(face_keypoints_2d=np.zeros((68, 3), np.float32), origin_3d=origin, fit_quality=quality))
-    with pytest.raises(SampleError, match="origin_3d|fit_quality"):
+    with pytest.raises(SampleError, match=r"origin_3d|fit_quality"):
         decode_labels(blob)
