@@ -17,7 +17,7 @@ from handface.model.fitting.start import guess_trust, hand_turns, place_hand, pl
 
 Bring = Callable[[Solution], torch.Tensor]
 _PATIENCE = 3  # times the steps where the hand has no landmarks in metres and starts far from its pose
-_KEPT = 4  # starts that are followed for a few steps
+_KEPT = 4  # starts that are then followed for a few steps; with landmarks the most promising one does
 _COARSE = 12.0  # times `Noise.outlier` in the first steps: hardly anything is an outlier yet
 
 
@@ -61,7 +61,7 @@ class BodyFitter:
         hands = [place_hand(self.hand_points, turned, seen, depth) for turned in turns]
         starts = torch.stack([torch.cat([hand.pack(), head.pack()], 1) for hand in hands])
         costs = torch.stack([energy(x, _COARSE * self.config.noise.outlier).cost for x in starts])
-        best = costs.argsort(0)[:_KEPT]
+        best = costs.argsort(0)[: 1 if bool(energy.has_world.all()) else _KEPT]
         return starts.gather(0, best[..., None].expand(-1, -1, starts.shape[2]))
 
     def _explore(self, energy: Energy, starts: torch.Tensor, steps: int) -> torch.Tensor:
