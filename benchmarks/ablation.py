@@ -25,7 +25,6 @@ import torch
 import tyro
 
 from handface.model.network.inference import prepare
-from handface.model.weights.checkpoint import load_dice
 from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
 from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_pass
 from handface.trainers.evaluation.run import collect
@@ -34,7 +33,7 @@ from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.losses import DepthConfig, Faults, LossConfig, LossWeights
 from handface.trainers.metrics import BY_NAME, BootstrapConfig, Estimate, summarise
 from handface.trainers.priors import PriorSource, RealConfig
-from handface.trainers.train import train
+from handface.trainers.trainer import train
 
 log = logging.getLogger(__name__)
 SHOWN = ("pve", "mpjpe", "pa_mpjpe", "pve_hand", "face_f1", "hand_f1", "reprojection", "depth_order", "agreement")
@@ -148,10 +147,10 @@ def run_of(config: Config, seed: int, variant: Variant | None, one_branch: bool)
             workers=1,
             augment=AugmentConfig(rotation=20),
         ),
-        output=config.output / f"{name}-{seed}",
+        output=str(config.output / f"{name}-{seed}"),
         preset=config.preset,
         one_branch=one_branch,
-        init=None if variant is None else run_of(config, seed, None, one_branch).output / "last",
+        init=None if variant is None else run_of(config, seed, None, one_branch).output + "/last",
         steps=steps,
         loss=loss_of(config, depth=0) if variant is None else variant.loss,
         optim=OptimConfig(
@@ -191,15 +190,17 @@ def result_of(config: Config, seed: int, variant: Variant) -> dict[str, dict[str
     """Train and measure a variant; what an earlier start trained or measured is not done again."""
     for wanted in (None, variant):
         run = run_of(config, seed, wanted, variant.one_branch)
-        if not (run.output / "last").is_dir():
-            log.info("training %s", run.output.name)
+        if not Path(run.output, "last").is_dir():
+            log.info("training %s", Path(run.output).name)
             train(run)
-    target = run.output / "measured.json"
+    target = Path(run.output, "measured.json")
     found: dict[str, dict[str, float]] = json.loads(target.read_text()) if target.is_file() else {}
     if missing := {name: path for name, path in held_out(config).items() if name not in found}:
-        network = load_dice(run.output / "last").to("cuda" if torch.cuda.is_available() else "cpu")
+        from handface.model.weights.checkpoint import load_dice
+
+        network = load_dice(Path(run.output, "last")).to("cuda" if torch.cuda.is_available() else "cpu")
         truth = LabelMeshes(network.config.sizes, network.template.device)
-        system = Network(prepare(network), truth.hand, load_head(network), network.config.camera.origin)
+        system = Network(prepare(network), network.config, truth.hand, load_head(network))
         found |= measured(missing, system, truth, run.data.image_size)
         target.write_text(json.dumps(found))
     return found
@@ -214,7 +215,7 @@ def load_head(network) -> torch.nn.Module:  # type: ignore[no-untyped-def]
 
 def mean_pose(config: Config) -> dict[str, dict[str, float]]:
     """What the mean of the studio scenes' labels scores."""
-    from handface.trainers.train import build_network
+    from handface.trainers.build import build_network
 
     run = run_of(config, 0, None, False)
     truth = LabelMeshes(build_network(run).config.sizes)

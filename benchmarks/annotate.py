@@ -26,14 +26,16 @@ import numpy as np
 import tyro
 from rich.progress import track
 
+from handface.pipeline.annotators.analyser import DetectorError
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.parts import read_parts
-from handface.pipeline.engine.run import execute, prepare
+from handface.pipeline.engine.executor import execute
+from handface.pipeline.engine.run import prepare
 from handface.pipeline.engine.worker import tune_process
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.dedupe import DedupeConfig
 from handface.pipeline.stages.depth import load_annotators
-from handface.pipeline.stages.detect import SEGMENTER, Analyser, resolved
+from handface.pipeline.stages.detect import build_analyser, resolved
 from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
 
 MB = 1 << 20
@@ -139,20 +141,21 @@ def base_pictures(given: Path | None) -> list[np.ndarray]:
 def serial_loop(paths: list[Path], annotate: AnnotateConfig) -> Serial:
     """One picture after the other through the same networks, in this process, nothing else: what a script would do."""
     from handface.model.prediction.view import crop_box, square
-    from handface.pipeline.contract.model_store import ModelStore
     from handface.pipeline.stages.contact_evidence import contact_evidence
 
     tune_process()
-    weights = ModelStore().path(SEGMENTER) if annotate.detect.segmenter == "on" else None
-    analyser = Analyser(annotate.detect.mediapipe, weights)
+    analyser = build_analyser(annotate.detect)
     depth = load_annotators(annotate.depth)
     serial = Serial()
-    analyser.analyse(np.zeros((256, 256, 3), np.uint8))  # graphs are built at the first call
+    analyser.analyse([np.zeros((256, 256, 3), np.uint8)])
     start = time.perf_counter()
     for path in track(paths, "serial loop"):
         image = cv2.imread(str(path))[:, :, ::-1].copy()
         entered = time.perf_counter()
-        found, skin = analyser.analyse(image)
+        (answer,) = analyser.analyse([image])
+        if isinstance(answer, DetectorError):
+            continue
+        found, skin = answer.found, answer.skin
         serial.models += time.perf_counter() - entered
         pairs = [(face, hand) for face in found.faces for hand in found.hands]
         if not pairs:

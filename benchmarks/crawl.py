@@ -245,7 +245,7 @@ def _report(config: Config, pictures: list[bytes], lines: list[str], ratios: lis
             *lines,
             "",
             *(f"{ratio}  " for ratio in ratios),
-            f"Decoding, area resizing and encoding one picture, which both sides do in `reencode`: {_floor(pictures):.2f} ms of CPU.",
+            f"Decoding, resizing and encoding one picture in `reencode`, on our side: {_floor(pictures):.2f} ms of CPU.",
             "",
         ]
     )

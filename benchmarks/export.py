@@ -26,7 +26,7 @@ import tyro
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.parts import write_part
 from handface.pipeline.engine.record import Record
 from handface.pipeline.export.config import ExportConfig
 from handface.pipeline.export.release import release
@@ -66,7 +66,7 @@ def make_parts(config: Config, folder: Path) -> None:
             points = np.zeros((68, 3), np.float32), np.zeros((1, 21, 3), np.float32)
             sample = Sample(image, Labels(*points, np.array([1], np.uint8)), meta)
             records.append(Record(SourceItem(uri), sha256=sha256, phash=phash, scores=scores, sample=sample))
-        write_part(Folder(str(folder)), build_part(f"{start:016x}", records, ("read",), "benchmark"))
+        write_part(Folder(str(folder)), f"{start:016x}", records, ("read",), "benchmark")
 
 
 def copy(source: Path, target: Path, keep: bool) -> None:

@@ -25,12 +25,13 @@ import tyro
 
 from benchmarks.model import _device_name as device_name
 from benchmarks.model import ceiling
+from handface.trainers.build import build_network
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import DataConfig, DatasetConfig, make_loader
 from handface.trainers.distributed.ranks import Ranks
 from handface.trainers.losses import LossConfig, LossWeights
 from handface.trainers.step import TrainStep
-from handface.trainers.train import build_network, train
+from handface.trainers.trainer import train
 
 GOALS = "Goals: two ranks at least 1.6x the samples/s of one with the same threads each; under 5 % of the time waiting for data."
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, as NVIDIA states them (SXM)
@@ -109,7 +110,7 @@ def run_of(
 
 def in_processes(run: TrainConfig, ranks: int, threads: int) -> Case:
     """A CPU run by `python -m jobs.train`, or by torchrun for more than one rank."""
-    settings = run.output.with_suffix(".json")
+    settings = Path(run.output).with_suffix(".json")
     settings.write_text(run.dumps())
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     command = [sys.executable, *launcher, "-m", "handface.jobs.train", "--config", str(settings)]
@@ -124,7 +125,7 @@ def in_processes(run: TrainConfig, ranks: int, threads: int) -> Case:
 
 def logged(run: TrainConfig, skip: int, memory: float) -> Case:
     """A finished run's log without its first steps."""
-    lines = [json.loads(line) for line in (run.output / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (Path(run.output) / "log.jsonl").read_text().splitlines()]
     counted = [line for line in lines if line["step"] > skip and "time/samples_per_second" in line]
     if not counted:
         raise SystemExit(f"{run.output}: no step after the first {skip} was logged; give more --steps")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from handface.pipeline.decaf.config import DecafConfig
 
@@ -35,7 +35,7 @@ def run(config: Config) -> int:
     from handface.pipeline.decaf.convert import ConvertStage, list_frames, open_bodies
     from handface.pipeline.engine.run import prepare
 
-    decaf = DecafConfig(**{f.name: getattr(config, f.name) for f in fields(DecafConfig)})
+    decaf = DecafConfig.of(config)
     decaf = replace(decaf, decaf=str(Path(decaf.decaf).resolve()))
     open_bodies(decaf)  # what is missing is said now, not once per worker
     ready = prepare(

@@ -46,6 +46,8 @@ class Config(PredictorOptions):
     """rerun: also NAME.rrd of every photo for the Rerun viewer (extra `rerun`)."""
     pictures: bool = True
     """Write overlays and contact maps."""
+    any_file: bool = False
+    """Let rows of a list name any file of this machine, not only those below the list's folder."""
 
 
 @dataclass
@@ -90,7 +92,7 @@ def run(config: Config) -> int:
     from handface.jobs.shared.progress import Progress
 
     meshes = _mesh_kinds(config.meshes)
-    inputs = list(list_inputs(config.inputs))
+    inputs = list(list_inputs(config.inputs, any_file=config.any_file))
     if not inputs:
         raise ValueError(f"no photo or video in {' '.join(config.inputs) or 'an empty list'}")
     predictor = build_predictor(config)
@@ -138,12 +140,11 @@ def predict_photos(
 
 def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | str]:
     """Together; if that fails one by one, so that a photo on which the detector dies costs only itself."""
-    from handface.pipeline.annotators.isolated import DetectorError, DetectorHung
+    from handface.pipeline.annotators.analyser import DetectorError
 
-    failures = (DetectorHung, DetectorError)
     try:
         return list(predictor.predict_many(images))
-    except failures as error:
+    except DetectorError as error:
         if len(images) == 1:
             return [f"the detector failed: {error}"]
         return [answer for image in images for answer in _predict_all(predictor, [image])]
@@ -189,6 +190,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     from handface.jobs.shared.video_output import ParameterTable, VideoWriter
     from handface.model.outputs import OverlayConfig, draw_overlay
     from handface.model.prediction.video import VideoPredictor
+    from handface.pipeline.contract.addresses import AddressRefusedError
     from handface.pipeline.sources.video import VideoFrames
 
     look = OverlayConfig(keypoints=True)
@@ -207,7 +209,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
                     video.add(draw_overlay(frame.image, frame.prediction, look))
                 tracks |= {person.track for person in frame.prediction.persons}
                 progress.advance(1, f", {len(tracks)} people")
-    except OSError as error:
+    except (OSError, AddressRefusedError) as error:
         summary.failed[one.name] = str(error)
         return
     if not count:

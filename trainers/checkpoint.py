@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import json
 import logging
-import os
 import re
 import shutil
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
-from handface.trainers.config import TrainConfig
+from handface.pipeline.contract.storage import Folder, StorageError
 from handface.trainers.step import TrainStep
+from handface.trainers.storage import with_retries
 
 log = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-(\d{9})\.pt$")
+_BROKEN = ".broken"
 
 
 class CheckpointError(ValueError):
@@ -26,108 +32,161 @@ class CheckpointError(ValueError):
 
 @dataclass
 class Progress:
-    """How far a run is. step: steps done.  skip: steps whose batch is passed over.  best: lowest validation error so far, metres."""
+    """How far a run is. step: steps done.  skip: steps whose batch is passed over.  best: lowest validation error so far."""
 
     step: int = 0
     skip: list[int] = field(default_factory=list)
     best: float = float("inf")
     rollbacks: int = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return vars(self) | {"skip": list(self.skip)}
 
-def save(folder: Path, trainer: TrainStep, progress: Progress, data: dict[str, Any], config: str, keep: int) -> Path:
-    """Write `checkpoints/step-<n>.pt` and remove all but the newest `keep`. Rank 0 calls it.
 
-    Random numbers need no state: masks, dropout, augmentation and real parameters are functions of seed and step.
+def save(output: str, state: Mapping[str, Any], step: int, keep: int) -> str:
+    """Write `checkpoints/step-<n>.pt` and remove all but the newest `keep`. Returns its name. The main rank calls it.
+
+    Raises:
+        StorageError: There is no room for it; nothing of it is left.
     """
-    state: dict[str, Any] = {
-        "progress": vars(progress) | {"skip": list(progress.skip)},
-        "data": data,
-        "config": config,
-        "network": trainer.network.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-    }
-    if trainer.average is not None:
-        state["average"] = {"state": trainer.average.state, "steps": trainer.average.steps}
-    if trainer.priors is not None:
-        state["priors"] = trainer.priors.state_dict()
-        state["judge_optimizer"] = trainer.judge_optimizer.state_dict()
-    target = folder / FOLDER / f"step-{progress.step:09d}.pt"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(target)
-    _fsync(target.parent)  # the name, too, survives a power failure
-    for old in _found(folder)[:-keep]:
-        old.unlink(missing_ok=True)
-    for leftover in target.parent.glob(".step-*"):
-        leftover.unlink(missing_ok=True)
-    return target
+    folder, name = _folder(output), f"step-{step:09d}.pt"
+    _require_space(folder, state)
+
+    def write() -> None:
+        with folder.writer(name) as stream:
+            _dump(state, stream)
+
+    with_retries(f"{folder.uri}/{name}", write)
+    for old in list_checkpoints(output)[:-keep]:
+        folder.remove(old)
+    return name
 
 
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def clean(output: str) -> None:
+    """Remove what a killed start left of unfinished checkpoints."""
+    _folder(output).clean("step-")
 
 
-def newest(folder: Path) -> Path | None:
-    """The checkpoint with the most steps, or None."""
-    found = _found(folder)
-    return found[-1] if found else None
+def list_checkpoints(output: str) -> list[str]:
+    """Names of a run's checkpoints, oldest first; [] for a folder that holds none."""
+    folder = _folder(output)
+    sizes = with_retries(folder.uri, folder.sizes, "step-", ".pt")
+    return sorted(name for name in sizes if _NAME.search(name))
 
 
-def allowed(found: Path | None, config: TrainConfig) -> Path | None:
-    """The newest checkpoint, from which a run goes on; None where it begins. Raises CheckpointError if it may only begin."""
-    if found is not None and config.resume == "never":
-        raise CheckpointError(f"{config.output}: holds a run already and resume is 'never'; choose another folder")
-    return found
+def load_newest(output: str) -> tuple[str, dict[str, Any]] | None:
+    """Name and state of the newest checkpoint that can be read, or None if there is none at all.
 
-
-def _found(folder: Path) -> list[Path]:
-    return sorted(p for p in (folder / FOLDER).glob("step-*.pt") if _NAME.search(p.name))
-
-
-def load(path: Path, trainer: TrainStep) -> tuple[Progress, dict[str, Any], str]:
-    """Put a checkpoint's state into a trainer; returns progress, the loader's state and the configuration's JSON.
-
-    Raises CheckpointError naming the file.
+    One that is damaged is set aside as `<name>.broken`, loudly, and the one before is taken.
+    Raises CheckpointError if all are damaged.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        trainer.network.load_state_dict(state["network"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        if trainer.average is not None:
-            trainer.average.steps = state["average"]["steps"]
-            for name, value in state["average"]["state"].items():
-                trainer.average.state[name].copy_(value)
-        if trainer.priors is not None:
-            trainer.priors.load_state_dict(state["priors"])
-            trainer.judge_optimizer.load_state_dict(state["judge_optimizer"])
-        return Progress(**state["progress"]), state["data"], state["config"]
-    except Exception as error:  # torch raises many kinds for damaged files
+    names = list_checkpoints(output)
+    broken = []
+    for name in reversed(names):
+        try:
+            return name, load(output, name)
+        except CheckpointError as error:
+            log.error("%s; going back to the checkpoint before it", error)
+            broken.append(name)
+            set_aside(output, name)
+    if broken:
         raise CheckpointError(
-            f"{path}: cannot be resumed from ({type(error).__name__}: {error}); remove it to go on from the one before,"
-            " or set resume to never"
-        ) from error
+            f"{output}/{FOLDER}: none of {', '.join(broken)} can be read; they are kept as *{_BROKEN}."
+            " Choose another output folder; --init with the weights in `best` or `last` goes on from those"
+        )
+    return None
 
 
-def export(folder: Path, name: str, trainer: TrainStep, note: dict[str, Any]) -> Path:
+def load(output: str, name: str) -> dict[str, Any]:
+    """The state in a checkpoint. Raises CheckpointError naming the file if it is damaged."""
+    folder = _folder(output)
+    where = f"{folder.uri}/{name}"
+    try:
+        if folder.local:
+            state = torch.load(folder.path(name), map_location="cpu", weights_only=True)
+        else:
+            blob = with_retries(where, folder.read, name)
+            state = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise CheckpointError(f"{where}: damaged ({type(error).__name__}: {error})") from error
+    if missing := {"progress", "data", "config", "network", "optimizer"} - set(state):
+        raise CheckpointError(f"{where}: lacks {', '.join(sorted(missing))}")
+    return dict(state)
+
+
+def set_aside(output: str, name: str) -> None:
+    """Rename a checkpoint, so that neither resuming nor tidying counts it; nothing is removed."""
+    folder = _folder(output)
+    folder.filesystem.mv(folder.path(name), folder.path(name + _BROKEN))
+
+
+def export(output: str, name: str, step: TrainStep, note: Mapping[str, Any]) -> str:
     """Write the weights (the average's, if there is one) as a folder that `handface predict --model` reads: best/ or last/."""
-    import json
+    from handface.model.weights.checkpoint import CONFIG, TENSORS, save_tensors
 
-    from handface.model.weights.checkpoint import save_tensors
+    tensors = step.ema.state if step.ema is not None else step.network.state_dict()
+    root = Folder(output)
+    beside = root.path() if root.local else None
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=beside) as temporary:
+        fresh = Path(temporary) / name
+        save_tensors(tensors, step.network.config, fresh, trained=True)
+        (fresh / "training.json").write_text(json.dumps(note, indent=1) + "\n")
+        if root.local:
+            shutil.rmtree(root.path(name), ignore_errors=True)
+            fresh.replace(root.path(name))
+        else:
+            for file in (TENSORS, "training.json", CONFIG):
+                with_retries(f"{output}/{name}/{file}", root.write, f"{name}/{file}", (fresh / file).read_bytes())
+    return f"{output.rstrip('/')}/{name}"
 
-    tensors = trainer.average.state if trainer.average is not None else trainer.network.state_dict()
-    target = folder / name
-    fresh = folder / f".{name}.{os.getpid()}"
-    shutil.rmtree(fresh, ignore_errors=True)
-    save_tensors(tensors, trainer.network.config, fresh, trained=True)
-    (fresh / "training.json").write_text(json.dumps(note, indent=1) + "\n")
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.replace(target)
-    return target
+
+def _folder(output: str) -> Folder:
+    return Folder(f"{output.rstrip('/')}/{FOLDER}")
+
+
+def _dump(state: Mapping[str, Any], stream: IO[bytes]) -> None:
+    """`torch.save`, with the stream's own error where torch hides it behind one of its file format."""
+    seen: list[OSError] = []
+
+    class Watched(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            try:
+                return stream.write(data)
+            except OSError as error:
+                seen.append(error)
+                raise
+
+    try:
+        torch.save(dict(state), cast(IO[bytes], Watched()))
+    except RuntimeError as error:
+        if seen:
+            raise seen[0] from error
+        raise
+
+
+def _require_space(folder: Folder, state: Mapping[str, Any]) -> None:
+    if not folder.local:
+        return
+    path = Path(folder.path())
+    path.mkdir(parents=True, exist_ok=True)
+    needed, free = _size(state), shutil.disk_usage(path).free
+    if free < needed:
+        raise StorageError(
+            errno.ENOSPC,
+            f"{folder.uri}: a checkpoint needs {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free; free some space and run"
+            " the same command again, it goes on from the last checkpoint",
+        )
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(_size(inner) for inner in value.values())
+    return sum(_size(inner) for inner in value) if isinstance(value, list | tuple) else 64

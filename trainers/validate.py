@@ -29,7 +29,7 @@ _SHOWN = 4
 
 
 class Validation:
-    """Opens the validation data once; call it to evaluate a trainer's weights."""
+    """Opens the validation data once; call it to evaluate a run's weights."""
 
     def __init__(self, config: TrainConfig, ranks: Ranks) -> None:
         most = config.validate_samples
@@ -38,16 +38,16 @@ class Validation:
         self.device = ranks.device
         self.truth: LabelMeshes | None = None
 
-    def __call__(self, trainer: TrainStep) -> Mapping[str, float]:
+    def __call__(self, step: TrainStep) -> Mapping[str, float]:
         """{metric: value} over the whole set, the same on all ranks; of the moving average, if there is one."""
-        system, truth = self._system(trainer), self._truth(trainer)
+        system, truth = self._system(step), self._truth(step)
         batches = (batch.to(self.device) for batch in self.loader)
         records = collect({"network": system}, batches, truth, surface=None)["network"]
         return {name: estimate.value for name, estimate in summarise(records, _NO_INTERVALS).items()}
 
-    def pictures(self, trainer: TrainStep) -> NDArray[np.uint8]:
+    def pictures(self, step: TrainStep) -> NDArray[np.uint8]:
         """The first samples as one picture (n S, 5 S, 3): crop, prediction, truth, and both from the side."""
-        system, truth = self._system(trainer), self._truth(trainer)
+        system, truth = self._system(step), self._truth(step)
         batch = next(iter(self.loader)).to(self.device)
         expected, labels = truth(batch), torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)
         meshes = system(batch, expected).meshes
@@ -58,11 +58,11 @@ class Validation:
         known = View(expected, labels)
         return np.concatenate([drawer.draw(images[k], predicted, known, k) for k in range(min(_SHOWN, len(batch)))])
 
-    def _system(self, trainer: TrainStep) -> Network:
-        network = trainer.network
-        if trainer.average is not None:
+    def _system(self, step: TrainStep) -> Network:
+        network = step.network
+        if step.ema is not None:
             network = copy.deepcopy(network)
-            network.load_state_dict(trainer.average.state)
+            network.load_state_dict(step.ema.state)
         network.eval()
 
         def run(images: torch.Tensor) -> DiceOutput:
@@ -70,10 +70,10 @@ class Validation:
                 output: DiceOutput = network(images)
             return output
 
-        return Network(run, trainer.bodies.hand, trainer.bodies.head, network.config.camera.origin)
+        return Network(run, network.config, step.bodies.hand, step.bodies.head)
 
-    def _truth(self, trainer: TrainStep) -> LabelMeshes:
-        self.truth = self.truth or LabelMeshes(trainer.network.config.sizes, self.device)
+    def _truth(self, step: TrainStep) -> LabelMeshes:
+        self.truth = self.truth or LabelMeshes(step.network.config.sizes, self.device)
         return self.truth
 
 

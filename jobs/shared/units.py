@@ -16,13 +16,12 @@ _ERRORS_SHOWN = 10
 def run_units(ready: Run, what: str, *, workers: int, local: bool) -> int:
     """Execute the pending units and add them to the run's funnel; `what` is said beside the bar. Returns 0, or 1 if some failed."""
     from handface.jobs.shared.progress import Progress, print_funnel
-    from handface.pipeline.engine.run import execute
+    from handface.pipeline.contract.inputs import Reason
+    from handface.pipeline.engine.executor import execute
 
     failed: list[UnitResult] = []
     left = len(ready.pending)
-    done = ready.finished.inputs
-    total = done + sum(ref.inputs for ref in ready.pending)
-    with Progress(what, total, done) as progress:
+    with Progress(what, ready.inputs, ready.finished.inputs) as progress:
         for result in execute(ready, workers=workers, local=local):
             left -= 1
             if result.manifest is None:
@@ -33,6 +32,8 @@ def run_units(ready: Run, what: str, *, workers: int, local: bool) -> int:
     print_funnel(ready.finished)
     for result in failed[:_ERRORS_SHOWN]:
         log.error("unit %s (%d inputs) failed: %s", result.unit, result.inputs, result.error)
+    if errors := sum(reasons[Reason.FAILED] for reasons in ready.finished.rejected.values()):
+        log.warning("%d inputs caused an error in a stage (reason `failed`); their rows' detail says which", errors)
     if failed:
         log.error(
             "%d units failed, %d were not tried; tracebacks are in %s/stats. Run the same command again for the rest",

@@ -157,6 +157,9 @@ class DiceConfig:
     mask_value: float = 0.01
     presence_gate: bool = True
     """In eval mode, no deformation at full resolution where the presence of contact is <= 0.5."""
+    released: bool = False
+    """Weights of the release: keypoints are the posed bodies', for the order of its keypoint tokens is not ours, and the neck yields to
+    no hand, as in its own evaluation."""
     preset: str = "custom"
 
     def __post_init__(self) -> None:

@@ -10,11 +10,13 @@ import torch
 
 from handface.model.bodies.arrays import BodyArrays
 from handface.model.bodies.convention import named_convention
-from handface.model.bodies.load import load_arrays
+from handface.model.bodies.load import load_arrays, load_body
 from handface.model.bodies.mirror import mirror_head_parameters
 from handface.model.bodies.names import HEAD_MIRROR_JOINTS, IBUG_MIRROR
+from handface.model.network.config import DiceConfig
+from handface.model.network.mesh import Mesh, MeshChoice
 from handface.model.network.output import DiceOutput, PartOutput
-from handface.model.network.topology import PartSizes, Sizes, TopologyError
+from handface.model.network.topology import PartSizes, TopologyError
 from handface.model.prediction.crop import Crop
 from handface.model.prediction.prediction import Detection, Floats, Part, Person, WeakCamera
 
@@ -34,14 +36,19 @@ class NamedBody:
 
 
 class Decoder:
-    """Turns DiceOutput into `Person`s. hand, head: body files, if not those that the sizes name.
+    """Turns DiceOutput into `Person`s. hand, head: body files, if not those that the network names.  mesh: which one people get.
 
     Raises BodyFileError if a body cannot be read, TopologyError if it is not the one the network was made for.
     """
 
-    def __init__(self, sizes: Sizes, hand: str | None = None, head: str | None = None) -> None:
+    def __init__(
+        self, network: DiceConfig, hand: str | None = None, head: str | None = None, mesh: Mesh = "parametric"
+    ) -> None:
+        sizes = network.sizes
         self.hand = _load("hand", sizes.hand, hand)
         self.head = _load("head", sizes.head, head)
+        bodies = (load_body(body.name, body.convention) for body in (self.hand, self.head))
+        self.choose_mesh = MeshChoice(mesh, network, *bodies)
 
     def decode(
         self,
@@ -52,7 +59,7 @@ class Decoder:
     ) -> list[Person]:
         """One person per crop. output: B predictions for B crops."""
         flat = {name: value.float().cpu() for name, value in output.flatten().items()}
-        output = DiceOutput.unflatten(flat)
+        output = self.choose_mesh(DiceOutput.unflatten(flat))
         origin = output.head.vertices[0].mean(1)  # (B, 3)
         shift = output.camera[:, :1] * (origin - output.camera_origin)[:, :2]  # (B, 2), the camera about `origin`
         translation = output.camera[:, 1:] + shift

@@ -100,6 +100,16 @@ def onnx_session(path: Path, threads: int = 0) -> Session:
     return lambda images: dict(zip(names, session.run(names, {INPUT: images}), strict=True))
 
 
+def onnx_outputs(path: Path) -> list[str]:
+    """Names of a file's outputs, in order."""
+    import onnxruntime
+
+    return [
+        output.name
+        for output in onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_outputs()
+    ]
+
+
 def openvino_session(path: Path, precision: Literal["fp32", "bf16"] = "bf16", threads: int = 0) -> Session:
     """Run an exported file with OpenVINO on the CPU. Raises ExportError if the `openvino` extra is not installed."""
     try:
@@ -112,7 +122,8 @@ def openvino_session(path: Path, precision: Literal["fp32", "bf16"] = "bf16", th
         settings["INFERENCE_NUM_THREADS"] = threads
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
-    names = [output.get_any_name() for output in compiled.outputs]
+    # by position: where an output is also used inside the network, OpenVINO may call it by its inner name
+    names = onnx_outputs(path)
 
     def run(images: NDArray[np.float32]) -> Arrays:
         found = compiled(images)

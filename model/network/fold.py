@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from handface.model.network.dice import Dice
-from handface.model.network.upsampling import DenseStep, Upsampling
+from handface.model.network.upsampling import DenseStep, Upsampling, as_columns, from_columns
 
 
 def fold(model: Dice) -> Dice:
@@ -64,9 +64,10 @@ class FinestLevel(nn.Module):
 
     def forward(self, coarse: torch.Tensor) -> tuple[torch.Tensor]:
         """(B, n, C) -> ((B, V, C),)."""
+        columns = as_columns(coarse)
         for step in self.steps:
-            coarse = step(coarse)
-        return (coarse,)
+            columns = step(columns)
+        return (from_columns(columns, coarse.shape[2]),)
 
 
 def _compose(steps: list[DenseStep]) -> DenseStep:

@@ -15,6 +15,7 @@ from handface.model.network.config import DiceConfig
 from handface.model.network.decode import Decoder
 from handface.model.network.dice import Dice
 from handface.model.network.inference import InferenceConfig, Runner, prepare
+from handface.model.network.mesh import Mesh
 from handface.model.prediction.crop import Crop, as_rgb, cut, person_box, whole_crop
 from handface.model.prediction.prediction import Detection, Detector, NobodyFoundError, Person, Prediction
 
@@ -27,6 +28,8 @@ class PredictorConfig:
     """Side of the crop relative to the box around face and hand; the stored crops' own."""
     batch: int = 8
     """Crops the network gets at once, also across photos. Memory holds as many photos."""
+    mesh: Mesh = "parametric"
+    """parametric: bodies that the parameters pose; drawn: the network's own vertices, near which the parameters pose a body."""
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -67,7 +70,7 @@ class Predictor:
     ) -> None:
         self.runner, self.detector, self.trained, self.config = runner, detector, trained, config
         self.size = network.input.size
-        self.decoder = Decoder(network.sizes, hand, head)
+        self.decoder = Decoder(network, hand, head, config.mesh)
         self.fitter: PeopleFitter | None = None
         if fit is not None and trained:
             self.fitter = PeopleFitter(self.decoder.hand, self.decoder.head, fit, device)

@@ -12,10 +12,14 @@ import posixpath
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import IO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urljoin
 
 from handface.pipeline.contract.url_names import is_web
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 # Storage that a row of a list may name: reached with the worker's own settings, never at an address in the row.
 LISTED_STORAGE = frozenset(("s3", "gs", "gcs", "hf", "az", "abfs", "memory"))
@@ -99,23 +103,50 @@ def open_place(place: Place) -> IO[bytes]:
         AddressRefusedError: A web address; those are only fetched (`handface.pipeline.fetch`).
         OSError: As the system or the storage says.
     """
-    if place.kind is Kind.WEB:
-        raise AddressRefusedError(f"{place.address}: web addresses are fetched, not opened")
     if place.kind is Kind.LOCAL:
-        return open(place.address, "rb")  # noqa: PTH123  (a name is never read as a URL; the caller closes it)
-    import fsspec
-
-    stream: IO[bytes] = fsspec.open(place.address, "rb").open()
+        # A name is never read as a URL.
+        return Path(place.address).expanduser().open("rb")
+    filesystem, path = filesystem_of(place.address)
+    stream: IO[bytes] = filesystem.open(path, "rb")
     return stream
 
 
+def open_file(address: str) -> IO[bytes]:
+    """Open a local or storage file that the user named. Raises as `may_open` and `open_place`."""
+    return open_place(may_open(address))
+
+
+def filesystem_of(address: str) -> tuple[AbstractFileSystem, str]:
+    """The filesystem of a local or storage address, and the path in it.
+
+    Raises:
+        AddressRefusedError: Web and chained addresses, unknown schemes.
+    """
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    place = may_open(address)
+    if place.kind is Kind.WEB:
+        raise AddressRefusedError(f"{address}: a web address is no folder or storage; download the files first")
+    if place.kind is Kind.LOCAL:
+        return LocalFileSystem(), LocalFileSystem._strip_protocol(place.address)
+    filesystem, path = fsspec.core.url_to_fs(place.address)
+    return filesystem, str(path)
+
+
 def _listed(path: str, listing: Place, anywhere: bool) -> Place:
-    """Where a path in a list leads: below the list's folder, unless `anywhere`."""
+    """Where a path in a list leads: below the list's folder, unless `anywhere`.
+
+    Relative rows may also name a sister folder (`../images/1.jpg` in `set/lists/a.csv`), as many data sets do.
+    """
     if listing.kind is Kind.LOCAL:
         folder = os.path.abspath(os.path.dirname(listing.address))  # noqa: PTH100, PTH120  (millions of rows)
         target = os.path.normpath(os.path.join(folder, path))  # noqa: PTH118
-        if not anywhere and not target.startswith(folder.rstrip("/") + "/"):
-            raise AddressRefusedError(f"{path} lies outside the list's folder {folder}; move the list, or allow it")
+        root = folder if os.path.isabs(path) else os.path.dirname(folder)  # noqa: PTH117, PTH120
+        if not anywhere and not target.startswith(root.rstrip("/") + "/"):
+            raise AddressRefusedError(
+                f"{path} lies outside the list's folder {folder}; move the list, or allow it (--any-file)"
+            )
         return Place(Kind.LOCAL, target)
     if posixpath.isabs(path):
         if not anywhere:

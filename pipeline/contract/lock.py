@@ -1,5 +1,7 @@
 """One writer per output folder: `with lock_folder(folder, "takedown"):` keeps every other command out.
 
+Whoever gets the lock first removes what a killed command left unfinished there.
+
 A local folder is locked by the kernel (flock), which frees the lock when its process ends however that happens. Object stores,
 and mounts without locks, get a small object that its holder renews; one that nobody renewed for a while is taken over.
 """
@@ -10,6 +12,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import socket
 import threading
 import time
@@ -88,7 +91,18 @@ def lock_folder(folder: Folder, command: str, wait_s: float = 0.0) -> Iterator[N
             told = True
         time.sleep(_POLL_S)
     with held:
+        _remove_leftovers(folder)
         yield
+
+
+def _remove_leftovers(folder: Folder) -> None:
+    """Remove what killed commands left unfinished in a local folder: whoever holds the lock is the only one that writes there."""
+    if folder.local:
+        for path in Path(folder.path()).glob(".tmp-*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _message(folder: Folder, other: Owner | None) -> str:

@@ -39,3 +39,19 @@ def hash_hex(value: int) -> str:
 def distance(a: int, b: int) -> int:
     """Differing bits, 0 to 64; 64 where either image was flat."""
     return (a ^ b).bit_count() if a and b else 64
+
+
+def parse_hash(value: str | bytes | int) -> int:
+    """A hash as lists hold it: 16 hex digits in any case, 8 bytes, or a whole number, signed or not. Raises ValueError."""
+    if isinstance(value, bytes) and len(value) == 8:
+        return int.from_bytes(value, "big")
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return value % 2**64
+    try:
+        if isinstance(value, str) and len(value.strip()) == 16:
+            return int(value, 16)
+    except ValueError:
+        pass
+    raise ValueError(f"{value!r} is no perceptual hash: expected 16 hex digits")

@@ -7,18 +7,17 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.contract.orientation import may_be_turned, picture_orientation, upright
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-_EXIF_ORIENTATION = 0x0112
-_TURNED = b"Exif\0\0", b"tiff:Orientation"  # without either, a JPEG is upright
 # First bytes of the formats that are decoded; everything else is not an image to us.
 _MAGIC = {
     "JPEG": (b"\xff\xd8\xff",),
@@ -27,6 +26,11 @@ _MAGIC = {
     "BMP": (b"BM",),
     "TIFF": (b"II*\x00", b"MM\x00*"),
 }
+_AVIF = {b"avif", b"avis"}
+_HEIF = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+HEIC_ADVICE = "a HEIC picture: install pillow-heif (`pip install 'handface[heic]'`), or convert it to JPEG"
+# Pixels of a JPEG times its scans: above this, decoding takes longer than a few seconds. Photos have about ten scans.
+_MAX_SCANNED_PIXELS = 2_500_000_000
 # What decoders raise for broken files: Pillow's plugins (RuntimeError: AVIF, TypeError: float TIFF), struct, zlib, simplejpeg.
 _BROKEN = (
     *(OSError, ValueError, SyntaxError, EOFError, OverflowError, LookupError, RuntimeError, TypeError, AttributeError),
@@ -53,33 +57,31 @@ class RejectedImage(Exception):
 
 
 def decode_image(
-    data: bytes, config: DecodeConfig = DecodeConfig(), *, smooth_colours: bool = True
+    data: bytes, config: DecodeConfig = DecodeConfig(), *, at_least: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
     """Bytes -> (H, W, 3) uint8 RGB, upright, alpha on white, first frame of an animation. Raises RejectedImage.
 
-    smooth_colours: interpolate those that a JPEG stores at half size; without, they are repeated, for those who halve them again.
+    at_least: (width, height) as stored, for those who make the picture smaller: a JPEG may come at a half, a quarter or an eighth of
+    its size, but not below this, and colours that it stores at half size are repeated, not interpolated.
     """
     kind = sniff(data)
     if kind is None:
         start = data[:16].strip()
         what = "HTML" if start[:1] == b"<" else f"starts with {data[:8].hex()}"
         raise RejectedImage(Reason.NOT_IMAGE, what)
-    if kind == "JPEG" and _plain_jpeg_size(data, config) and not any(mark in data for mark in _TURNED):
-        try:
-            return _decode_jpeg(data, smooth_colours)
-        except _BROKEN as error:
-            raise RejectedImage(Reason.CORRUPT, f"{kind}: {error}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns about what is checked here
-        picture = _open(data, kind, config)
-        plain_jpeg = kind == "JPEG" and picture.mode == "RGB"
-        try:
-            image = _decode_jpeg(data, smooth_colours) if plain_jpeg else _to_rgb(picture)
-        except _BROKEN as error:
-            raise RejectedImage(Reason.CORRUPT, f"{kind}: {error}") from error
-        # After the pixels: Pillow turns a TIFF by itself while it loads, and then forgets the tag.
-        orientation = _orientation(picture)
-    return np.ascontiguousarray(_upright(image, orientation))
+    plain_jpeg = kind == "JPEG" and _plain_jpeg_size(data, config) is not None
+    try:
+        if plain_jpeg and not may_be_turned(data, kind):
+            return _decode_jpeg(data, at_least)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about what is checked here
+            picture = _open(data, kind, config)
+            image = _decode_jpeg(data, at_least) if plain_jpeg else _to_rgb(picture)
+            # After decoding: Pillow turns a TIFF while it loads, and reads a PNG's last chunks only then.
+            orientation = picture_orientation(picture)
+    except _BROKEN as error:
+        raise RejectedImage(Reason.CORRUPT, f"{kind}: {error}") from error
+    return np.ascontiguousarray(upright(image, orientation))
 
 
 def header_size(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[int, int]:
@@ -94,6 +96,18 @@ def header_size(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[int
         return _open(data, kind, config).size
 
 
+def sniff(data: bytes) -> str | None:
+    """The image format by its first bytes, or None."""
+    for kind, starts in _MAGIC.items():
+        if data.startswith(starts):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace():
+        return "PPM"
+    return _sniff_boxes(data) if data[4:8] == b"ftyp" else None
+
+
 def read_orientation(data: bytes, config: DecodeConfig = DecodeConfig()) -> int:
     """The orientation (EXIF 1 to 8) by which `decode_image` turns the pixels of a JPEG, PNG or WEBP, wherever the file says it.
 
@@ -103,21 +117,22 @@ def read_orientation(data: bytes, config: DecodeConfig = DecodeConfig()) -> int:
     kind = sniff(data)
     if kind is None:
         raise RejectedImage(Reason.NOT_IMAGE, f"starts with {data[:8].hex()}")
+    if not may_be_turned(data, kind):
+        return 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        orientation = _orientation(_open(data, kind, config))
-    return orientation if 1 <= orientation <= 8 else 1
+        return picture_orientation(_open(data, kind, config))
 
 
-def sniff(data: bytes) -> str | None:
-    """The image format by its first bytes, or None."""
-    for kind, starts in _MAGIC.items():
-        if data.startswith(starts):
-            return kind
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
-        return "AVIF"
+def _sniff_boxes(data: bytes) -> str | None:
+    """AVIF or HEIF by the major brand, else by the compatible ones: `mif1` alone says neither."""
+    end = min(int.from_bytes(data[:4], "big"), len(data), 256)
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]
+    for names in ([brands[0]] if brands[0] not in (b"mif1", b"msf1") else [], brands):
+        if _AVIF & set(names):
+            return "AVIF"
+        if _HEIF & set(names):
+            return "HEIF"
     return None
 
 
@@ -125,12 +140,26 @@ def _open(data: bytes, kind: str, config: DecodeConfig) -> Image.Image:
     """Read the header only, and refuse what it announces if that is too much."""
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = None  # the cap below is ours, and names a reason
     try:
-        picture = Image.open(io.BytesIO(data), formats=[kind])
+        if kind == "HEIF":
+            picture = _open_heif(data)
+        else:
+            Image.init()
+            # The plugin itself: Image.open has a limit of pixels that holds for the whole process, ours names a reason.
+            picture = Image.OPEN[kind][0](io.BytesIO(data), "")
     except _BROKEN as error:
         raise RejectedImage(Reason.CORRUPT, f"{kind} header: {error}") from error
-    _check_size(*picture.size, config)
+    _check_size(data, *picture.size, config)
+    return picture
+
+
+def _open_heif(data: bytes) -> Image.Image:
+    """Upright by itself. Raises RejectedImage where the package is missing."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise RejectedImage(Reason.HEIC, HEIC_ADVICE) from error
+    picture: Image.Image = pillow_heif.HeifImageFile(io.BytesIO(data), "")
     return picture
 
 
@@ -144,21 +173,43 @@ def _plain_jpeg_size(data: bytes, config: DecodeConfig) -> tuple[int, int] | Non
         return None  # Pillow says what is wrong
     if colours != "YCbCr":
         return None
-    _check_size(width, height, config)
+    _check_size(data, width, height, config)
     return width, height
 
 
-def _check_size(width: int, height: int, config: DecodeConfig) -> None:
+def _check_size(data: bytes, width: int, height: int, config: DecodeConfig) -> None:
     if width * height > config.max_pixels:
         raise RejectedImage(Reason.TOO_MANY_PIXELS, f"header announces {width}x{height} pixels")
     if width * height == 0:
         raise RejectedImage(Reason.CORRUPT, f"header announces {width}x{height} pixels")
+    # A progressive JPEG is gone through once for each scan; libtiff has a limit of its own.
+    most = _MAX_SCANNED_PIXELS // (width * height)
+    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > most and (scans := _count_scans(data)) > most:
+        raise RejectedImage(Reason.TOO_MANY_PIXELS, f"{scans} scans of {width}x{height} pixels take too long to decode")
 
 
-def _decode_jpeg(data: bytes, smooth_colours: bool) -> NDArray[np.uint8]:
+def _count_scans(data: bytes) -> int:
+    """Scans of a JPEG up to the end of its picture; what hides behind it does not count."""
+    at, scans = 2, 0
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 3:
+        marker = data[at + 1]
+        if marker == 0xD9:
+            break
+        scans += marker == 0xDA
+        # Fill bytes, stuffed zeros, restarts; all other markers begin a segment with its length.
+        alone = marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8
+        at += 1 if marker == 0xFF else 2 if alone else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return scans
+
+
+def _decode_jpeg(data: bytes, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:
     import simplejpeg
 
-    image = simplejpeg.decode_jpeg(data, colorspace="RGB", fastupsample=not smooth_colours, strict=True)
+    options: dict[str, Any] = {}
+    if at_least is not None:
+        # Factors below 2 take longer than the whole.
+        options = {"fastupsample": True, "min_width": at_least[0], "min_height": at_least[1], "min_factor": 2}
+    image = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, **options)
     return np.asarray(image, np.uint8)
 
 
@@ -191,25 +242,3 @@ def _from_deep(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
         strip = np.nan_to_num(grey[row : row + 256].astype(np.float32))
         eight[row : row + 256] = np.clip((strip - low) / max(high - low, 1e-9) * 255, 0, 255).round()[..., None]
     return eight
-
-
-def _orientation(picture: Image.Image) -> int:
-    """As the tag says, whatever its type; broken EXIF is no reason to lose a photo."""
-    try:
-        value = picture.getexif().get(_EXIF_ORIENTATION, 1)
-        if isinstance(value, bytes | tuple):
-            value = value[0]
-        return int(value)
-    except (*_BROKEN, ZeroDivisionError):
-        return 1
-
-
-def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo the camera's EXIF orientation 1-8 (EXIF 2.3, tag 0x0112)."""
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return image

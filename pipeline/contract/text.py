@@ -29,6 +29,17 @@ def text_encoding(start: bytes) -> str:
     return "utf-8"
 
 
+def is_other_file(body: bytes) -> bool:
+    """Whether a site answered with something else than the text that was asked for: its start page, a picture, or nothing.
+
+    Servers that answer every address with the same file do; it says nothing about the text that was asked for.
+    """
+    from handface.pipeline.contract.picture import sniff
+
+    start = body[:64].decode(text_encoding(body), "replace").lstrip("\ufeff \t\r\n")
+    return not body.strip() or start[:1] == "<" or sniff(body) is not None
+
+
 def decode_text(body: bytes) -> str:
     """Text without its byte order mark; single broken characters are replaced.
 

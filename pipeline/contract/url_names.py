@@ -101,7 +101,7 @@ def _host(name: str) -> str:
             name = idna.encode(name, uts46=True).decode()
         except (idna.IDNAError, UnicodeError):
             return name.lower()
-    return name.lower().removesuffix(".")
+    return name.lower().rstrip(".")
 
 
 def _escaped(text: str) -> str:
@@ -111,4 +111,4 @@ def _escaped(text: str) -> str:
         character = chr(int(match[1], 16))
         return character if _UNRESERVED.match(character) else match[0].upper()
 
-    return quote(_ESCAPE.sub(plain, text), safe=SAFE, errors="replace")
+    return quote(_ESCAPE.sub(plain, text), safe=SAFE, errors="surrogatepass")

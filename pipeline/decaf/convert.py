@@ -14,10 +14,11 @@ import numpy as np
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import Sample, SampleMeta, Source, sample_key
-from handface.pipeline.decaf.config import DecafConfig
+from handface.pipeline.decaf.config import VERSION, DecafConfig
 from handface.pipeline.decaf.layout import DecafError, View
 from handface.pipeline.decaf.reader import SubjectReader, find_sequences
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 if TYPE_CHECKING:
     from handface.pipeline.decaf.labels import Bodies
@@ -62,11 +63,12 @@ def open_bodies(config: DecafConfig) -> Bodies:
     return Bodies(bodies[0], bodies[1], *names)
 
 
-class ConvertStage:
+class ConvertStage(Stage):
     """Makes the sample of each record, whose item names split, subject, camera and frame."""
 
     name = "decaf"
-    resources = Resources(num_cpus=1)
+    version = VERSION
+    writes = ("sample",)
 
     def __init__(self, config: DecafConfig) -> None:
         self.config = config
@@ -83,13 +85,15 @@ class ConvertStage:
 
     def __call__(self, batch: Batch[Record]) -> None:
         """Fill record.sample, or reject pictures that equal an earlier one's."""
+        seen = set(self._seen)
         for record in batch:
             sample = self._stream(record.item.uri, int(record.item.member or 0)).sample(record.item, self.config)
-            if sample.key in self._seen:
+            if sample.key in seen:
                 record.reject(Reason.DUPLICATE, "the same picture as an earlier frame's")
                 continue
-            self._seen.add(sample.key)
+            seen.add(sample.key)
             record.sample = sample
+        self._seen = seen
 
     def _stream(self, uri: str, frame: int) -> _CameraStream:
         """The stream of a camera that stands at a frame; the one that is open if it does, so that nothing is decoded twice."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from handface.pipeline.export.card import UNKNOWN, licences
+from handface.pipeline.export.index import UNKNOWN
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from handface.pipeline.export.index import Figures
     from handface.pipeline.export.manifest import Release
 
 _CONTEXT: dict[str, Any] = {
@@ -69,10 +68,10 @@ _URLS = {
 }
 
 
-def croissant(made: Release, index: pa.Table) -> bytes:
+def croissant(made: Release, figures: Figures) -> bytes:
     """The JSON-LD document of a release; every file with its size and checksum, and the index as a record set."""
     shards = [name for name, info in made.files.items() if info.samples]
-    found = [name for name, _ in licences(index)]
+    found = [name for name, _ in figures.licences]
     distribution: list[dict[str, Any]] = [
         {
             "@type": "cr:FileObject",

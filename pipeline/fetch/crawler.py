@@ -8,6 +8,8 @@ url -> parse -> site's consent -> host's gate -> pinned connection -> caps and o
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -33,6 +35,27 @@ _ACCEPT = {
     PAGE: "text/html,application/xml,*/*;q=0.1",
     FILE: "*/*",
 }
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of a URL; see `Crawler.fetch`."""
+
+    role: str
+    max_bytes: int | None = None
+    method: str = "GET"
+    span: tuple[int, int] | None = None
+
+    def part_of(self, answer: Answer) -> bytes:
+        """The bytes that were asked for, also of a server that answers with the whole. Raises FetchError for others."""
+        if self.span is None:
+            return answer.body
+        start, end = self.span
+        if answer.status == 200:
+            return answer.body[start:end]
+        if not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise FetchError(Reason.NETWORK, f"other bytes than {start} to {end} came")
+        return answer.body[: end - start]
 
 
 @dataclass(frozen=True)
@@ -77,6 +100,7 @@ class Crawler:
         self._consent = ConsentBook(config, self._ask_policy)
         self._gates: dict[str, HostGate] = {}
         self._everywhere = asyncio.Semaphore(config.concurrency)
+        self._waits: defaultdict[str, float] = defaultdict(float)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -88,20 +112,41 @@ class Crawler:
             self._gates = {owner: gate for owner, gate in self._gates.items() if gate.in_use}
         for gate in self._gates.values():
             gate.start_unit()
+        self._consent.forget(lambda site: not site.asked)
+
+    def take_waits(self) -> dict[str, float]:
+        """{host: seconds} that requests have waited for their host's turn since the last call."""
+        waits, self._waits = self._waits, defaultdict(float)
+        return dict(waits)
 
     def forget_closed(self) -> None:
         """Ask sites whose permission files could not be reached again, sooner than usual."""
-        self._consent.forget_closed()
+        self._consent.forget(lambda site: site.unreachable)
 
-    async def fetch(self, url: str, role: str = IMAGE, max_bytes: int | None = None, method: str = "GET") -> Fetched:
-        """Fetch one URL (or, with method HEAD, ask for its headers alone). Never raises for what a URL, a server or the
-        network does."""
+    async def fetch(
+        self,
+        url: str,
+        role: str = IMAGE,
+        max_bytes: int | None = None,
+        method: str = "GET",
+        span: tuple[int, int] | None = None,
+    ) -> Fetched:
+        """Fetch one URL. Never raises for what a URL, a server or the network does.
+
+        Args:
+            url: As a list, page or redirect writes it.
+            role: IMAGE: other files are refused by their first bytes.  PAGE: pages longer than 2 MB are refused.  FILE: anything.
+            max_bytes: Of the body; the config's cap, or a page's, without.
+            method: HEAD asks for the headers alone.
+            span: (start, end) of the bytes that are wanted, instead of the whole.
+        """
+        asked = Request(role, max_bytes, method, span)
         evidence: dict[str, str] = {}
         try:
             target = parse(url)
             for attempt in range(1, self.config.attempts + 1):
                 try:
-                    return await self._follow(target, role, max_bytes, evidence, method)
+                    return await self._follow(target, asked, evidence)
                 except FetchError as error:
                     last = error
                     pause = backoff(url, attempt, error.retry_after, self.config)
@@ -121,18 +166,16 @@ class Crawler:
         except BadUrlError as error:
             return Fetched(None, Reason.BAD_URL, str(error), evidence)
 
-    async def _follow(
-        self, target: Target, role: str, max_bytes: int | None, evidence: dict[str, str], method: str
-    ) -> Fetched:
+    async def _follow(self, target: Target, asked: Request, evidence: dict[str, str]) -> Fetched:
         start, seen = target, {target.url}
         for _ in range(self.config.max_redirects + 1):
             await self._permitted(target, evidence)
-            answer = await self._polite(target, role, max_bytes, method)
-            if answer.status == 200:
+            answer = await self._polite(target, asked)
+            if answer.status == 200 or (answer.status == 206 and asked.span is not None):
                 kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
                 if target is not start:
                     evidence["answered_by"] = target.url
-                return Fetched(answer.body, evidence=evidence, url=target.url, content_type=kind)
+                return Fetched(asked.part_of(answer), evidence=evidence, url=target.url, content_type=kind)
             if answer.status not in _REDIRECTS:
                 raise _status_error(answer)
             try:
@@ -156,7 +199,7 @@ class Crawler:
         evidence |= site.evidence()
         if refused := site.refusal(target):
             evidence["decision"] = f"refused: {refused[1]}"
-            raise FetchError(*refused, reached=not site.unreachable)
+            raise FetchError(*refused, reached=not site.unreachable, asked=site.asked)
         self._pace(target, site)
         evidence["decision"] = "permitted"
 
@@ -166,15 +209,19 @@ class Crawler:
             raise FetchError(Reason.ROBOTS, f"crawl-delay {delay:g} s, more than {self.config.max_crawl_delay:g}")
         self._gate(target).ask_pause(delay)
 
-    async def _polite(self, target: Target, role: str, max_bytes: int | None, method: str) -> Answer:
+    async def _polite(self, target: Target, asked: Request) -> Answer:
         """One request in the host's turn. Raises FetchError; its answer's opt-out headers are obeyed before the body is read."""
-        gate = self._gate(target)
+        gate, arrived = self._gate(target), time.monotonic()
         async with gate.turn(), self._everywhere:
+            self._waits[target.owner] += time.monotonic() - arrived
             try:
-                max_page = MAX_PAGE if role == PAGE and max_bytes is None else None
-                check = _HeaderCheck(role, self.config.consent, max_page)
                 answer = await self._client.get(
-                    target, accept=_ACCEPT[role], max_bytes=max_bytes, check=check, method=method
+                    target,
+                    accept=_ACCEPT[asked.role],
+                    max_bytes=asked.max_bytes,
+                    check=_HeaderCheck(asked, self.config.consent),
+                    method=asked.method,
+                    span=asked.span,
                 )
             except FetchError as error:
                 if error.answered:
@@ -218,9 +265,8 @@ class Crawler:
 class _HeaderCheck:
     """Looks at headers and first bytes before the rest of a body is read; returns how long that may become, or None."""
 
-    role: str
+    asked: Request
     consent: bool
-    max_page: int | None
 
     def __call__(self, headers: Mapping[str, str], start: bytes) -> int | None:
         if self.consent and (refused := header_refusal(headers)):
@@ -230,10 +276,10 @@ class _HeaderCheck:
         if sniff(start) is not None:
             # Also where a page was expected: a link may lead to a picture.
             return None
-        if start and self.role == IMAGE:
+        if start and self.asked.role == IMAGE:
             what = "HTML" if start.lstrip()[:1] == b"<" else f"starts with {start[:8].hex()}"
             raise FetchError(Reason.NOT_IMAGE, what)
-        return self.max_page
+        return MAX_PAGE if self.asked.role == PAGE and self.asked.max_bytes is None else None
 
 
 def _status_error(answer: Answer) -> FetchError:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.parts import Part, read_parts
 from handface.pipeline.contract.sample import LEFT, Sample, SampleError, decode
 from handface.pipeline.contract.shards import ShardError, find_shards, read_shard
@@ -22,6 +23,9 @@ from handface.pipeline.report.draw import (
 )
 
 log = logging.getLogger(__name__)
+
+# pictures that must not be kept: the page names them and does not hold them
+_NOT_SHOWN = (Reason.EXCLUDED, Reason.NSFW, Reason.OPTOUT, Reason.ROBOTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +127,7 @@ def _reasons(funnel: Funnel, parts: list[Part], limit: int) -> list[dict[str, An
 
 def _example(row: dict[str, Any]) -> dict[str, Any]:
     name = row["uri"] if row["member"] is None else f"{row['uri']}#{row['member']}"
-    path = _local(row["uri"], row["member"])
+    path = None if row["reason"] in _NOT_SHOWN else _local(row["uri"], row["member"])
     image = file_thumbnail(path, 96) if path else None
     return {"name": name, "detail": row["detail"] or "", "image": image}
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.phash import distance, hash_hex, perceptual_hash
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.contract.url_names import picture_names
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,12 @@ class DedupeConfig:
     """Checksum of those lists; filled in when a run starts, so that one run never uses two versions of them."""
 
 
-class DedupeStage:
+class DedupeStage(Stage):
     """Fills phash; the first of several copies in the unit's order stays."""
 
     name = "dedupe"
-    resources = Resources(num_cpus=1)
+    reads = ("image", "sha256")
+    writes = ("phash",)
 
     def __init__(self, config: DedupeConfig = DedupeConfig()) -> None:
         self.config = config
@@ -44,24 +47,27 @@ class DedupeStage:
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Compare each photo with those before it in the unit."""
+        by_bytes, hashes = dict(self._bytes), list(self._hashes)
         for record in batch:
             assert record.image is not None and record.sha256 is not None
             value = perceptual_hash(record.image)
             record.phash = hash_hex(value)
             sums = {record.sha256, record.item.column(ORIGINAL_SHA256) or record.sha256}
-            listed = [e.uri for e in self._excluded if e.names(record.item.origin, sums, value)]
+            names = picture_names(record.item.uri, dict(record.item.columns), record.evidence)
+            listed = [e.uri for e in self._excluded if e.names(record.item.origin, sums, value, also=names)]
             if listed:
                 record.reject(Reason.EXCLUDED, f"named by {listed[0]}")
                 continue
             if self.config.max_distance < 0:
                 continue
-            if twin := self._bytes.get(record.sha256):
+            if twin := by_bytes.get(record.sha256):
                 record.reject(Reason.DUPLICATE, f"the same bytes as {twin}")
                 continue
-            near = [(distance(value, other), name) for other, name in self._hashes]
+            near = [(distance(value, other), name) for other, name in hashes]
             bits, twin = min(near, default=(64, ""))
             if bits <= self.config.max_distance:
                 record.reject(Reason.DUPLICATE, f"{bits} of 64 hash bits from {twin}")
                 continue
-            self._bytes[record.sha256] = record.item.name
-            self._hashes.append((value, record.item.name))
+            by_bytes[record.sha256] = record.item.name
+            hashes.append((value, record.item.name))
+        self._bytes, self._hashes = by_bytes, hashes

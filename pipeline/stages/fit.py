@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.pipeline.contract.sample import RIGHT, AnnotatorRecord, Labels, Sample
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,11 +37,12 @@ class FitStageConfig:
     """Fits of less quality write no labels."""
 
 
-class FitStage:
+class FitStage(Stage):
     """Adds fitted 3D labels to record.sample. Comes after `pack`: it sees the crop as it is stored."""
 
     name = "fit"
-    resources = Resources(num_cpus=1)
+    reads = ("sample",)
+    writes = ("sample",)
 
     def __init__(self, config: FitStageConfig = FitStageConfig()) -> None:
         self.config = config
@@ -73,9 +75,6 @@ class FitStage:
             "Apache-2.0",
             {"quality": self.config.min_quality},
         )
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Fit each sample by itself, so that its labels do not depend on its neighbours."""

@@ -11,7 +11,8 @@ import numpy as np
 from handface.pipeline.annotators.onnx_session import open_session
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.model_store import ModelStore
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,11 +29,12 @@ class NsfwConfig:
     """Photos scored above this are turned away; 0.8 is what the network's authors call not safe."""
 
 
-class NsfwStage:
+class NsfwStage(Stage):
     """Rejects as `nsfw`. Needs the model open-nsfw of the model store when a threshold is set."""
 
     name = "nsfw"
-    resources = Resources(num_cpus=1)
+    reads = ("image",)
+    writes = ("annotators",)
 
     def __init__(self, config: NsfwConfig = NsfwConfig()) -> None:
         self.config = config
@@ -43,9 +45,6 @@ class NsfwStage:
             return
         self._session = open_session(ModelStore().path(MODEL))
         self._record = ModelStore().record(MODEL, {"nsfw": self.config.threshold})
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Score each photo."""

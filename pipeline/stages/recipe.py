@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.contract.picture import DecodeConfig
-from handface.pipeline.contract.sample import SCHEMA_VERSION
-from handface.pipeline.engine.record import Stage
+from handface.pipeline.engine.stage import Stage
 from handface.pipeline.sources.base import SourceConfig
 from handface.pipeline.stages.contact_evidence import ContactConfig
 from handface.pipeline.stages.crop import CropConfig
@@ -47,10 +46,6 @@ class AnnotateConfig(BaseConfig):
     def __post_init__(self) -> None:
         if self.unit_size < 1:
             raise ValueError(f"unit_size is {self.unit_size}; a unit needs at least one input")
-
-    def fingerprint(self) -> str:
-        """sha256 over every field and the sample schema's version: equal fingerprints and inputs give equal bytes."""
-        return self.digest(SCHEMA_VERSION)
 
 
 def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:

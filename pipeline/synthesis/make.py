@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.sample import MAX_CROP, SCHEMA_VERSION, Crop, Sample, SampleMeta, Source, sample_key
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.contract.sample import MAX_CROP, Crop, Sample, SampleMeta, Source, sample_key
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 from handface.pipeline.synthesis.scene.domain import DOMAINS, DomainName
 from handface.pipeline.synthesis.scene.scene import NoSceneError, Scene, SceneConfig, draw_scene
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 LICENCE, AUTHOR = "CC0-1.0", "handface synthesis"
 SCHEME = "synthetic"
-VERSION = 2  # raise it when the same seed gives other pictures
+VERSION = 3  # raise it when the same seed gives other pictures
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,6 @@ class SynthesisConfig(BaseConfig):
             raise ValueError(f"size is {self.size}; pictures are 64 to {MAX_CROP} pixels")
         if self.unit_size < 1 or self.seed < 0:
             raise ValueError(f"unit_size {self.unit_size} must be at least 1 and seed {self.seed} at least 0")
-
-    def fingerprint(self) -> str:
-        """sha256 over every field, the sample schema's and the synthesis' versions: equal ones give equal bytes."""
-        return self.digest(SCHEMA_VERSION, VERSION)
 
 
 @dataclass(frozen=True)
@@ -170,11 +167,13 @@ def _depth_png(picture: Picture) -> bytes:
     return encode_depth_png(np.where(np.isfinite(depth), depth, np.float32(0)))
 
 
-class SynthesizeStage:
+class SynthesizeStage(Stage):
     """Makes the sample of each record, whose item's member is the scene id."""
 
     name = "synthesize"
-    resources = Resources(num_cpus=1)
+    version = VERSION
+    guarded = False  # scenes are our own: an error is a fault here or a bad folder of backgrounds
+    writes = ("sample",)
 
     def __init__(self, config: SynthesisConfig) -> None:
         self.config = config
@@ -184,9 +183,6 @@ class SynthesizeStage:
         from handface.pipeline.synthesis.touch.deform import face_flesh
 
         face_flesh()
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between scenes."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Fill record.sample, or reject the rare scene that finds no acceptable touch."""

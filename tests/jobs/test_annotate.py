@@ -104,9 +104,11 @@ def test_dry_run_counts_and_writes_nothing(photos: Path, tmp_path: Path, capsys:
 def test_failed_unit_makes_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stages = toy_stages(Once(tmp_path, at=5, act="raise", times=99))
+    trouble = Once(tmp_path, at=5, act="raise", times=99)
+    trouble.guarded = False
+    stages = toy_stages(trouble)
     monkeypatch.setattr("handface.pipeline.stages.recipe.build_stages", lambda config, day: stages)
-    monkeypatch.setattr("handface.pipeline.sources.open_source", lambda inputs, config: items(12))
+    monkeypatch.setattr("handface.pipeline.sources.open_source", lambda inputs, config, notes, any_file: items(12))
     output = tmp_path / "out"
     assert main([*ANNOTATE, "--input", str(tmp_path), "--output", str(output), "--local"]) == 1
     assert "toy trouble at 5" in caplog.text

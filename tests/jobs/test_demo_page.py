@@ -283,7 +283,7 @@ def test_no_file_is_written(port, tmp_path, monkeypatch):
 
 def test_the_real_predictor_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setenv("HANDFACE_MODELS", str(tmp_path / "models"))
-    predictor = build_predictor(PredictorOptions(model="dice-nano"), PeopleDetector(isolated=False))
+    predictor = build_predictor(PredictorOptions(model="dice-nano"), PeopleDetector())
     files = dict(demo_files())
     with serving(predictor.predict, predictor.trained) as port:
         status, found = upload(port, files["touch_astronaut_left.jpg"])

@@ -76,7 +76,7 @@ def test_without_a_network_the_baselines_are_measured(shards: Path, tmp_path: Pa
     [
         ([], "name at least one data set"),
         (["nothing/here"], "nothing/here: no shard there"),
-        (["SHARDS", "--model", "no/such/folder"], "a checkpoint is a folder with config.json and model.safetensors"),
+        (["SHARDS", "--model", "no/such/folder"], "or a folder with config.json and model.safetensors"),
         (["SHARDS", "--device", "warp"], "device 'warp' cannot be used here"),
         (["SHARDS", "--hand-model", "nowhere.npz"], "nowhere.npz: no such file"),
     ],

@@ -19,7 +19,7 @@ from handface.model.weights import named
 from handface.model.weights.checkpoint import save_dice
 from handface.model.weights.named import load_network
 from handface.model.weights.unpickle import WeightsError
-from handface.pipeline.annotators.isolated import DetectorHung
+from handface.pipeline.annotators.analyser import DetectorError
 from handface.predict import people
 from handface.predict.inputs import list_inputs
 from tests.model.marked_photo import Mark
@@ -29,12 +29,12 @@ GREY, DARK = 128, 30  # levels of the pictures in which there is one person, and
 
 
 class ByBrightness:
-    """One person in middle-grey pictures, two in light ones, nobody in dark ones; hangs on black ones."""
+    """One person in middle-grey pictures, two in light ones, nobody in dark ones; fails on black ones."""
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         level = image.mean()
         if level < 5:
-            raise DetectorHung("no answer within 60 s, twice")
+            raise DetectorError("ValueError: not finite")
         if level < 60:
             raise NobodyFoundError("a face, but no hand")
         people = [Mark((80.0, 80.0), (110.0, 100.0), size=30), Mark((170.0, 110.0), (150.0, 130.0), "left", 25)]
@@ -72,7 +72,7 @@ def test_a_folder_goes_on_past_bad_files_and_lists_them(tmp_path, capsys):
     grey(folder / "one.png")
     grey(folder / "two.jpg", 220)
     grey(folder / "nobody.jpg", DARK)
-    grey(folder / "hangs.png", 0)
+    grey(folder / "black.png", 0)
     grey(folder / "tiny.png", size=(20, 20))
     (folder / "cut.jpg").write_bytes((folder / "two.jpg").read_bytes()[:300])
     (folder / "html.jpg").write_bytes(b"<html>moved</html>")
@@ -86,10 +86,10 @@ def test_a_folder_goes_on_past_bad_files_and_lists_them(tmp_path, capsys):
     }
     assert named["persons"] == {"one.png": 1, "two.jpg": 2}
     assert named["nobody"] == {"nobody.jpg": "a face, but no hand"}
-    assert set(named["failed"]) == {"hangs.png", "tiny.png", "cut.jpg", "html.jpg", "empty.png", "bomb.png"}
+    assert set(named["failed"]) == {"black.png", "tiny.png", "cut.jpg", "html.jpg", "empty.png", "bomb.png"}
     assert named["failed"]["tiny.png"] == "too small: 20x20 pixels"
     assert "30000x30000" in named["failed"]["bomb.png"] and "HTML" in named["failed"]["html.jpg"]
-    assert "no answer within" in named["failed"]["hangs.png"]
+    assert "not finite" in named["failed"]["black.png"]
     shown = capsys.readouterr()
     assert "9 inputs: 2 with people (3), 1 without, 6 failed" in shown.out
     assert all(name in shown.out for name in (*named["failed"], "nobody.jpg"))

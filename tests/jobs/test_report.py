@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from handface.jobs.cli import main
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.parts import write_part
 from handface.pipeline.engine.record import Record
 
 SAMPLES = 150  # more than the sheet draws at once
@@ -39,7 +39,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, make_sample: Any) -> Path:
         records += [
             Record(SourceItem(f"{reason}-{i}.jpg"), reason=reason, stage=stage, detail=EVIL) for i in range(count)
         ]
-    write_part(Folder(str(folder)), build_part("0" * 16, records, ("decode", "detect", "pack"), "f"))
+    write_part(Folder(str(folder)), "0" * 16, records, ("decode", "detect", "pack"), "f")
     output = folder / "report.html"
     assert main(["report", str(folder), "--output", str(output), "--thumbnail", "96"]) == 0
     return output
@@ -204,7 +204,7 @@ def test_theme_switches(browser: webdriver.Chrome) -> None:
 
 def test_nothing_to_show_fails_and_nothing_there_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = Record(SourceItem("a.jpg"), reason=Reason.NO_FACE, stage="detect")
-    write_part(Folder(str(tmp_path / "parts")), build_part("0" * 16, [record], ("detect",), "f"))
+    write_part(Folder(str(tmp_path / "parts")), "0" * 16, [record], ("detect",), "f")
     output = tmp_path / "r.html"
     assert main(["report", str(tmp_path / "parts"), "--output", str(output)]) == 1
     assert "no_face" in output.read_text()

@@ -26,7 +26,15 @@ from handface.trainers.data.background import Backgrounds, put_behind
 from handface.trainers.data.bodies import Part
 from handface.trainers.data.colour import vary_colour
 from handface.trainers.data.config import AugmentConfig, DataConfig
-from handface.trainers.data.geometry import flip, mirror_face, mirror_points, move_points, resize, similarity
+from handface.trainers.data.geometry import (
+    flip,
+    mirror_face,
+    mirror_points,
+    move_points,
+    resize,
+    scale_pixels,
+    similarity,
+)
 from handface.trainers.data.scene import Scene, read_scene
 
 _AUGMENT_SEED = 2
@@ -91,7 +99,8 @@ class Decoder:
     def __init__(self, config: DataConfig) -> None:
         """Raises BodyFileError or DataError."""
         self.config = config
-        self.hand, self.head = Part("hand", config.hand_body), Part("head", config.head_body)
+        self.hand = Part("hand", config.hand_body or "free-hand")
+        self.head = Part("head", config.head_body or "free-head")
         folder = config.augment.backgrounds
         self.backgrounds = Backgrounds(folder) if folder is not None else None
 
@@ -101,6 +110,9 @@ class Decoder:
 
     def __call__(self, key: str, origin: int, members: Mapping[str, bytes], drawn: Draw) -> Decoded:
         """Decode one sample. members: {extension: bytes}.  Raises SampleError saying what is wrong with it."""
+        for name in ("jpg", "safetensors"):
+            if name not in members:
+                raise SampleError(f"member .{name} is missing")
         labels = decode_labels(members["safetensors"])
         has_hand = labels.hand_side is not None and len(labels.hand_side) > 0
         mirrored = bool(labels.hand_side[0] == LEFT) if has_hand else drawn.flip  # type: ignore[index]
@@ -153,7 +165,9 @@ class _Frame:
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A crop, decoded at any scale, (D, D[, C]) -> (S, S[, C]); 0 outside."""
-        matrix = self.matrix @ resize(len(image), self.stored)
+        # libjpeg decodes at eighths and rounds the side up: an odd one's half has pixels of exactly two
+        eighths = next(m for m in range(1, 9) if -(-self.stored * m // 8) >= len(image))
+        matrix = self.matrix @ scale_pixels(8 / eighths)
         return np.asarray(cv2.warpAffine(image, matrix[:2], (self.size, self.size), flags=cv2.INTER_LINEAR), np.uint8)
 
 

@@ -21,7 +21,11 @@ _POINTS_MIRROR = np.concatenate([_FACE_MIRROR, FACE_KEYPOINTS + np.arange(HAND_K
 
 def resize(before: int, after: int) -> Array:
     """(3, 3): pixels of a square picture -> pixels of the same picture resized; centres at integers."""
-    scale = after / before
+    return scale_pixels(after / before)
+
+
+def scale_pixels(scale: float) -> Array:
+    """(3, 3): pixels of a picture -> pixels of one in which each covers 1 / scale of them, the first corners on each other."""
     shift = (scale - 1) / 2
     return np.array([[scale, 0, shift], [0, scale, shift], [0, 0, 1]])
 

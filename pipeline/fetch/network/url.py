@@ -118,9 +118,9 @@ def parse(url: str) -> Target:
     host = _host(parts.hostname, bracketed="[" in parts.netloc)
     path = remove_dot_segments(quote(parts.path.replace("\\", "/") or "/", safe=SAFE))
     path += f"?{quote(parts.query, safe=SAFE)}" if parts.query else ""
-    if len(path) > 2 * MAX_URL:
-        raise BadUrlError(f"longer than {2 * MAX_URL} characters when escaped")
     target = Target("", scheme, host, port or WEB_SCHEMES[scheme], path)
+    if len(target.origin) + len(path) > MAX_URL:
+        raise BadUrlError(f"longer than {MAX_URL} characters when escaped")
     return Target(target.origin + path, scheme, host, target.port, path)
 
 

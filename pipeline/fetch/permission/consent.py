@@ -20,6 +20,7 @@ ROBOTS, AI, TDMREP = "/robots.txt", "/ai.txt", "/.well-known/tdmrep.json"
 # RFC 9309 asks for at least 500 KiB to be read; a longer file closes the site, for nobody knows what its end says.
 MAX_POLICY_BYTES = 1 << 20
 _FORGET = 20_000  # origins remembered
+_RETRY_CLOSED = 600.0  # seconds after which a site that is closed is asked again
 
 Ask = Callable[[Target], Awaitable[Answer]]
 
@@ -33,6 +34,7 @@ class Policy:
     closed: str | None = None
     reason: Reason | None = None  # of a site that cannot be reached: its URLs end like a request to it
     unreachable: bool = False  # closed because it could not be asked for, which may pass
+    asked: bool = True  # False if its host was left alone, or said nothing but that it wants a rest
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class SiteConsent:
     def crawl_delay(self) -> float | None:
         """Seconds between requests that robots.txt asks for (crawl-delay or request-rate), or None."""
         return self.robots.crawl_delay
+
+    @property
+    def asked(self) -> bool:
+        """Whether the site was asked at all for what closes it."""
+        return all(policy.asked for _, policy in self.policies)
 
     @property
     def unreachable(self) -> bool:
@@ -95,12 +102,10 @@ class ConsentBook:
             task = self._known[target.origin] = asyncio.ensure_future(self._read(target))
         return await asyncio.shield(task)
 
-    def forget_closed(self) -> None:
-        """Forget the sites that could not be reached, so that they are asked again."""
-        reached = {
-            origin: task for origin, task in self._known.items() if not task.done() or not task.result().unreachable
-        }
-        self._known = reached
+    def forget(self, which: Callable[[SiteConsent], bool]) -> None:
+        """Forget sites, so that they are asked again when they are next met."""
+        known = self._known.items()
+        self._known = {origin: task for origin, task in known if not (task.done() and which(task.result()))}
 
     async def _read(self, target: Target) -> SiteConsent:
         policies = {ROBOTS: await self._policy(target, ROBOTS), AI: Policy("not asked"), TDMREP: Policy("not asked")}
@@ -113,9 +118,10 @@ class ConsentBook:
             except UnreadableTextError as error:
                 rules[name] = RobotsRules()
                 policies[name] = replace(policies[name], closed=f"cannot be understood ({error})")
-        # A closed door is tried again sooner.
-        closed = any(policy.closed for policy in policies.values())
-        until = time.monotonic() + min(self._config.robots_age, 600.0 if closed else self._config.robots_age)
+        age = self._config.robots_age
+        if any(policy.closed for policy in policies.values()):
+            age = min(age, _RETRY_CLOSED)
+        until = time.monotonic() + age
         tdm = parse_tdmrep(policies[TDMREP].body or b"")
         return SiteConsent(rules[ROBOTS], rules[AI], tdm, tuple(policies.items()), until)
 
@@ -133,11 +139,18 @@ class ConsentBook:
         except FetchError as error:
             why = f"unreachable ({error.reason}: {error.detail})"
             reason = None if error.reason in (Reason.TOO_LARGE, Reason.BOMB) else error.reason
-            return Policy(f"unreachable: {error.reason}", closed=why, reason=reason, unreachable=reason is not None)
+            return Policy(
+                f"unreachable: {error.reason}",
+                closed=why,
+                reason=reason,
+                unreachable=reason is not None,
+                asked=error.asked,
+            )
         except BadUrlError as error:
             return Policy("unreachable: bad_url", closed=f"its redirect is refused ({error})")
         if answer.status == 200:
             return Policy(f"sha256 {hashlib.sha256(answer.body).hexdigest()[:16]}", answer.body)
         if 400 <= answer.status < 500 and answer.status != 429:
             return Policy(f"status {answer.status}")
-        return Policy(f"status {answer.status}", closed=f"status {answer.status}", unreachable=True)
+        state = f"status {answer.status}"
+        return Policy(state, closed=state, unreachable=True, asked=answer.status != 429)

@@ -31,7 +31,7 @@ class PathPattern:
             text = f"*{text}" if text[:1] == "?" else f"/{text}"
         anchored = text.endswith("$")
         pieces = tuple(map(comparable, text.removesuffix("$").split("*")))
-        return cls(pieces, anchored, len(quote(text, safe=SAFE, errors="replace")))
+        return cls(pieces, anchored, len(quote(text, safe=SAFE, errors="surrogatepass")))
 
     def matches(self, path: str) -> bool:
         """Whether a path, as `comparable` spells it, is meant. Each piece is looked for once, so no pattern is slow."""
@@ -92,4 +92,4 @@ def comparable(text: str) -> str:
         return character if _PLAIN.match(character) else match[0].upper()
 
     text = _BARE_PERCENT.sub("%25", _ESCAPE.sub(plain, text))
-    return quote(text, safe="/?%", errors="replace")
+    return quote(text, safe="/?%", errors="surrogatepass")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from handface.pipeline.contract.text import UnreadableTextError, decode_text
+from handface.pipeline.contract.text import UnreadableTextError, decode_text, is_other_file
 from handface.pipeline.fetch.config import PRODUCT
 from handface.pipeline.fetch.permission.patterns import PathPattern, PathRule, decide, sort_rules, spellings
 
@@ -55,15 +55,14 @@ class RobotsRules:
 def read_robots(body: bytes, product: str = PRODUCT) -> RobotsRules:
     """Read a file: the groups that name our product token, otherwise those for everybody.
 
-    A site's start page (HTML) and an empty file say nothing.
+    An empty file says nothing, nor does a start page or picture of a server that answers everything with it.
 
     Raises:
         UnreadableTextError: The text cannot be understood, so nothing may be assumed to be permitted.
     """
-    text = decode_text(body)
-    if text.lstrip("\ufeff \t\r\n")[:1] == "<":
+    if is_other_file(body):
         return RobotsRules()
-    groups = _groups(text)
+    groups = _groups(decode_text(body))
     ours = [group for group in groups if product.lower() in group.agents]
     ours = ours or [group for group in groups if EVERYBODY in group.agents]
     return RobotsRules(

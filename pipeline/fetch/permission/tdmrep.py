@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from handface.pipeline.contract.text import UnreadableTextError, decode_text
+from handface.pipeline.contract.text import UnreadableTextError, decode_text, is_other_file
 from handface.pipeline.fetch.permission.patterns import PathPattern, PathRule, decide, sort_rules, spellings
 
 _PATH = re.compile(r"\s*(?:https?://|[/*])", re.IGNORECASE)
@@ -27,12 +27,11 @@ class TdmRules:
 
 
 def parse_tdmrep(body: bytes) -> TdmRules:
-    """Read the file. Only an empty file and a site's start page (HTML) say nothing; what makes no sense reserves all."""
+    """Read the file. Only an empty file and another file than was asked for say nothing; what makes no sense reserves all."""
+    if is_other_file(body):
+        return TdmRules()
     try:
-        text = decode_text(body).strip("\ufeff \t\r\n")
-        if not text or text[0] == "<":
-            return TdmRules()
-        entries = json.loads(text)
+        entries = json.loads(decode_text(body).strip("\ufeff \t\r\n"))
         rules = [_rule(entry) for entry in (entries if isinstance(entries, list) else [entries])]
     except (UnreadableTextError, ValueError, KeyError, TypeError, RecursionError):
         return TdmRules(reserved=True)

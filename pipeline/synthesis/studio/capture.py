@@ -1,7 +1,7 @@
 """A synthetic studio in Decaf's layout: several people, each filmed by several still cameras, written subject by subject.
 
-A subject's files are made in a folder aside and moved into place when all are whole; its manifest comes last. A subject whose
-manifest exists is finished, so a run that was stopped does only the others again, and any number of workers gives the same files.
+A subject's files are made in a folder aside and moved into place when all are whole; its manifest comes last. Any number of
+workers gives the same files.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.pipeline.decaf.layout import DecafError, Split
+from handface.pipeline.decaf.layout import Split
 from handface.pipeline.decaf.writer import SequenceWriter, write_assets
 from handface.pipeline.synthesis.person.bodies import free_head
 from handface.pipeline.synthesis.person.identity import Person, draw_person
 from handface.pipeline.synthesis.scene.scene import NoSceneError
-from handface.pipeline.synthesis.studio.dataset import SHORTEST_TAKE, DatasetConfig
+from handface.pipeline.synthesis.studio.dataset import SHORTEST_TAKE, VERSION, DatasetConfig
 from handface.pipeline.synthesis.studio.motion import MovingScene, draw_take
 from handface.pipeline.synthesis.studio.studio import Studio
 
@@ -79,20 +79,6 @@ def take_lengths(frames: int, about: int) -> list[int]:
     return [len(part) for part in np.array_split(np.arange(frames), takes)]
 
 
-def finished(root: Path, config: DatasetConfig) -> dict[str, int]:
-    """Frames of the subjects that are finished, by name. Raises DecafError if the folder was begun with other settings."""
-    done = {}
-    for path in sorted((root / _MANIFESTS).glob("S*.json")):
-        manifest = json.loads(path.read_text())
-        if manifest["config"] != config.as_dict():
-            different = [key for key, value in config.as_dict().items() if manifest["config"].get(key) != value]
-            raise DecafError(
-                f"{path}: made with other {', '.join(different)}; give the same settings or another folder"
-            )
-        done[path.stem] = int(manifest["frames"])
-    return done
-
-
 def _publish(root: Path, aside: Path, config: DatasetConfig, name: str, frames: int) -> None:
     """Move a subject's whole files into place one by one, each atomically, then say so in its manifest."""
     digests = {}
@@ -102,7 +88,7 @@ def _publish(root: Path, aside: Path, config: DatasetConfig, name: str, frames: 
             digests[str(path.relative_to(aside))] = hashlib.file_digest(data, "sha256").hexdigest()
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
-    manifest = {"config": config.as_dict(), "frames": frames, "sha256": digests}
+    manifest = {"config": config.as_dict() | {"version": VERSION}, "frames": frames, "sha256": digests}
     written = aside / f"{name}.json"
     written.write_text(json.dumps(manifest, indent=1, sort_keys=True))
     (root / _MANIFESTS).mkdir(exist_ok=True)

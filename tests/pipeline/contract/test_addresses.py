@@ -68,7 +68,14 @@ def test_rows_name_files_below_their_list_and_nowhere_else(tmp_path):
     inside = str(tmp_path / "lists" / "a" / "b.jpg")
     for row in ("a/b.jpg", "./a/b.jpg", "a/../a/b.jpg", inside, f"file://{inside}"):
         assert may_open(row, listing=listing).address == inside
-    for row in ("../b.jpg", "/etc/passwd", "file:///etc/passwd", f"{tmp_path}/lists-of-others/b.jpg", "a/../../b.jpg"):
+    assert may_open("../images/b.jpg", listing=listing).address == str(tmp_path / "images" / "b.jpg")
+    for row in (
+        "../../b.jpg",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        f"{tmp_path}/lists-of-others/b.jpg",
+        "a/../../../b.jpg",
+    ):
         with pytest.raises(AddressRefusedError, match="outside the list's folder"):
             may_open(row, listing=listing)
         assert may_open(row, listing=listing, anywhere=True).kind is Kind.LOCAL

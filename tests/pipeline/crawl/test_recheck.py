@@ -106,3 +106,13 @@ def test_the_verb_says_what_is_unknown_and_ends_with_1(server, tmp_path, capsys,
     assert "8 not asked" in capsys.readouterr().out and pq.read_table(output).num_rows == 0
     assert main(command) == 0 and pq.read_table(output).num_rows == 0
     assert [path.name for path in tmp_path.iterdir() if not path.is_dir()] == ["excluded.parquet"]
+
+
+def test_a_site_whose_permission_could_not_be_asked_for_in_time_is_unknown(server):
+    server.files["127.0.0.1", "/robots.txt"].append((429, {"Retry-After": "3600"}, b""))
+    result = recheck(samples(server, 5), HTTP)
+    assert not result.excluded and len(result.unknown) == 5 and server.paths() == ["/robots.txt"]
+    slow = replace(HTTP, host_interval=0.4, host_seconds=0.3)
+    other = [("0" * 16, f"http://localhost.test:{server.port}/0.jpg")]
+    result = recheck(other, replace(slow, resolve={"localhost.test": "127.0.0.1"}))
+    assert not result.excluded and [one.reason for one in result.unknown] == ["host_budget"]

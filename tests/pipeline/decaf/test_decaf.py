@@ -266,6 +266,36 @@ def test_failed_detections_are_confidence_zero_and_a_missing_camera_is_skipped(b
         find_sequences(sequence.root, "test", ("S9",))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        ("segmentations", "108", Path.unlink),
+        ("head_keys", "108", Path.unlink),
+        ("videos", "108", lambda p: p.write_bytes(b"no video")),
+        ("cameras", "cameras.pkl", _drop("108")),
+        ("cameras", "cameras.pkl", _drop("108", "intrinsic")),
+    ],
+)
+def test_a_camera_that_is_not_whole_is_left_out_and_said(broken, caplog, kind, name, change):
+    _, sequence = broken
+    change(sequence.annotation(kind, name) if "." in name else sequence.of_camera(kind, name))
+    assert list(SubjectReader(sequence).cameras) == ["102"]
+    assert "camera 108 of S1 is left out" in caplog.text
+    sequence.of_camera("right_hand_bbs", "102").unlink()
+    with pytest.raises(DecafError, match="none of the 2 cameras is complete"):
+        SubjectReader(sequence)
+
+
+def test_what_macos_leaves_beside_files_is_no_camera_and_no_subject(broken, caplog):
+    _, sequence = broken
+    for kind in ("videos", "segmentations", "head_keys"):
+        path = sequence.of_camera(kind, "108")
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7Mac OS X")
+    (sequence.of_camera("videos", "108").parents[1] / "._S1").mkdir()
+    assert [one.subject for one in find_sequences(sequence.root, "test")] == ["S1"]
+    assert list(SubjectReader(sequence).cameras) == ["102", "108"] and not caplog.text
+
+
 def test_a_cut_list_that_is_none_is_named(broken):
     _, sequence = broken
     sequence.cuts.write_bytes(pickle.dumps([7]))

@@ -37,7 +37,7 @@ def s3(monkeypatch: pytest.MonkeyPatch):
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
     }.items():
         monkeypatch.setenv(name, value)
-    fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+    fsspec.filesystem("s3", skip_instance_cache=True).makedirs("bucket", exist_ok=True)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     yield "s3://bucket"
     fsspec.get_filesystem_class("s3").clear_instance_cache()

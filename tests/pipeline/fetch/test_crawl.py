@@ -18,10 +18,12 @@ from handface.jobs import crawl as verb
 from handface.jobs.cli import main
 from handface.pipeline.contract.exclusion import Exclusion
 from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.crawl.plan import plan_lanes
 from handface.pipeline.crawl.recheck import Recheck, kept_samples, recheck, write_exclusions
 from handface.pipeline.crawl.stage import LinkConfig
+from handface.pipeline.engine.funnel import Funnel
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.run_record import ConfigMismatchError
 from handface.pipeline.engine.units import read_plan, read_unit
@@ -172,6 +174,46 @@ def test_a_crawl_that_is_run_again_asks_only_for_what_is_missing_and_gives_the_s
     pictures = [path for _, _, path in server.asked[before:] if path.endswith(".jpg")]
     assert len(pictures) == lost <= 8
     assert {path.name: path.read_bytes() for path in (out / "round-00").glob("part-*")} == parts
+
+
+def test_a_damaged_part_of_a_finished_crawl_is_mended_by_the_same_command(server, tmp_path):
+    urls = [server.url(f"/{i}.jpg", host) for i in range(10) for host in ("h0.test", "h1.test")]
+    out = start(tmp_path, server, urls)
+    parts = {path.name: path.read_bytes() for path in (out / "round-00").glob("part-*")}
+    victim = sorted((out / "round-00").glob("part-*.tar"))[0]
+    lost = json.loads(victim.with_suffix(".json").read_text())["inputs"]
+    victim.write_bytes(victim.read_bytes()[:5000])
+    before = len(server.asked)
+    start(tmp_path, server, urls)
+    assert len([path for _, _, path in server.asked[before:] if path.endswith(".jpg")]) == lost
+    assert {path.name: path.read_bytes() for path in (out / "round-00").glob("part-*")} == parts
+    assert len(rows(out)) == len(urls) and all(row["kept"] for row in rows(out))
+
+
+def test_failures_can_be_asked_again_and_again(server, tmp_path):
+    server.files["h0.test", "/0.jpg"][:] = [(429, {}, b""), (429, {}, b""), server.files["h0.test", "/0.jpg"][0]]
+    http, urls = replace(HTTP, attempts=1), [server.url("/0.jpg", "h0.test"), server.url("/1.jpg", "h0.test")]
+    for kept in (1, 1, 2, 2):
+        out = start(
+            tmp_path, server, urls, http=http, **({"retry_failed": "http_429"} if (tmp_path / "out").exists() else {})
+        )
+        assert sum(row["kept"] for row in rows(out)) == kept
+    asked = [path for _, _, path in server.asked]
+    assert asked.count("/0.jpg") == 3 and asked.count("/1.jpg") == 1
+    assert len(json.loads((out / "crawl.json").read_text())["rounds"]) == 3  # nothing to retry makes no round
+
+
+def test_a_page_that_was_read_well_is_no_rejection(server, tmp_path, capsys):
+    server.files["h0.test", "/start"].append(
+        (200, {"Content-Type": "text/html"}, b"<html><img src=/1.jpg><img src=/404>")
+    )
+    out = start(tmp_path, server, [], seeds=(server.url("/start", "h0.test"),))
+    (page,) = list(read_parts(str(out / "round-00")))
+    assert (page.manifest.rejected, page.manifest.ended) == ({}, {"crawl": {"page": 1}})
+    funnel = Funnel()
+    funnel.add(page.manifest)
+    assert [(row.reasons, row.ended) for row in funnel.rows() if row.stage == "crawl"] == [({}, {"page": 1})]
+    assert "1 of 3 URLs kept" in capsys.readouterr().out
 
 
 def test_pages_are_followed_breadth_first_within_the_site(server, tmp_path):

@@ -19,9 +19,8 @@ from handface.model.bodies.body import BodyOutput
 from handface.model.bodies.load import load_body
 from handface.pipeline.contract.sample import Labels
 from handface.pipeline.contract.shards import iter_samples
-from handface.pipeline.decaf.layout import DecafError
 from handface.pipeline.decaf.reader import SubjectReader, find_sequences
-from handface.pipeline.synthesis.studio.capture import finished, split_of, take_lengths
+from handface.pipeline.synthesis.studio.capture import split_of, take_lengths
 from handface.pipeline.synthesis.studio.dataset import CaptureConfig, DatasetConfig
 from handface.pipeline.synthesis.studio.motion import draw_way
 from tests.pipeline.toy_stages import parts_of
@@ -34,7 +33,9 @@ BODIES = ["--hand-model", "free-hand", "--head-model", "free-head"]
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    """Of the dataset; `.film` holds the plan and parts of the run that made it, with its day and timings."""
+    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {name: data for name, data in found.items() if not name.startswith(".film/")}
 
 
 @pytest.fixture(scope="module")
@@ -231,17 +232,19 @@ def kill_when(arguments: list[str], ready) -> None:  # type: ignore[no-untyped-d
     process.wait(10)
 
 
-def test_other_settings_in_the_same_folder_are_refused(dataset: Path) -> None:
-    config = DatasetConfig(frames=FRAMES, seed=1, capture=CaptureConfig(subjects=SUBJECTS))
-    with pytest.raises(DecafError, match=r"S1\.json: made with other seed, capture, pictures"):
-        finished(dataset, config)
+def test_other_settings_in_the_same_folder_are_refused(dataset: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    before = files_of(dataset)
+    assert main([*FILM, str(dataset), "--local", "--seed", "1", "--capture.width", "256"]) == 2
+    message = capsys.readouterr().err
+    assert "capture.width was 192, is 256" in message and "seed was 0, is 1" in message
+    assert files_of(dataset) == before
 
 
 def test_a_subject_that_cannot_be_filmed_is_named_and_the_run_fails(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
     nothing = tmp_path / "backgrounds"
     nothing.mkdir()
     assert main([*FILM, str(tmp_path / "out"), "--local", "--pictures.backgrounds", str(nothing)]) == 1
-    assert "subject S1 (13 frames) failed: BackgroundError" in caplog.text
+    assert "failed: BackgroundError" in caplog.text and "while filming studio:0/S1#1" in caplog.text
     assert not (tmp_path / "out" / "train").exists()
 
 

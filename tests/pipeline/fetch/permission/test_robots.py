@@ -166,7 +166,16 @@ def test_what_cannot_be_understood_forbids(body):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\n \n", b"# nothing\n", b"<!doctype html><p>Disallow: /", b"\xef\xbb\xbf\n<html>", b"Sitemap: /a"]
+    "body",
+    [
+        b"",
+        b"\n \n",
+        b"# nothing\n",
+        b"<!doctype html><p>Disallow: /",
+        b"\xef\xbb\xbf\n<html>",
+        b"Sitemap: /a",
+        b"\xff\xd8\xff\xe0" + bytes(90),
+    ],
 )
 def test_what_says_nothing_permits(body):
     assert read_robots(body).permits("/a.jpg")
