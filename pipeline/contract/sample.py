@@ -261,13 +261,9 @@ def decode_labels(blob: bytes) -> Labels:
         if kind not in DEPTH_KINDS:
             raise SampleError(f".safetensors: {name} has depth_kind {kind!r}; expected one of {', '.join(DEPTH_KINDS)}")
         depth[source] = KeypointDepth(tensors.pop(name), kind)
-    return Labels(
-        **tensors,
-        keypoint_depth=depth,
-        hand_model=metadata.get("hand_model"),
-        head_model=metadata.get("head_model"),
-        **_origin(metadata),
-    )
+    values: dict[str, Any] = {**tensors, **_origin(metadata)}
+    values |= {name: metadata.get(name) for name in ("hand_model", "head_model")}
+    return Labels(**values, keypoint_depth=depth)
 
 
 def _origin(metadata: Mapping[str, str]) -> dict[str, Any]:
