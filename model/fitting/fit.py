@@ -15,7 +15,8 @@ from handface.model.fitting.prior import build_prior
 from handface.model.fitting.solve import minimise
 from handface.model.fitting.start import guess_trust, hand_turns, place_hand, place_head, ray_rotation, weighted_mean
 
-Bring = Callable[[Solution], torch.Tensor]
+Bring = Callable[[Solution, float], torch.Tensor]
+FAR, NEAR = 0.12, 0.02  # metres by which a hand may have to move back before it is brought in: at first, and at last
 _PATIENCE = 3  # times the steps where the hand has no landmarks in metres and starts far from its pose
 _KEPT = 4  # starts that are then followed for a few steps; with landmarks the most promising one does
 _COARSE = 12.0  # times `Noise.outlier` in the first steps: hardly anything is an outlier yet
@@ -33,7 +34,7 @@ class BodyFitter:
     def fit(self, seen: Observations, guess: Guess, bring: Bring | None = None) -> Solution:
         """B people at once. The hand starts turned as guessed, as its landmarks in metres say, or in other ways; the best end is taken.
 
-        bring: looks at a first solution and says how far each hand is to be moved along its line of sight to touch the face, (B,)
+        bring: looks at a solution and says how far each hand is to be moved along its line of sight to touch the face, (B,)
         metres; then everything is fitted once more with the hand held there.
         """
         guess = replace(guess, trust=guess_trust(self.hand_points, guess, seen))
@@ -46,11 +47,14 @@ class BodyFitter:
         x = self._explore(energy, self._starts(energy, seen, guess), patience * self.config.exploring)
         x, cost = minimise(lambda y: energy(y, outlier), x, patience * self.config.steps)
         if bring is not None:
-            offset = bring(self._solution(x, cost))
+            offset = bring(self._solution(x, cost), FAR)
             x, distance = self._moved(x, offset)
             held = torch.full_like(distance, self.config.noise.contact**-2)
             energy = energy.at_distance(distance, held)
             x, cost = minimise(lambda y: energy(y, outlier), x, self.config.settling)
+            x, _ = self._moved(
+                x, bring(self._solution(x, cost), NEAR)
+            )  # the last millimetres, which the picture hardly shows
         return self._solution(x, cost)
 
     def _starts(self, energy: Energy, seen: Observations, guess: Guess) -> torch.Tensor:

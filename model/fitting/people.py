@@ -141,10 +141,10 @@ class PeopleFitter:
         )
         touches = [case.person.presence >= _TOUCHES for case in cases]
 
-        def bring(solution: Solution) -> torch.Tensor:
+        def bring(solution: Solution, back: float) -> torch.Tensor:
             hand = self.hand(**pose(self.hand, solution.hand)).vertices.double().cpu().numpy()
             head = self.head(**pose(self.head, solution.head)).vertices.double().cpu().numpy()
-            return stack([self.touching.offset(*pair) for pair in zip(hand, head, touches, strict=True)])
+            return stack([self.touching.offset(*pair, back) for pair in zip(hand, head, touches, strict=True)])
 
         return self._finish(cases, seen, self.solver.fit(seen, guess, bring))
 
