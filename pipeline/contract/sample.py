@@ -261,15 +261,9 @@ def decode_labels(blob: bytes) -> Labels:
         if kind not in DEPTH_KINDS:
             raise SampleError(f".safetensors: {name} has depth_kind {kind!r}; expected one of {', '.join(DEPTH_KINDS)}")
         depth[source] = KeypointDepth(tensors.pop(name), kind)
-<<<<<<< HEAD
     models = {name: metadata.get(name) for name in ("hand_model", "head_model")}
     fields: dict[str, Any] = {**tensors, **models, **_origin(metadata)}
     return Labels(keypoint_depth=depth, **fields)
-=======
-    values: dict[str, Any] = {**tensors, **_origin(metadata)}
-    values |= {name: metadata.get(name) for name in ("hand_model", "head_model")}
-    return Labels(**values, keypoint_depth=depth)
->>>>>>> b7fad80f6a114f01f8462890a06ae775ac2e7279
 
 
 def _origin(metadata: Mapping[str, str]) -> dict[str, Any]:
