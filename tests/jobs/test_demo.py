@@ -108,7 +108,7 @@ def test_demo_goes_from_pictures_to_predictions(tmp_path: Path, capsys: pytest.C
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2, 3] and is_trained(tmp_path / "run" / "last")
     systems = {row["system"] for row in json.loads((tmp_path / "evaluation" / "results.json").read_text())["rows"]}
-    assert systems == {"network", "mean pose", "oracle"}
+    assert systems == {"network", "network, drawn", "mean pose", "oracle"}
     overlays = {path.stem for path in (tmp_path / "predictions").glob("*.json")} - {"summary"}
     assert {f"touch_{who}_{side}" for who in ("astronaut", "hopper") for side in ("left", "right")} <= overlays
     page = (tmp_path / "index.html").read_text()
@@ -129,7 +129,7 @@ def check_report(folder: Path) -> None:
     """report.html counts every picture as what it is."""
     page = (folder / "report.html").read_text()
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
-    assert data["totals"]["inputs"] == 29 and data["totals"]["parts"] == 2
+    assert data["totals"]["inputs"] == 29 and data["totals"]["parts"] == 4
     kept = {
         Path(sample["source"]["uri"]).stem: [hand["side"] for hand in sample["hands"]] for sample in data["samples"]
     }

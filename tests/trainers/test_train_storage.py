@@ -41,7 +41,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
     }.items():
         monkeypatch.setenv(name, value)
-    fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+    # a bucket of an earlier test may still be there: servers of one process share their memory
+    fsspec.filesystem("s3", skip_instance_cache=True).makedirs("bucket", exist_ok=True)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     yield "s3://bucket"
     fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -77,7 +77,8 @@ def test_the_examples_of_the_format(deep, monkeypatch, tmp_path, heading: str) -
     (tmp_path / "out").symlink_to(root)
     monkeypatch.chdir(tmp_path)
     os.environ.setdefault("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    lines = example(DOCS.read_text(), heading)
+    # Ray's workers may have been started in another folder
+    lines = example(DOCS.read_text(), heading).replace('"out/', f'"{tmp_path}/out/')
     key = 'sample["__key__"]' if "sample in dataset" in lines else 'row["__key__"]'
     names: dict = {"found": {}}
     exec(f"{lines}    found[{key}] = depth\n", names)
