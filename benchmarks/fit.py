@@ -261,7 +261,7 @@ def _predictor(model: str) -> Predictor:
     from handface.predict.build import PredictorOptions, build_predictor
     from handface.predict.people import PeopleDetector
 
-    return build_predictor(PredictorOptions(model=model, device="cpu"), PeopleDetector(isolated=False))
+    return build_predictor(PredictorOptions(model=model, device="cpu"), PeopleDetector())
 
 
 def _photos(paths: list[str]) -> Iterator[tuple[str, NDArray[np.uint8], Labels | None]]:
