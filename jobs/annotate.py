@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from handface.jobs.shared.units import one_writer
 from handface.pipeline.stages.recipe import AnnotateConfig
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _PATTERN = "*?[{"
+_MODEL_FILES = (".pth", ".pt", ".onnx", ".npz", ".py")
 # Of CPU with MediaPipe's networks, as docs/results/annotate.md measures it.
 _SECONDS_PER_PHOTO = 0.19
 
@@ -45,6 +47,7 @@ class Config(AnnotateConfig):
     """Let rows of a list name any file of this machine, not only those below the list's folder."""
 
 
+@one_writer
 def run(config: Config) -> int:
     """Plan, work, show the funnel. Returns 0, or 1 if some units failed."""
     from handface.jobs.shared.progress import Progress
@@ -68,6 +71,7 @@ def run(config: Config) -> int:
     if config.check:
         return _check(listing, annotate, config)
     exclude = tuple(absolute(uri) for uri in annotate.dedupe.exclude)
+    _check_models(annotate)
     dedupe = replace(annotate.dedupe, exclude=exclude, exclude_digest=digest(exclude))
     annotate = replace(annotate, detect=resolved(annotate.detect), dedupe=dedupe)
     with Progress("listing") as progress:
@@ -106,6 +110,25 @@ def _check(listing: Listing, annotate: AnnotateConfig, config: Config) -> int:
     print(f"time: about {listing.inputs * _SECONDS_PER_PHOTO / 3600:,.1f} hours of one CPU core")
     print(f"would write {units:,} parts to {config.output}; wrote nothing")
     return code
+
+
+def _check_models(config: AnnotateConfig) -> None:
+    """Raises FileNotFoundError for a model named by a path that is not there, before anything is planned."""
+    named = {
+        "--depth.depth-anything": config.depth.depth_anything,
+        "--keypoints.mmpose-config": config.keypoints.mmpose_config,
+        "--keypoints.checkpoint": config.keypoints.checkpoint,
+        "--fit.model": config.fit.model,
+        "--fit.hand-model": config.fit.hand_model,
+        "--fit.head-model": config.fit.head_model,
+    }
+    for flag, name in named.items():
+        # Anything else may be a hub id or one of our own names.
+        if name is None or "://" in str(name):
+            continue
+        is_path = isinstance(name, Path) or name.startswith((".", "/")) or name.endswith(_MODEL_FILES)
+        if is_path and not Path(name).exists():
+            raise FileNotFoundError(f"{flag} {name}: no such file or folder")
 
 
 def _checked(uri: str) -> str:

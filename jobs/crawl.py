@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from handface.jobs.shared.units import one_writer
 from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Config(CrawlConfig):
     """Go on without lists and rows that cannot be read; they are counted as inputs that were turned away."""
 
 
+@one_writer
 def run(config: Config) -> int:
     """Crawl round after round, then write `urls.parquet`: a row per URL. Returns 0, or 1 if some units failed."""
     from handface.jobs.shared.progress import Progress

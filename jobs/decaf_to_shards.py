@@ -10,6 +10,7 @@ import logging
 import sys
 from dataclasses import dataclass, replace
 
+from handface.jobs.shared.units import one_writer
 from handface.pipeline.decaf.config import DecafConfig
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Config(DecafConfig):
     """Work in this process, one unit after the other, without Ray."""
 
 
+@one_writer
 def run(config: Config) -> int:
     """Check the dataset, convert, show what came out. Returns 0, or 1 if some units failed."""
     from pathlib import Path

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from handface.pipeline.sources import Unlisted
 from handface.predict.build import PredictorOptions, build_predictor
 from handface.predict.inputs import Input, InputError, PhotoReader, list_inputs
 
@@ -95,6 +96,8 @@ def run(config: Config) -> int:
     inputs = list(list_inputs(config.inputs, any_file=config.any_file))
     if not inputs:
         raise ValueError(f"no photo or video in {' '.join(config.inputs) or 'an empty list'}")
+    if all(isinstance(one.item, Unlisted) for one in inputs):
+        raise FileNotFoundError("; ".join(one.item.detail for one in inputs[:_SHOWN]))
     predictor = build_predictor(config)
     config.output.mkdir(parents=True, exist_ok=True)
     summary = Summary(config.model, predictor.trained)

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
+from handface.jobs.shared.units import one_writer
 from handface.pipeline.synthesis.make import SynthesisConfig
 from handface.pipeline.synthesis.studio.dataset import CaptureConfig
 
@@ -32,6 +33,7 @@ class Config(SynthesisConfig):
     """Work in this process, one unit after the other, without Ray."""
 
 
+@one_writer
 def run(config: Config) -> int:
     """Plan, render, show what came out. Returns 0, or 1 if some units or subjects failed."""
     if config.count < 1:

@@ -73,6 +73,8 @@ def run(config: Import | Info | Export) -> int:
 def _import(config: Import) -> int:
     from handface.model.weights.convert import convert
 
+    if not config.file.is_file():
+        raise FileNotFoundError(f"{config.file}: no such file")
     report = convert(config.file, config.output, _released_topology(config))
     print(report.text())
     print(f"wrote {config.output}")

@@ -1,9 +1,12 @@
-"""Work through a prepared run: a bar while it goes, the funnel and what failed at the end."""
+"""What verbs that write parts share: one of them per output folder; a bar while units are worked on, then the funnel and what failed."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handface.pipeline.engine.run import Run
@@ -11,6 +14,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _ERRORS_SHOWN = 10
+
+
+def one_writer(run: Callable[[Any], int]) -> Callable[[Any], int]:
+    """Wrap a verb's `run`: it ends with LockedError while another command writes to the same `--output`; with `--check`, nobody writes."""
+
+    @wraps(run)
+    def locked(config: Any) -> int:
+        if getattr(config, "check", False):
+            return run(config)
+        with _hold(config.output, run.__module__.rpartition(".")[2]):
+            return run(config)
+
+    return locked
+
+
+@contextmanager
+def _hold(output: str, verb: str) -> Iterator[None]:
+    from handface.pipeline.contract.lock import lock_folder
+    from handface.pipeline.contract.storage import Folder, absolute
+
+    folder = Folder(absolute(output))
+    if not folder.local:
+        # Objects appear whole, and a run whose machine was taken away is started again at once: it waits for nobody.
+        yield
+        return
+    with lock_folder(folder, verb.replace("_", "-")):
+        yield
 
 
 def run_units(ready: Run, what: str, *, workers: int, local: bool) -> int:

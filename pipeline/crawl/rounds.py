@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handface.pipeline.contract.config import BaseConfig
@@ -113,6 +115,7 @@ class Crawl:
     ) -> Run | None:
         """Join or start round `number`; None if it would be empty. Raises ConfigMismatchError, StorageError."""
         rounds = self.rounds()
+        fresh = not rounds
         if number == len(rounds):
             if number and not self._has_frontier(number):
                 return None
@@ -120,7 +123,12 @@ class Crawl:
             self._append(rounds[-1])
         if retry := rounds[number].retry:
             return self._prepare(number, lambda: self._retried(number, set(retry.split(","))), progress)
-        return self._prepare(number, listing if number == 0 else lambda: self.frontier(number), progress)
+        try:
+            return self._prepare(number, listing if number == 0 else lambda: self.frontier(number), progress)
+        except Exception:
+            if fresh:
+                self._forget(rounds[number])
+            raise
 
     def frontier(self, number: int) -> Iterator[SourceItem]:
         """What the round before led to and no earlier round has asked for, in the order of parts and rows."""
@@ -179,6 +187,13 @@ class Crawl:
 
     def _parts(self, number: int) -> Iterator[Part]:
         return read_parts(f"{self.output}/{self.rounds()[number].name}")
+
+    def _forget(self, first: Round) -> None:
+        """A listing that was refused leaves no crawl behind."""
+        with suppress(OSError):
+            self.folder.remove(CRAWL)
+            if self.folder.local:
+                Path(self.folder.path(first.name)).rmdir()
 
     def _append(self, new: Round) -> None:
         rounds = [asdict(one) for one in [*self.rounds(), new]]

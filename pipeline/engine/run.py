@@ -8,6 +8,7 @@ Whatever happens to workers, a unit ends in the same part: parts are pure functi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +18,7 @@ from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.sample import SCHEMA_VERSION
 from handface.pipeline.contract.storage import Folder, absolute
 from handface.pipeline.engine.funnel import Funnel
-from handface.pipeline.engine.run_record import RunConfig, RunRecord, first_day, open_run
+from handface.pipeline.engine.run_record import RUN, RunConfig, RunRecord, first_day, open_run
 from handface.pipeline.engine.stage import Stage, check_chain
 from handface.pipeline.engine.units import UnitRef, plan_units, read_plan
 from handface.pipeline.engine.worker import MICRO_BATCH, Task
@@ -77,7 +78,12 @@ def prepare(
     open_run(folder, record, planned=plan is not None)
     fingerprint = config.digest(SCHEMA_VERSION, versions)
     if plan is None:
-        plan = plan_with(list_inputs(), folder, config.unit_size, fingerprint, progress)
+        try:
+            plan = plan_with(list_inputs(), folder, config.unit_size, fingerprint, progress)
+        except Exception:
+            with suppress(OSError):
+                folder.remove(RUN)
+            raise
     finished, done = Funnel(), set()
     for part in read_parts(folder):
         finished.add(part.manifest)

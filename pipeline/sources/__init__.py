@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -93,7 +94,8 @@ class _Opener:
         """Pictures, tars and videos below a folder. Lists in it are notes about them, unless there is nothing else."""
         lists: list[str] = []
         found = False
-        for path in walk_folder(uri, self.notes.ignored):
+        ignored = Counter[str]()
+        for path in walk_folder(uri, ignored):
             name = path.lower()
             if name.endswith(LIST_SUFFIXES):
                 lists.append(path)
@@ -104,12 +106,16 @@ class _Opener:
                 found = True
                 yield source
             else:
-                self.notes.ignored[ignored_kind(path)] += 1
-        for path in lists:
-            if found:
-                self.notes.ignored[ignored_kind(path)] += 1
-            else:
-                yield self.list(path)
+                ignored[ignored_kind(path)] += 1
+        if found:
+            ignored.update(map(ignored_kind, lists))
+        self.notes.ignored.update(ignored)
+        if not found and not lists:
+            beside = ", ".join(f"{kind} {count:,}" for kind, count in ignored.most_common(12))
+            raise FileNotFoundError(
+                f"{uri}: no picture, video, tar or list in this folder" + (f", only {beside}" if beside else "")
+            )
+        yield from map(self.list, lists if not found else ())
 
 
 def _is_folder(name: str) -> bool:

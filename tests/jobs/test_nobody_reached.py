@@ -12,6 +12,7 @@ import pytest
 
 from handface.jobs.cli import main
 from handface.predict.inputs import InputError, PhotoReader, list_inputs
+from tests.pipeline.images import encode, photo
 
 
 class Counter:
@@ -124,7 +125,20 @@ VERBS = [
     ["train", "--train", "THERE", "--output", "OUT"],
     ["inspect-data", "THERE", "--output", "OUT"],
     ["decaf-to-shards", "THERE", "--output", "OUT"],
-    ["priors", "THERE", "--output", "OUT"],
+    ["priors", "THERE", "--output", "OUT.safetensors"],
+    ["annotate", "--local", "--input", "LIST", "--dedupe.exclude", "THERE", "--output", "OUT"],
+    ["annotate", "--local", "--input", "PHOTO", "--depth.depth-anything", "THERE", "--output", "OUT"],
+    ["annotate", "--local", "--input", "PHOTO", "--fit.model", "THERE", "--output", "OUT"],
+    ["export", "PARTS", "--coco", "THERE", "--output", "OUT"],
+    ["takedown", "PARTS", "--verify", "--look-in", "THERE"],
+    ["synthesize", "--count", "1", "--local", "--pictures.backgrounds", "THERE", "--output", "OUT"],
+    ["train", "--train", "PARTS", "--exclude", "THERE", "--output", "OUT"],
+    ["train", "--train", "PARTS", "--priors", "THERE", "--output", "OUT"],
+    ["train", "--config", "THERE", "--output", "OUT"],
+    ["predict", "PHOTO", "--model", "THERE", "--output", "OUT"],
+    ["demo-page", "--model", "THERE"],
+    ["bodies", "info", "THERE"],
+    ["weights", "info", "THERE"],
 ]
 
 
@@ -132,11 +146,14 @@ VERBS = [
 def test_every_verb(nobody, command, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "urls.txt").write_text("http://h.invalid/a.jpg\n")
+    (tmp_path / "photo.jpg").write_bytes(encode(photo()))
     slow = command[0] in ("train", "evaluate", "predict")
     for name in ("shard.tar",) if slow else ("urls.csv", "shard.tar"):
         # http, a chain, and another protocol.
         for address in addresses(nobody.port, name)[0:13:6] if not slow else addresses(nobody.port, name)[6:7]:
-            words = {"THERE": address, "OUT": str(tmp_path / "out"), "LIST": "urls.txt", "PARTS": str(tmp_path)}
+            out = str(tmp_path / "out")
+            words = {"THERE": address, "OUT": out, "OUT.safetensors": f"{out}.safetensors", "LIST": "urls.txt"}
+            words |= {"PARTS": str(tmp_path), "PHOTO": "photo.jpg"}
             with contextlib.suppress(SystemExit):
                 assert main([words.get(word, word) for word in command]) in (0, 1, 2)
     assert nobody.connections == 0

@@ -220,7 +220,7 @@ def test_what_cannot_run_is_exit_code_2_and_one_line(tmp_path, capsys):
 def test_an_empty_folder_is_exit_code_2(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     assert main_for("predict", [str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 2
-    assert "no photo or video in" in capsys.readouterr().err
+    assert "no picture, video, tar or list in this folder" in capsys.readouterr().err
 
 
 def test_listing_takes_videos_whole_and_folders_apart(tmp_path):

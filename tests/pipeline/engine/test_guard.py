@@ -145,6 +145,36 @@ def test_pages_and_headers_that_break_a_parser_cost_their_own_url(
     }
 
 
+# What a stranger's server sends, by name, header, page and picture: (path, role, status, headers, body).
+HOSTILE = {
+    "name": ("/caf%E9%00%ff .jpg?\u202e=\u00b2", "", 404, {}, b""),
+    "zone": ("/zone.jpg", "", 503, {"Retry-After": "Mon, 01 Jan 2024 00:00:00 +999999999999999999"}, b""),
+    "digit": ("/digit.jpg", "", 503, {"Retry-After": "\u00b2"}, b""),
+    "page": ("/page", "page", 200, {"Content-Type": "text/html"}, b"<![ endif]--><img srcset='/1.jpg 1.2.3x, /2.jpg .x'><!['"),
+    "sitemap": ("/map.xml", "sitemap", 200, {"Content-Type": "text/xml"}, b"\n<?xml version='1.0'?><urlset><url>"),
+    "picture": ("/cut.jpg", "", 200, {"Content-Type": "image/jpeg"}, encode(photo(seed=999))[:900]),
+}  # fmt: skip
+
+
+def test_64_neighbours_of_what_strangers_send_are_kept_by_a_crawl(tmp_path: Path) -> None:
+    with Server(tuple(sorted(set(HOSTS.values())))) as server:
+        items = []
+        for number in range(GOOD):
+            server.files["h0.test", f"/{number}.jpg"].append((200, {}, encode(photo(seed=number))))
+            items.append(SourceItem(server.url(f"/{number}.jpg", "h0.test")))
+        for path, role, status, headers, body in HOSTILE.values():
+            server.files["h1.test", path].append((status, headers, body))
+            columns = (("crawl_depth", "0"), ("crawl_role", role)) if role else ()
+            items.insert(20, SourceItem(server.url(path, "h1.test"), columns=columns))
+        http = replace(HTTP, host_concurrency=8, attempts=1)
+        run = next(Crawl(str(tmp_path), CrawlConfig(http=http), ("x",)).runs(lambda: items))
+        assert [result.error for result in execute(run, workers=1, local=True)] == [None]
+    rows = [row for part in read_parts(str(tmp_path / "round-00")) for row in part.rows().to_pylist()]
+    assert len(rows) == GOOD + len(HOSTILE)
+    assert [row["kept"] for row in rows if "h0.test" in row["uri"]] == [True] * GOOD
+    assert not [row for row in rows if row["reason"] == "failed"]
+
+
 @pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"a\xff\xfe.jpg"])
 def test_names_that_are_not_utf8_have_rows_and_samples(tmp_path: Path, name: bytes) -> None:
     (tmp_path / "photos").mkdir()
