@@ -112,8 +112,8 @@ def _info(config: Info) -> int:
 
 
 def _export(config: Export) -> int:
-    from handface.model.network.export import ExportError, compare, example, export_onnx, openvino_session
-    from handface.model.network.fold import fold
+    from handface.model.network.deploy.export import ExportError, compare, example, export_onnx, openvino_session
+    from handface.model.network.deploy.fold import fold
     from handface.model.weights.named import load_network, require_checkpoint
 
     model = load_network(require_checkpoint(config.folder), config.hand_model, config.head_model).network

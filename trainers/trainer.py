@@ -19,20 +19,20 @@ import torch
 
 from handface.pipeline.contract.lock import RENEW_S, STALE_S, lock_folder
 from handface.pipeline.contract.storage import Folder
-from handface.trainers import checkpoint
 from handface.trainers.batch import Batch
 from handface.trainers.build import build_network, check_bodies
-from handface.trainers.checkpoint import Progress
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import make_loader
 from handface.trainers.data.probe import with_bodies
 from handface.trainers.distributed.ranks import Ranks, init_process_group
 from handface.trainers.estimate import describe, measure_step, warn_if_long
-from handface.trainers.log import RunLog
 from handface.trainers.memory import keep_freed_memory
-from handface.trainers.resume import check_resume, require_fresh
+from handface.trainers.run_folder import checkpoint
+from handface.trainers.run_folder.checkpoint import Progress
+from handface.trainers.run_folder.log import RunLog
+from handface.trainers.run_folder.resume import check_resume, require_fresh
+from handface.trainers.run_folder.storage import with_retries
 from handface.trainers.step import StepResult, TrainStep
-from handface.trainers.storage import with_retries
 from handface.trainers.validate import Validation, main_metric
 
 log = logging.getLogger(__name__)

@@ -61,7 +61,7 @@ def answer(data: bytes, predict: Predict, max_pixels: int) -> Answer:
 
 def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """An uploaded file -> (H, W, 3) uint8 RGB; its type is told by content. Raises BadPhotoError saying what is wrong."""
-    from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image
+    from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image
     from handface.predict.inputs import MIN_SIDE
 
     if not data:

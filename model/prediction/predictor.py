@@ -13,8 +13,8 @@ from handface.model.fitting.config import FitConfig
 from handface.model.fitting.people import PeopleFitter, Picture
 from handface.model.network.config import DiceConfig
 from handface.model.network.decode import Decoder
+from handface.model.network.deploy.inference import InferenceConfig, Runner, prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import InferenceConfig, Runner, prepare
 from handface.model.network.mesh import Mesh
 from handface.model.prediction.crop import Crop, as_rgb, cut, person_box, whole_crop
 from handface.model.prediction.prediction import Detection, Detector, NobodyFoundError, Person, Prediction

@@ -10,8 +10,8 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from handface.pipeline.contract.addresses import filesystem_of, open_file
-from handface.pipeline.contract.patterns import expand
+from handface.pipeline.contract.names.addresses import filesystem_of, open_file
+from handface.pipeline.contract.names.patterns import expand
 from handface.pipeline.contract.sample import Sample, SampleError, decode, encode
 from handface.pipeline.contract.tar_index import (
     Member,

@@ -139,7 +139,7 @@ class _CameraStream:
         return Sample(jpeg, labels, meta, mask_png=_png(mask))
 
     def _source(self, item: SourceItem, view: View, config: DecafConfig) -> Source:
-        from handface.pipeline.contract.phash import hash_hex, perceptual_hash
+        from handface.pipeline.contract.images.phash import hash_hex, perceptual_hash
 
         columns = {"subject": self.subject, "camera": self.camera, "segment": str(self.reader.segment(self.frame))}
         phash = hash_hex(perceptual_hash(view.image))

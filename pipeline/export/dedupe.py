@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from handface.pipeline.contract.components import Components, Pairs, equal
-from handface.pipeline.contract.phash import parse_hash
+from handface.pipeline.contract.images.phash import parse_hash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.pipeline.contract.exclusion import RADIUS, Exclusion
-from handface.pipeline.contract.phash import parse_hash
+from handface.pipeline.contract.images.phash import parse_hash
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
 from handface.pipeline.export.catalogue import Catalogue, ExportError, kept_rows, read_catalogue

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion, parse_hex
+from handface.pipeline.contract.images.phash import hash_hex, parse_hash
 from handface.pipeline.contract.lock import lock_folder
-from handface.pipeline.contract.phash import hash_hex, parse_hash
+from handface.pipeline.contract.names.url_names import is_web, url_name
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import dump_table, load_table
-from handface.pipeline.contract.url_names import is_web, url_name
 from handface.pipeline.export.catalogue import ExportError, reader
-from handface.pipeline.export.coco import coco_folders, remove_pictures
 from handface.pipeline.export.extents import Extent, sample_extents
-from handface.pipeline.export.index import index_schema, index_tables
 from handface.pipeline.export.manifest import TOMBSTONES, ReleaseFile, read_release
+from handface.pipeline.export.metadata.coco import coco_folders, remove_pictures
+from handface.pipeline.export.metadata.index import index_schema, index_tables
 from handface.pipeline.export.release import LOCK_WAIT_S, publish
 from handface.pipeline.export.rows import perceptual_hashes, row_names
 from handface.pipeline.export.select import near_any

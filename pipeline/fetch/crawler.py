@@ -271,7 +271,7 @@ class _HeaderCheck:
     def __call__(self, headers: Mapping[str, str], start: bytes) -> int | None:
         if self.consent and (refused := header_refusal(headers)):
             raise FetchError(Reason.OPTOUT, refused)
-        from handface.pipeline.contract.picture import sniff
+        from handface.pipeline.contract.images.picture import sniff
 
         if sniff(start) is not None:
             # Also where a page was expected: a link may lead to a picture.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.patterns import expand, is_remote, local
-from handface.pipeline.contract.url_names import is_web
+from handface.pipeline.contract.names.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of, may_open
+from handface.pipeline.contract.names.patterns import expand, is_remote, local
+from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.sources.base import Notes, Source, SourceConfig, Unlisted
 from handface.pipeline.sources.crawl import CrawlSource, is_crawl
 from handface.pipeline.sources.folder import IMAGE_SUFFIXES, FileSource, ignored_kind, walk_folder

@@ -136,7 +136,7 @@ def pack_scene(made: RenderedScene, scene_id: int, config: SynthesisConfig) -> S
 
 
 def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> SampleMeta:
-    from handface.pipeline.contract.phash import hash_hex, perceptual_hash
+    from handface.pipeline.contract.images.phash import hash_hex, perceptual_hash
 
     scene, size = made.scene, made.image.shape[0]
     columns = {
@@ -161,7 +161,7 @@ def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> Sample
 
 
 def _depth_png(picture: Picture) -> bytes:
-    from handface.pipeline.contract.depth_map import encode_depth_png
+    from handface.pipeline.contract.images.depth_map import encode_depth_png
 
     depth = picture.buffers.depth
     return encode_depth_png(np.where(np.isfinite(depth), depth, np.float32(0)))

@@ -21,11 +21,11 @@ from handface.pipeline.engine.stage import Stage
 from handface.pipeline.stages.contact import ContactStage
 from handface.pipeline.stages.crop import CropStage
 from handface.pipeline.stages.decode import DecodeStage
-from handface.pipeline.stages.dedupe import DedupeStage
 from handface.pipeline.stages.depth import DepthStage
+from handface.pipeline.stages.filters.dedupe import DedupeStage
+from handface.pipeline.stages.filters.quality import QualityStage
 from handface.pipeline.stages.keypoints import KeypointsStage
 from handface.pipeline.stages.pack import PackStage
-from handface.pipeline.stages.quality import QualityStage
 from handface.pipeline.stages.read import ReadStage
 from handface.pipeline.stages.recipe import AnnotateConfig
 from handface.pipeline.synthesis.make import PictureConfig, SynthesisConfig, SynthesizeStage, list_scenes

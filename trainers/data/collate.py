@@ -12,9 +12,9 @@ from handface.model.bodies import DECAF
 from handface.model.bodies.mirror import mirror_head_parameters
 from handface.model.bodies.rotation import mirror_axis_angle
 from handface.trainers.batch import Batch, BodyLabels
+from handface.trainers.data.augment.geometry import turn_about_camera
 from handface.trainers.data.bodies import Parameters, Part
 from handface.trainers.data.decode import Decoded
-from handface.trainers.data.geometry import turn_about_camera
 from handface.trainers.data.scene import Scene
 
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])

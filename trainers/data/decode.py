@@ -22,11 +22,9 @@ from handface.pipeline.contract.sample import (
     SampleError,
     decode_labels,
 )
-from handface.trainers.data.background import Backgrounds, put_behind
-from handface.trainers.data.bodies import Part
-from handface.trainers.data.colour import vary_colour
-from handface.trainers.data.config import AugmentConfig, DataConfig
-from handface.trainers.data.geometry import (
+from handface.trainers.data.augment.background import Backgrounds, put_behind
+from handface.trainers.data.augment.colour import vary_colour
+from handface.trainers.data.augment.geometry import (
     flip,
     mirror_face,
     mirror_points,
@@ -35,6 +33,8 @@ from handface.trainers.data.geometry import (
     scale_pixels,
     similarity,
 )
+from handface.trainers.data.bodies import Part
+from handface.trainers.data.config import AugmentConfig, DataConfig
 from handface.trainers.data.scene import Scene, read_scene
 
 _AUGMENT_SEED = 2

@@ -21,7 +21,7 @@ from handface.trainers.data.config import AugmentConfig, DataConfig
 from handface.trainers.data.decode import Decoded, Decoder
 from handface.trainers.data.errors import DataError
 from handface.trainers.data.order import MixOrder
-from handface.trainers.data.store import Reader, Table, open_dataset
+from handface.trainers.data.shards.store import Reader, Table, open_dataset
 
 _ATTEMPTS = 20
 _REQUESTS = 16  # to an object store at once, of each worker

@@ -13,7 +13,7 @@ from handface.trainers.data.bodies import DECAF_SUFFIX, Part
 from handface.trainers.data.config import DataConfig, DatasetConfig
 from handface.trainers.data.errors import DataError
 from handface.trainers.data.scene import read_scene
-from handface.trainers.data.store import Reader, Table, open_dataset
+from handface.trainers.data.shards.store import Reader, Table, open_dataset
 
 _MOST = 512  # samples of a set to look at for a 3D label
 

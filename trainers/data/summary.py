@@ -11,7 +11,7 @@ from handface.trainers.data.config import DataConfig
 from handface.trainers.data.loader import make_loader
 from handface.trainers.data.probe import sample_labels, with_bodies
 from handface.trainers.data.scene import read_scene
-from handface.trainers.data.store import Reader, open_dataset
+from handface.trainers.data.shards.store import Reader, open_dataset
 
 _MOST = 2000  # samples of a set whose labels are counted; of larger sets the counts are scaled up
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 
+from handface.model.network.deploy.inference import InferenceConfig, prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import InferenceConfig, prepare
 from handface.model.network.mesh import Mesh
 from handface.model.network.topology import Sizes, Topology
 from handface.model.weights.checkpoint import load_dice, read_config

@@ -11,7 +11,7 @@ import torch
 from handface.model.bodies import ParametricBody
 from handface.model.bodies.rotation import axis_angle_to_matrix
 from handface.model.network.config import DiceConfig
-from handface.model.network.inference import Runner
+from handface.model.network.deploy.inference import Runner
 from handface.model.network.mesh import Mesh, MeshChoice
 from handface.model.network.output import DiceOutput
 from handface.trainers.batch import Batch

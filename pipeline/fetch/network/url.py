@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import quote, urljoin, urlsplit
 
-from handface.pipeline.contract.url_names import SAFE, WEB_SCHEMES, remove_dot_segments
+from handface.pipeline.contract.names.url_names import SAFE, WEB_SCHEMES, remove_dot_segments
 
 MAX_URL = 4096
 # Ports of services that must never get a web request: the Fetch standard's "bad ports", and common databases and daemons.

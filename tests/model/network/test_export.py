@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from handface.jobs.cli import main
-from handface.model.network.export import (
+from handface.model.network.deploy.export import (
     ExportError,
     as_output,
     compare,
@@ -16,7 +16,7 @@ from handface.model.network.export import (
     onnx_session,
     openvino_session,
 )
-from handface.model.network.fold import fold
+from handface.model.network.deploy.fold import fold
 from handface.model.weights.checkpoint import save_dice
 from handface.model.weights.convert import convert
 from handface.model.weights.unpickle import WeightsError
@@ -114,7 +114,7 @@ def test_an_export_that_openvino_runs_wrongly_fails(tmp_path, capsys, monkeypatc
         session = onnx_session(path)
         return lambda images: {name: value + error * np.abs(value).max() for name, value in session(images).items()}
 
-    monkeypatch.setattr("handface.model.network.export.openvino_session", off_by)
+    monkeypatch.setattr("handface.model.network.deploy.export.openvino_session", off_by)
     command = [
         "weights",
         "export",

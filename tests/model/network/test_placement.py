@@ -14,9 +14,9 @@ from scipy.spatial.transform import Rotation
 from handface.model.bodies import load_body
 from handface.model.bodies.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from handface.model.network.config import FACING, HAND_AT_FACE, PlacementConfig, RegressorConfig, preset
+from handface.model.network.deploy.export import export_onnx
+from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
-from handface.model.network.export import export_onnx
-from handface.model.network.fold import fold
 from handface.model.network.placement import AlignedRegressor, build_regressor, linear_map, nearest_rotation
 from handface.model.network.topology import Topology
 from tests.model.narrow import narrow_config, narrow_topology

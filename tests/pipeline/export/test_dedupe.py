@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from handface.pipeline.contract.exclusion import Exclusion, ExclusionError, digest
+from handface.pipeline.contract.images.phash import distance, hash_hex, perceptual_hash
+from handface.pipeline.contract.images.picture import decode_image
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.phash import distance, hash_hex, perceptual_hash
-from handface.pipeline.contract.picture import decode_image
-from handface.pipeline.contract.url_names import picture_names
+from handface.pipeline.contract.names.url_names import picture_names
 from handface.pipeline.engine.record import Record
 from handface.pipeline.export.dedupe import Hashed, families, find_duplicates
-from handface.pipeline.stages.dedupe import DedupeConfig, DedupeStage
+from handface.pipeline.stages.filters.dedupe import DedupeConfig, DedupeStage
 from tests.pipeline.images import encode, photo
 
 

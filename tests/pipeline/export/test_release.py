@@ -22,9 +22,9 @@ from handface.pipeline.contract.shards import iter_samples
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.record import Record
 from handface.pipeline.export.catalogue import ExportError
-from handface.pipeline.export.coco import write_coco
 from handface.pipeline.export.config import ExportConfig
 from handface.pipeline.export.manifest import read_release
+from handface.pipeline.export.metadata.coco import write_coco
 from handface.pipeline.export.release import release
 from handface.pipeline.export.takedown import Request, take_down
 from tests.pipeline.export.releases import CONFIG, files, index, record, write_parts
@@ -290,7 +290,7 @@ def test_many_parts_and_batches_give_the_same_index(
     parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release([parts], str(tmp_path / "whole"), CONFIG)
-    monkeypatch.setattr("handface.pipeline.export.index._BATCH", 3)
+    monkeypatch.setattr("handface.pipeline.export.metadata.index._BATCH", 3)
     made = release([parts], str(tmp_path / "pieces"), CONFIG)
     assert index(tmp_path / "pieces") == index(tmp_path / "whole")
     assert (tmp_path / "pieces/licences.csv").read_bytes() == (tmp_path / "whole/licences.csv").read_bytes()

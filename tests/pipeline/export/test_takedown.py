@@ -19,12 +19,12 @@ import simplejpeg
 from handface.jobs import takedown
 from handface.jobs.cli import main
 from handface.pipeline.contract.exclusion import Exclusion
-from handface.pipeline.contract.phash import perceptual_hash
-from handface.pipeline.contract.picture import decode_image
+from handface.pipeline.contract.images.phash import perceptual_hash
+from handface.pipeline.contract.images.picture import decode_image
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.export.coco import write_coco
 from handface.pipeline.export.config import ExportConfig
 from handface.pipeline.export.manifest import read_release
+from handface.pipeline.export.metadata.coco import write_coco
 from handface.pipeline.export.release import release
 from handface.pipeline.export.takedown import Request, take_down
 from tests.pipeline.export.releases import CONFIG, HASHES, files, index, record, write_parts

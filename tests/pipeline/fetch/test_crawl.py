@@ -34,7 +34,7 @@ from handface.pipeline.fetch.pages.links import read_page
 from handface.pipeline.fetch.pages.srcset import srcset_best
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.read import ReadStage
-from handface.trainers.data.store import excluded_keys
+from handface.trainers.data.shards.store import excluded_keys
 from tests.pipeline.fetch.server import IMAGE, Server
 from tests.pipeline.images import encode, photo
 

@@ -17,9 +17,9 @@ from handface.model.bodies.names import IBUG_MIRROR
 from handface.pipeline.contract.sample import LEFT, RIGHT, KeypointDepth, Labels, Sample, encode, encode_labels
 from handface.trainers.batch import Batch
 from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_loader
+from handface.trainers.data.augment.geometry import flip, move_points, resize, similarity, turn_about_camera
 from handface.trainers.data.collate import collate
 from handface.trainers.data.decode import Decoded, Decoder, Draw
-from handface.trainers.data.geometry import flip, move_points, resize, similarity, turn_about_camera
 
 SIDE, SIZE = 96, 64
 CAMERA = (

@@ -18,8 +18,8 @@ import torch
 from handface.model.bodies import DECAF, load_body
 from handface.model.bodies.rotation import axis_angle_to_matrix
 from handface.model.network.config import preset
+from handface.model.network.deploy.inference import prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import prepare
 from handface.model.network.topology import Topology
 from handface.trainers.batch import Batch
 from handface.trainers.data import DataConfig, DatasetConfig, make_pass
