@@ -8,7 +8,7 @@ from pathlib import Path
 
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import DataConfig, DatasetConfig
-from handface.trainers.train import train
+from handface.trainers.trainer import train
 
 
 def main(labelled: str, photos: str, output: str, steps: int = 1000, batch_size: int = 16) -> int:
