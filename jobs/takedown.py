@@ -47,7 +47,7 @@ def run(config: Config) -> int:
     from datetime import UTC, datetime
 
     from handface.pipeline.contract.storage import absolute
-    from handface.pipeline.export.takedown import Request, take_down
+    from handface.pipeline.export.takedown import TakedownRequest, take_down
 
     sha256, phash = list(config.sha256), list(config.phash)
     for path in config.image:
@@ -56,7 +56,7 @@ def run(config: Config) -> int:
         phash += picture
     output, code = absolute(config.release), 0
     if not (config.verify and not (config.key or config.url or sha256 or phash)):
-        request = Request(config.key, config.url, tuple(sha256), tuple(phash), config.distance, config.reason)
+        request = TakedownRequest(config.key, config.url, tuple(sha256), tuple(phash), config.distance, config.reason)
         today = datetime.now(UTC).date().isoformat()
         done = take_down(output, request, today, tuple(str(folder) for folder in config.coco))
         for key in done.keys:

@@ -22,9 +22,9 @@ import tyro
 
 from benchmarks.results import Figure, save_figures
 from handface.model.bodies import load_body
-from handface.model.fitting.distance import Surface
+from handface.model.fitting.distance import FitSurface
 from handface.model.fitting.flesh import closed_faces
-from handface.model.fitting.people import Picture
+from handface.model.fitting.people import FitPicture
 from handface.model.fitting.quality import guess_residuals
 from handface.model.prediction.prediction import Part, Person, WeakCamera
 from handface.pipeline.contract.sample import LEFT, Labels
@@ -64,7 +64,7 @@ class Seen:
     fitted: Person
     mean: Person
     truth: Labels | None = None
-    picture: Picture | None = None
+    picture: FitPicture | None = None
 
 
 def main(config: Config) -> None:
@@ -106,7 +106,7 @@ def look(predictor: Predictor, pictures: Iterator[tuple[str, NDArray[np.uint8], 
         predictor.fitter = fitter
         if not people:
             continue
-        picture = Picture(image.shape[1], image.shape[0])
+        picture = FitPicture(image.shape[1], image.shape[0])
         bare = people[0]
         yield Seen(name, bare, fitter.fit([bare], [picture])[0], mean_bodies(bare), truth, picture)
 
@@ -184,10 +184,10 @@ def compare(person: Person, labels: Labels) -> dict[str, float]:
     fingers = person.hand.vertices - here.mean(0)
     errors = np.linalg.norm(mine - (deformed - origin), axis=1), np.linalg.norm(fingers - (hand - origin), axis=1)
     faces = closed_faces(load_body("free-head", "free").arrays)
-    depth = -Surface(person.head.vertices, faces).signed_distance(person.hand.vertices, candidates=12)
+    depth = -FitSurface(person.head.vertices, faces).signed_distance(person.hand.vertices, candidates=12)
     true_hand = np.unpackbits(labels.hand_contact)[: len(hand)].astype(bool)
     true_head = np.unpackbits(labels.head_contact)[: len(head)].astype(bool)
-    true_depth = -Surface(deformed, faces).signed_distance(hand, candidates=12)
+    true_depth = -FitSurface(deformed, faces).signed_distance(hand, candidates=12)
     return {
         "pve": float(np.concatenate(errors).mean()),
         "pve_head": float(errors[0].mean()),

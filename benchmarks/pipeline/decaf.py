@@ -79,10 +79,10 @@ def main(config: Config) -> None:
 def film(config: Config, root: Path) -> Path:
     """A synthetic dataset of one subject and one camera."""
     from handface.pipeline.synthesis.studio.capture import write_shared, write_subject
-    from handface.pipeline.synthesis.studio.dataset import CaptureConfig, DatasetConfig
+    from handface.pipeline.synthesis.studio.dataset import CaptureConfig, StudioConfig
 
     capture = CaptureConfig(subjects=1, cameras=1, width=config.width, height=config.height)
-    dataset = DatasetConfig(frames=config.frames, capture=capture)
+    dataset = StudioConfig(frames=config.frames, capture=capture)
     write_shared(root, dataset)
     write_subject(root, dataset, 1)
     return root

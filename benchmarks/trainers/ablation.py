@@ -28,9 +28,9 @@ from handface.model.network.deploy.inference import prepare
 from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
 from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_pass
 from handface.trainers.evaluation.run import collect
-from handface.trainers.evaluation.systems import MeanPose, Network, System
+from handface.trainers.evaluation.systems import MeanPose, NetworkSystem, System
 from handface.trainers.evaluation.truth import LabelMeshes
-from handface.trainers.losses import DepthConfig, Faults, LossConfig, LossWeights
+from handface.trainers.losses import DepthLossConfig, Faults, LossConfig, LossWeights
 from handface.trainers.metrics import BY_NAME, BootstrapConfig, Estimate, summarise
 from handface.trainers.priors import PriorSource, RealConfig
 from handface.trainers.trainer import train
@@ -90,7 +90,7 @@ def variants(config: Config) -> list[Variant]:
     """The paper's ablation, corrected and as released, and by number of wild scenes."""
     base, plain = loss_of(config), loss_of(config, depth=0)
     released = dataclasses.replace(
-        base, depth=DepthConfig("silog"), faults=Faults(depth_corner=True, depth_transposed=True)
+        base, depth=DepthLossConfig("silog"), faults=Faults(depth_corner=True, depth_transposed=True)
     )
     most = max(config.wild_counts)
     rows = [
@@ -117,7 +117,7 @@ def loss_of(config: Config, depth: float = LossWeights.depth) -> LossConfig:
 def drawn_depth(config: Config) -> LossConfig:
     """Depth of the mesh that the network draws, as the small presets let nothing of the posed bodies' losses move it; at ten times the
     weight, at which it is a sixth of the loss and no longer a fiftieth."""
-    return dataclasses.replace(loss_of(config, depth=10 * LossWeights.depth), depth=DepthConfig(of="drawn"))
+    return dataclasses.replace(loss_of(config, depth=10 * LossWeights.depth), depth=DepthLossConfig(of="drawn"))
 
 
 def run_of(config: Config, seed: int, variant: Variant | None, one_branch: bool) -> TrainConfig:
@@ -200,7 +200,7 @@ def result_of(config: Config, seed: int, variant: Variant) -> dict[str, dict[str
 
         network = load_dice(Path(run.output, "last")).to("cuda" if torch.cuda.is_available() else "cpu")
         truth = LabelMeshes(network.config.sizes, network.template.device)
-        system = Network(prepare(network), network.config, truth.hand, load_head(network))
+        system = NetworkSystem(prepare(network), network.config, truth.hand, load_head(network))
         found |= measured(missing, system, truth, run.data.image_size)
         target.write_text(json.dumps(found))
     return found

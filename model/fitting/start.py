@@ -9,13 +9,13 @@ import torch
 from handface.model.bodies.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from handface.model.fitting.config import Guess, Observations
 from handface.model.fitting.energy import about_mean
-from handface.model.fitting.keypoint_body import KeypointBody, Parameters
+from handface.model.fitting.keypoint_body import FitParameters, KeypointBody
 
 _PALM = [0, 1, 5, 9, 13, 17]  # wrist and knuckles move as one
 _NEAR_ZERO = (0.0, 0.0, 0.0)
 
 
-def place_head(body: KeypointBody, guess: Parameters, seen: Observations) -> Parameters:
+def place_head(body: KeypointBody, guess: FitParameters, seen: Observations) -> FitParameters:
     """The guessed head turned and moved so that its keypoints lie on the seen ones under scaled orthography."""
     still = replace(guess, global_orient=torch.zeros_like(guess.transl), transl=torch.zeros_like(guess.transl))
     points = body.evaluate(still)[0][:, : body.num_keypoints]
@@ -29,8 +29,8 @@ def place_head(body: KeypointBody, guess: Parameters, seen: Observations) -> Par
 
 
 def place_hand(
-    body: KeypointBody, guess: Parameters, seen: Observations, depth: torch.Tensor, by_world: bool
-) -> Parameters:
+    body: KeypointBody, guess: FitParameters, seen: Observations, depth: torch.Tensor, by_world: bool
+) -> FitParameters:
     """The guessed hand at a depth (B,), moved onto its points; turned by its landmarks in metres where `by_world` and there are any."""
     weight = seen.hand[..., 2].clamp(0, 1)
     image = torch.where(seen.hand[..., 2:] > 0, seen.hand[..., :2], 0.0)
@@ -48,12 +48,12 @@ def place_hand(
 
 def move_onto(
     body: KeypointBody,
-    x: Parameters,
+    x: FitParameters,
     points: torch.Tensor,
     weight: torch.Tensor,
     seen: Observations,
     depth: torch.Tensor,
-) -> Parameters:
+) -> FitParameters:
     """Translate so that the keypoints' mean has this depth (B,) and lies on the mean of the seen points (B, K, 3)."""
     image = torch.where(points[..., 2:] > 0, points[..., :2], 0.0)
     plane = (weighted_mean(image, weight) - seen.centre) / seen.focal[:, None]

@@ -36,7 +36,7 @@ _REWRITTEN = re.compile(r"(?:-r\d+)?\.tar$")
 
 
 @dataclass(frozen=True)
-class Request:
+class TakedownRequest:
     """What to take down; a sample that any of them names goes.
 
     urls: in any spelling; where a picture was asked for, where it moved from, or where it was found in the end.
@@ -85,7 +85,7 @@ class Takedown:
     pictures: int = 0
 
 
-def take_down(output: str, request: Request, date: str, coco: tuple[str, ...] = ()) -> Takedown:
+def take_down(output: str, request: TakedownRequest, date: str, coco: tuple[str, ...] = ()) -> Takedown:
     """Remove what a request names from a release.
 
     The tombstone is written first and also holds what the request says when nothing matches, so that later crawls, exports and
@@ -108,7 +108,7 @@ def take_down(output: str, request: Request, date: str, coco: tuple[str, ...] = 
         return _take_down(folder, request, date, coco)
 
 
-def _take_down(folder: Folder, request: Request, date: str, coco: tuple[str, ...]) -> Takedown:
+def _take_down(folder: Folder, request: TakedownRequest, date: str, coco: tuple[str, ...]) -> Takedown:
     there = read_release(folder)
     assert there is not None
     rows = _rows_to_remove(folder, request)
@@ -143,7 +143,7 @@ def _take_down(folder: Folder, request: Request, date: str, coco: tuple[str, ...
     return Takedown(tuple(sorted(gone)), tuple(hit), revision, pictures)
 
 
-def _rows_to_remove(folder: Folder, request: Request) -> list[dict[str, Any]]:
+def _rows_to_remove(folder: Folder, request: TakedownRequest) -> list[dict[str, Any]]:
     """The index's rows that the request names, and those whose tombstone an interrupted takedown left behind."""
     listed, buried = request.names(), {stone["key"] for stone in read_tombstones(folder)}
     columns = [*_NAMES, "columns", "evidence", "shard"]
@@ -175,7 +175,7 @@ def _rows_left(folder: Folder, gone: set[str], names: dict[str, str]) -> Iterato
             yield table
 
 
-def _write_tombstones(folder: Folder, rows: list[dict[str, Any]], request: Request, date: str) -> None:
+def _write_tombstones(folder: Folder, rows: list[dict[str, Any]], request: TakedownRequest, date: str) -> None:
     """Add tombstones for the rows, for their other addresses and for the request itself; what is there already stays once."""
     import pyarrow as pa
 

@@ -22,7 +22,7 @@ from handface.pipeline.synthesis.scene.scene import NoSceneError, Scene, SceneCo
 if TYPE_CHECKING:
     from handface.model.render import Picture
     from handface.pipeline.synthesis.person.dress import DressedScene
-    from handface.pipeline.synthesis.scene.view import View
+    from handface.pipeline.synthesis.scene.view import SceneView
 
 LICENCE, AUTHOR = "CC0-1.0", "handface synthesis"
 SCHEME = "synthetic"
@@ -70,7 +70,7 @@ class RenderedScene:
     """A scene with all that was drawn for its picture. image: (S, S, 3) uint8.  seconds: by step."""
 
     scene: Scene
-    view: View
+    view: SceneView
     dressed: DressedScene
     picture: Picture
     image: NDArray[np.uint8]

@@ -33,7 +33,7 @@ from handface.trainers.priors.monitor import AlarmConfig, Monitor
 PARTS = ("hand", "head")
 
 
-class Parameters(Protocol):
+class PriorParameters(Protocol):
     """What is judged of a part: `model.heads.BodyParameters` and `trainers.batch.BodyLabels` both fit."""
 
     @property
@@ -114,7 +114,7 @@ class AdversarialPriors(nn.Module):
         )
         self.monitors = nn.ModuleDict({part: Monitor(part, config.kind, config.alarm) for part in PARTS})
 
-    def features(self, hand: Parameters, head: Parameters) -> PriorInput:
+    def features(self, hand: PriorParameters, head: PriorParameters) -> PriorInput:
         """The judged numbers of predicted or known parameters, float32."""
         jaw = head.pose[:, self.jaw]
         return PriorInput(

@@ -31,7 +31,7 @@ class CheckpointError(ValueError):
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """How far a run is. step: steps done.  skip: steps whose batch is passed over.  best: lowest validation error so far."""
 
     step: int = 0

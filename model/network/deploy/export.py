@@ -22,7 +22,7 @@ Arrays = dict[str, NDArray[np.float32]]
 Session = Callable[[NDArray[np.float32]], Arrays]
 
 
-class ExportError(RuntimeError):
+class OnnxExportError(RuntimeError):
     """An exported network does not do what the original does, or a runtime is missing."""
 
 
@@ -71,7 +71,7 @@ def export_onnx(model: Dice, path: Path, tolerance: float = 1e-4) -> dict[str, f
     if not max(errors.values()) <= tolerance:
         worst = max(errors, key=errors.__getitem__)
         path.unlink()
-        raise ExportError(
+        raise OnnxExportError(
             f"{path.name}: output {worst} is off by {errors[worst]:.2e}, more than {tolerance:.0e}; not written"
         )
     return errors
@@ -115,7 +115,7 @@ def openvino_session(path: Path, precision: Literal["fp32", "bf16"] = "bf16", th
     try:
         import openvino
     except ImportError:
-        raise ExportError("OpenVINO is not installed: pip install 'handface[openvino]'") from None
+        raise OnnxExportError("OpenVINO is not installed: pip install 'handface[openvino]'") from None
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16"}
     settings["PERFORMANCE_HINT"] = "LATENCY"
     if threads:

@@ -19,7 +19,7 @@ _KEEP, _KEEP_FAILURE = 300.0, 30.0  # seconds; getaddrinfo tells no lifetime
 _LIMIT = 100_000  # names remembered
 
 
-class AddressRefusedError(OSError):
+class ForbiddenAddressError(OSError):
     """A name leads to an address that must not be connected to."""
 
 
@@ -73,7 +73,7 @@ class CheckedResolver(AbstractResolver):
             raise UnknownNameError(f"{host} has no address")
         for address in addresses:
             if why := refusal(address, self._opened):
-                raise AddressRefusedError(f"{host} is {address}: {why}")
+                raise ForbiddenAddressError(f"{host} is {address}: {why}")
         return addresses
 
     def _forget_failure(self, host: str, done: asyncio.Future[list[str]]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from handface.jobs.rehearsal.web import serve
-from handface.jobs.rehearse import Check, Config, run, show
+from handface.jobs.rehearse import Config, RehearsalCheck, run, show
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,8 +43,8 @@ def test_a_node_that_dies_costs_nothing_and_everybody_reads_the_dataset(tmp_path
 
 
 def test_a_number_that_is_wrong_fails_the_rehearsal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert show([Check("a", 3, 3), Check("library that is not here", None, 3)]) == 0
-    assert show([Check("a", 3, 3), Check("b", 2, 3)]) == 1
+    assert show([RehearsalCheck("a", 3, 3), RehearsalCheck("library that is not here", None, 3)]) == 0
+    assert show([RehearsalCheck("a", 3, 3), RehearsalCheck("b", 2, 3)]) == 1
     assert "WRONG" in capsys.readouterr().out
 
 

@@ -28,7 +28,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from handface.jobs.cli import main
 from handface.jobs.demonstration.pictures import demo_files, png_header
-from handface.jobs.page.answers import Answer, Store
+from handface.jobs.page.answers import PageAnswer, Store
 from handface.jobs.page.server import PageConfig, make_app
 from handface.model.outputs.mesh_files import glb_extras
 from handface.model.prediction.prediction import Prediction
@@ -263,8 +263,8 @@ def test_a_slow_upload_is_given_up_and_frees_its_place():
 
 
 def test_the_store_forgets_the_oldest_by_number_and_by_size():
-    def one(size: int) -> Answer:
-        return Answer({}, {"a": ("x/y", bytes(size))})
+    def one(size: int) -> PageAnswer:
+        return PageAnswer({}, {"a": ("x/y", bytes(size))})
 
     store = Store(count=3, size=100)
     names = [store.add(one(10)) for _ in range(4)]

@@ -8,7 +8,7 @@ import torch
 
 from handface.jobs.cli import main
 from handface.model.network.deploy.export import (
-    ExportError,
+    OnnxExportError,
     as_output,
     compare,
     example,
@@ -50,7 +50,7 @@ def test_the_file_agrees_at_every_batch_size(exported):
 
 
 def test_a_file_that_disagrees_is_not_kept(tmp_path):
-    with pytest.raises(ExportError, match="is off by"):
+    with pytest.raises(OnnxExportError, match="is off by"):
         export_onnx(alive(), tmp_path / "dice.onnx", tolerance=1e-12)
     assert not (tmp_path / "dice.onnx").exists()
 
@@ -72,7 +72,7 @@ def test_openvino_agrees_or_says_how_to_get_it(exported):
     try:
         import openvino  # noqa: F401
     except ImportError:
-        with pytest.raises(ExportError, match=r"pip install 'handface\[openvino\]'"):
+        with pytest.raises(OnnxExportError, match=r"pip install 'handface\[openvino\]'"):
             openvino_session(path)
     else:
         errors = compare(fold(model), openvino_session(path, "fp32"), pictures(4))
