@@ -1,6 +1,6 @@
 """Render scenes of a hand at a face, with exact 3D labels, into labelled shards or a dataset in Decaf's layout.
 
-Scene i of a seed is the same whoever renders it; run the same command again after whatever stopped it. On a Ray cluster:
+Scene i of a seed is the same whoever renders it; run the same command again to continue a run that was stopped. On a Ray cluster:
 `ray job submit --working-dir . -- python -m jobs.synthesize --count 100000 --output s3://bucket/synthetic`.
 """
 

@@ -116,7 +116,8 @@ def loss_of(config: Config, depth: float = LossWeights.depth) -> LossConfig:
 
 def drawn_depth(config: Config) -> LossConfig:
     """Depth of the mesh that the network draws, as the small presets let nothing of the posed bodies' losses move it; at ten times the
-    weight, at which it is a sixth of the loss and no longer a fiftieth."""
+    weight, at which it is a sixth of the loss and no longer a fiftieth.
+    """
     return dataclasses.replace(loss_of(config, depth=10 * LossWeights.depth), depth=DepthLossConfig(of="drawn"))
 
 

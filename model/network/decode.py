@@ -1,4 +1,4 @@
-"""Network output -> people in the photo: meshes about the head's mean, the photo's camera, left hands out of the mirror."""
+"""Network output -> people in the photo: meshes about the head's mean, the photo's camera, left hands mirrored back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rigid motion said outright, for networks small enough to train without a cluster: not in the paper, off in `dice-w64`.
+"""An affine map per body part, for networks small enough to train without a cluster: not in the paper, off in `dice-w64`.
 
 Attention and perceptrons learn only slowly to turn a mesh and to tell how it is turned. So that they need not: `PlacementHead` puts
 the template where the picture wants it, tokens drawing what is left; `AlignedRegressor` takes the rotation from the drawn vertices

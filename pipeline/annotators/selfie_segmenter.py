@@ -1,5 +1,6 @@
 """MediaPipe's selfie multiclass segmenter: where is hair, hand (body skin), face skin, clothes. Its skin border is the
-best evidence for contact and occlusion that a small network gives."""
+best evidence for contact and occlusion that a small network gives.
+"""
 
 from __future__ import annotations
 

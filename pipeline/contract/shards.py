@@ -71,7 +71,6 @@ def iter_samples(uri: str) -> Iterator[Sample]:
 
 def find_shards(arguments: Iterable[str]) -> list[str]:
     """Files as given; folders and globs become the tars in them, sorted. Raises FileNotFoundError for what names nothing."""
-
     found: list[str] = []
     for argument in arguments:
         matches = [tar for name in _expand(argument) for tar in _tars(name)]

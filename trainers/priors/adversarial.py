@@ -2,7 +2,7 @@
 
     fake = priors.features(output.hand.parameters, output.head.parameters)
     generator = priors.generator_loss(fake)          # added to the network's losses; gives the discriminators no gradient
-    result = ddp_priors(fake, real.sample(step, ...))  # after the network's step; fakes are detached inside
+    result = ddp_priors(fake, real.sample(step, ...))  # after the network's step; generated samples are detached inside
     result.loss.backward()
 
 `generator_loss` needs no DDP: it leaves the discriminators alone, and they are equal on all ranks. Call it on the bare module.

@@ -1,4 +1,4 @@
-"""Decodes images that strangers made: type by content, size before pixels, upright, 8-bit RGB."""
+"""Decodes pictures of unknown origin: type by content, size before pixels, upright, 8-bit RGB."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ class UnknownNameError(OSError):
 
 class CheckedResolver(AbstractResolver):
     """The resolver of the HTTP client. The client connects to the very addresses returned here, so a name that changes its
-    mind between check and connection (DNS rebinding) gains nothing. One refused address condemns the name."""
+    mind between check and connection (DNS rebinding) gains nothing. One refused address condemns the name.
+    """
 
     def __init__(self, config: HttpConfig, lookup: Lookup | None = None) -> None:
         self._lookup = lookup or self._system

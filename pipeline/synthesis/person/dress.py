@@ -45,7 +45,8 @@ def dress(
     rng: np.random.Generator, scene: Scene, view: SceneView, domain: Domain, texture_size: int, arm_length: float = 0.26
 ) -> DressedScene:
     """All meshes of a scene. texture_size: height of the head's texture in texels; the others follow.  arm_length: metres of
-    forearm, to beyond the picture."""
+    forearm, to beyond the picture.
+    """
     complexion = draw_complexion(rng, domain.tones)
     meshes = _head(rng, scene, view, complexion, texture_size)
     meshes |= _hand(rng, scene, view, complexion, texture_size, arm_length)

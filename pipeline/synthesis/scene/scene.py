@@ -1,4 +1,4 @@
-"""The hall of synthesis: a scene id in, a picture of a hand at a face and everything that is known about it out.
+"""The entry of synthesis: a scene id in, a picture of a hand at a face and everything that is known about it out.
 
     draw person and target -> pose head -> plan hand -> bring it to the face -> the face yields -> view and light -> picture
 

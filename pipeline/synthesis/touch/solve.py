@@ -26,7 +26,8 @@ CLEAR = 0.002  # metres kept by fingers that are not to touch
 @dataclass(frozen=True)
 class PlacedHand:
     """A hand in head axes, metres. vertices: (V, 3).  keypoints: (21, 3).  pose: (15, 3).  rotation: (3, 3) and translation: (3,)
-    take the canonical hand there: x -> R x + t."""
+    take the canonical hand there: x -> R x + t.
+    """
 
     vertices: Array
     keypoints: Array
@@ -97,7 +98,8 @@ class Approach:
 
     def clearance(self, placed: PlacedHand, direction: Array) -> float | None:
         """Metres along the unit `direction` (3,), out of the face, by which a hand must move to be pressed in exactly as far as
-        the tissue allows; negative if there is room. None if that is not within 5 cm."""
+        the tissue allows; negative if there is room. None if that is not within 5 cm.
+        """
         start = placed.moved(_SETTLE * direction)
         settled = self._advance(start, -direction, 2 * _SETTLE)
         return None if settled is None else float((settled.translation - placed.translation) @ direction)
