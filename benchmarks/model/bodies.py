@@ -1,6 +1,6 @@
 """How long the bodies take: forward and backward of hand + head, batch 64, on the CPU. Writes docs/results/<date>-bodies.md.
 
-Run as `python -m benchmarks.model.model.bodies`.
+Run as `python -m benchmarks.model.bodies`.
 """
 
 from __future__ import annotations

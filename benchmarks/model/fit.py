@@ -1,6 +1,6 @@
 """Do the meshes lie on the picture, and is the hand where it is? The bare network, the fit and two trivial baselines, side by side.
 
-    python -m benchmarks.model.model.fit --photos 'photos/*.jpg' --synthetic out/held_open --save
+    python -m benchmarks.model.fit --photos 'photos/*.jpg' --synthetic out/held_open --save
 
 Photos have no 3D truth: their rows say how far projected keypoints lie from the detector's points, in % of the face's longer side.
 Synthetic samples are seen through the detector like photos; their rows compare meshes with the true ones. A cell without truth stays empty.
@@ -261,7 +261,7 @@ def _predictor(model: str) -> Predictor:
     from handface.predict.build import PredictorOptions, build_predictor
     from handface.predict.people import PeopleDetector
 
-    return build_predictor(PredictorOptions(model=model, device="cpu"), PeopleDetector(isolated=False))
+    return build_predictor(PredictorOptions(model=model, device="cpu"), PeopleDetector())
 
 
 def _photos(paths: list[str]) -> Iterator[tuple[str, NDArray[np.uint8], Labels | None]]:

@@ -3,7 +3,7 @@
 Renders random heads and hands, asks FaceMesh and Hands where their points are, and brings the answers back to the rest pose:
 landmarks by the triangle that a landmark's pixel sees (median over pictures, made symmetric, put on the outer skin), hand points as
 constant offsets from joints in the palm's frame (robust Gauss-Newton on the reprojection). A third of the pictures is held out.
-Run as `python -m benchmarks.model.model.fit_body_keypoints`, and `handface bodies build` afterwards.
+Run as `python -m benchmarks.model.fit_body_keypoints`, and `handface bodies build` afterwards.
 """
 
 from __future__ import annotations

@@ -54,8 +54,10 @@ class FitConfig:
 
     focal: float = 1.2
     """Focal length in longer picture sides where it is not known; the result hardly depends on it."""
-    steps: int = 14
-    """Levenberg-Marquardt steps at most."""
+    exploring: int = 6
+    """Levenberg-Marquardt steps at most from each start."""
+    steps: int = 7
+    """Steps at most from the better end of those."""
     settling: int = 5
     """Steps at most once the hand was brought to the face."""
     batch: int = 16

@@ -138,15 +138,15 @@ class PeopleFitter:
         guess = Guess(
             self.solver.hand_points.unpack(stack(hands)),
             self.solver.head_points.unpack(stack(heads)),
-            stack(apart),
+            torch.nan_to_num(stack(apart)),
             torch.ones(len(cases), device=self.device),
         )
         touches = [case.person.presence >= _TOUCHES for case in cases]
 
-        def bring(solution: Solution) -> torch.Tensor:
+        def bring(solution: Solution, back: float) -> torch.Tensor:
             hand = self.hand(**pose(self.hand, solution.hand)).vertices.double().cpu().numpy()
             head = self.head(**pose(self.head, solution.head)).vertices.double().cpu().numpy()
-            return stack([self.touching.offset(*pair) for pair in zip(hand, head, touches, strict=True)])
+            return stack([self.touching.offset(*pair, back) for pair in zip(hand, head, touches, strict=True)])
 
         return self._finish(cases, seen, self.solver.fit(seen, guess, bring))
 

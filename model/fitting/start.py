@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -28,22 +29,37 @@ def place_head(body: KeypointBody, guess: FitParameters, seen: Observations) -> 
     return move_onto(body, turned, seen.face, weight, seen, seen.focal / scale)
 
 
-def place_hand(
-    body: KeypointBody, guess: FitParameters, seen: Observations, depth: torch.Tensor, by_world: bool
-) -> FitParameters:
-    """The guessed hand at a depth (B,), moved onto its points; turned by its landmarks in metres where `by_world` and there are any."""
-    weight = seen.hand[..., 2].clamp(0, 1)
-    image = torch.where(seen.hand[..., 2:] > 0, seen.hand[..., :2], 0.0)
-    ray = ray_rotation(weighted_mean(image, weight), seen)
-    orient = to_axis_angle(ray @ axis_angle_to_matrix(guess.global_orient))
-    if by_world:
-        known = torch.isfinite(seen.world).all(2).all(1)
-        still = replace(guess, global_orient=torch.zeros_like(guess.transl))
-        points = about_mean(body.evaluate(still)[0][:, _PALM])
-        target = about_mean(torch.where(known[:, None, None], seen.world, 0.0)[:, _PALM])
-        # `seen.world` is in camera axes already
-        orient = torch.where(known[:, None], to_axis_angle(nearest_rotation(target.mT @ points)), orient)
-    return move_onto(body, replace(guess, global_orient=orient), seen.hand, weight, seen, depth)
+def hand_turns(body: KeypointBody, guess: FitParameters, seen: Observations) -> list[FitParameters]:
+    """The guessed hand in several orientations: as guessed, by its landmarks in metres, and where those are missing all around."""
+    known = torch.isfinite(seen.world).all(2).all(1)
+    ray = ray_rotation(weighted_mean(*_seen(seen.hand)), seen)
+    guessed = ray @ axis_angle_to_matrix(guess.global_orient)
+    turns = [guessed]
+    if not bool(known.all()):
+        axes = [(0.0, 0.0, k * math.pi / 2) for k in range(4)]
+        sides = axis_angle_to_matrix(torch.tensor([(0.0, 0.0, 0.0), (0.0, math.pi, 0.0)]).to(guessed))
+        around = axis_angle_to_matrix(torch.tensor(axes).to(guessed))
+        turns = [turn @ side @ guessed for side in sides for turn in around]
+    return [replace(guess, global_orient=to_axis_angle(turn)) for turn in turns] + [_by_world(body, guess, seen, known)]
+
+
+def _by_world(body: KeypointBody, guess: FitParameters, seen: Observations, known: torch.Tensor) -> FitParameters:
+    """The hand turned so that its palm lies as that of the landmarks in metres, where they are known (B,)."""
+    still = replace(guess, global_orient=torch.zeros_like(guess.transl))
+    points = about_mean(body.evaluate(still)[0][:, _PALM])
+    target = about_mean(torch.where(known[:, None, None], seen.world, 0.0)[:, _PALM])
+    turned = to_axis_angle(nearest_rotation(target.mT @ points))
+    return replace(guess, global_orient=torch.where(known[:, None], turned, guess.global_orient))
+
+
+def place_hand(body: KeypointBody, guess: FitParameters, seen: Observations, depth: torch.Tensor) -> FitParameters:
+    """The hand at a depth (B,), moved onto its points."""
+    return move_onto(body, guess, seen.hand, _seen(seen.hand)[1], seen, depth)
+
+
+def _seen(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels (B, K, 2), 0 where a point was not seen, and weights (B, K)."""
+    return torch.where(points[..., 2:] > 0, points[..., :2], 0.0), points[..., 2].clamp(0, 1)
 
 
 def move_onto(

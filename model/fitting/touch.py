@@ -16,8 +16,7 @@ Array = NDArray[np.float64]
 _GRAZE = 0.0008  # metres that a touching hand is pressed into the resting skin at least
 _PRESS = 0.010  # metres that the softest skin yields at most
 _CLEAR = 0.002  # metres that a hand keeps which does not touch
-_REACH = 0.06  # metres along the view that the hand is moved at most
-_BACK = 0.12  # metres towards the camera from where it is brought in
+_REACH = 0.10  # metres along the view that the hand is moved at most
 _NEAREST = 200  # hand points that are followed on their way: those that were nearest at first
 _MARGIN = 0.05  # metres round the hand in which the head's triangles count
 _APART = 0.005  # metres between the surfaces from which on nothing touches, whatever the network says
@@ -49,31 +48,31 @@ class Touching:
         softness[flesh.skin.rows] = np.clip(1 - flesh.stiffness[flesh.skin.rows], 0, 1)
         return cls(flesh, closed_faces(hand), cavity, _GRAZE + _PRESS * softness**1.5)
 
-    def offset(self, hand: Array, head: Array, touches: bool) -> float:
+    def offset(self, hand: Array, head: Array, touches: bool, back: float) -> float:
         """Metres along the hand's line of sight, away from the camera, that bring it onto the skin, or clear of it.
 
-        hand: (H, 3) and head: (V, 3) in camera space. A hand that touches stays where it is while it grazes the skin or presses it
+        hand: (H, 3) and head: (V, 3) in camera space.  back: metres towards the camera from where it is brought in. A hand that touches stays where it is while it grazes the skin or presses it
         no more than it yields, and is moved to the nearer end of that range otherwise. 0 where the skin is out of reach.
         """
-        surface = self._surface(hand, head)
+        surface = self._surface(hand, head, back)
         points = hand[self._facing(hand, head)]
         if surface is None or not len(points):
             return 0.0
         ray = hand.mean(0) / np.linalg.norm(hand.mean(0))
         if not touches:
-            clear = self._meet(surface, points, ray, -_BACK, np.full(len(head), -_CLEAR))
+            clear = self._meet(surface, points, ray, -back, np.full(len(head), -_CLEAR))
             return 0.0 if clear is None else min(clear, 0.0)
-        graze = self._meet(surface, points, ray, -_BACK, np.full(len(head), _GRAZE))
+        graze = self._meet(surface, points, ray, -back, np.full(len(head), _GRAZE))
         if graze is None or graze >= 0:
             return graze or 0.0
         pressed = self._meet(surface, points, ray, graze, self.allowance)
         return graze if pressed is None else min(max(pressed, graze), 0.0)
 
-    def _surface(self, hand: Array, head: Array) -> FitSurface | None:
+    def _surface(self, hand: Array, head: Array, back: float) -> FitSurface | None:
         """The head's triangles near the hand and along the way it may go; None if there is none."""
         low, high = hand.min(0) - _MARGIN, hand.max(0) + _MARGIN
         high[2] += _REACH
-        low[2] -= _BACK
+        low[2] -= back
         near = ((head > low) & (head < high)).all(1)[self.flesh.faces].any(1)
         return FitSurface(head, self.flesh.faces[near]) if near.any() else None
 

@@ -49,7 +49,10 @@ class CrawlStage(Stage):
     """Fetches, checks and packs originals. Hosts, connections and consent are remembered from unit to unit."""
 
     name = "crawl"
-    limit = None  # hosts have their own, and a unit may wait for them for hours
+    # 2: another way to resize
+    version = 2
+    # hosts have their own, and a unit may wait for them for hours
+    limit = None
     writes = ("packed", "sha256", "original_size", "evidence", "found")
 
     def __init__(

@@ -16,6 +16,7 @@ class ContactStage(Stage):
     """Chooses the person whose hand most likely touches the face; fills face, person_hands and scores, or rejects."""
 
     name = "contact"
+    version = 2  # the trained rule
     reads = ("faces", "hands", "skin")
     writes = ("face", "person_hands", "scores")
 

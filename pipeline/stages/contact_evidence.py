@@ -31,7 +31,7 @@ _FAR = 0.25  # face sizes between hand and face
 class ContactConfig:
     """The rule's weights, from `benchmarks.pipeline.contact_rule`, and its limits; lengths in face sizes. See docs/results/detection.md."""
 
-    threshold: float = 0.43
+    threshold: float = 0.4
     """Photos whose contact score is below this are turned away."""
     bias: float = -2.1
     """Log odds of a hand that only reaches the outline and borders no skin."""

@@ -142,7 +142,9 @@ def _listed(path: str, listing: Place, anywhere: bool) -> Place:
     if listing.kind is Kind.LOCAL:
         folder = os.path.abspath(os.path.dirname(listing.address))  # noqa: PTH100, PTH120  (millions of rows)
         target = os.path.normpath(os.path.join(folder, path))  # noqa: PTH118
-        root = folder if os.path.isabs(path) else os.path.dirname(folder)  # noqa: PTH117, PTH120
+        parent = os.path.dirname(folder)  # noqa: PTH120
+        # Beside a folder of the root lies the whole machine.
+        root = folder if os.path.isabs(path) or parent == "/" else parent  # noqa: PTH117
         if not anywhere and not target.startswith(root.rstrip("/") + "/"):
             raise AddressRefusedError(
                 f"{path} lies outside the list's folder {folder}; move the list, or allow it (--any-file)"

@@ -103,3 +103,10 @@ def test_a_file_whose_name_looks_like_a_protocol_is_a_file(tmp_path, monkeypatch
         open_place(may_open("http://h.example.com/"))
     with pytest.raises(AddressRefusedError):
         local_path("http://127.0.0.1/clip.mp4")
+
+
+def test_a_list_in_a_folder_of_the_root_does_not_name_the_whole_machine():
+    assert may_open("a.jpg", listing="/lists/urls.csv").address == "/lists/a.jpg"
+    for row in ("../etc/passwd", "../lists2/a.jpg"):
+        with pytest.raises(AddressRefusedError, match="outside"):
+            may_open(row, listing="/lists/urls.csv")

@@ -18,6 +18,7 @@ from handface.jobs import crawl as verb
 from handface.jobs.cli import main
 from handface.pipeline.contract.exclusion import Exclusion
 from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.names.url_names import url_name
 from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.crawl.plan import plan_lanes
@@ -274,7 +275,7 @@ def test_the_recheck_verb_writes_a_list_that_annotate_honours(server, tmp_path, 
     resolve = ["--http.resolve", *(word for pair in HOSTS.items() for word in pair)]
     assert main(["recheck", str(out), "--output", str(excluded), *flags, *resolve]) == 0
     assert "3 pictures from the web, 1 to exclude: optout 1" in capsys.readouterr().out
-    assert Exclusion.read(str(excluded)).uris == {urls[1]}
+    assert Exclusion.read(str(excluded)).uris == {url_name(urls[1])}
     flags = ["--local", "--dedupe.exclude", str(excluded), "--detect.segmenter", "off"]
     assert main(["annotate", "--input", str(out), "--output", str(tmp_path / "parts"), *flags]) == 0
     found = pq.ParquetDataset(sorted((tmp_path / "parts").glob("part-*.parquet"))).read().to_pylist()

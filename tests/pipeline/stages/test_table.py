@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from handface.pipeline.annotators.mediapipe import MediaPipeConfig
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
@@ -48,7 +47,7 @@ def test_stages_touch_only_what_they_declare(tmp_path: Path) -> None:
     from tests.pipeline.images import encode
 
     (tmp_path / "a.jpg").write_bytes(encode(data.astronaut()))
-    config = AnnotateConfig(detect=DetectConfig(segmenter="off", mediapipe=MediaPipeConfig()))
+    config = AnnotateConfig(detect=DetectConfig(segmenter="off"))
     record = WatchedRecord(SourceItem(str(tmp_path / "a.jpg")))
     seen = []
     for stage in build_stages(config, day="2026-01-01"):

@@ -140,7 +140,7 @@ ENTRY = "<url><loc>http://h.example.com/p.html</loc></url>"
         f'\ufeff\n<?xml version="1.0" encoding="UTF-8"?><urlset>{ENTRY}</urlset>'.encode(),
         f'<?xml version="1.0" encoding="UTF-16"?><urlset>{ENTRY}</urlset>'.encode("utf-16"),
         f'<?xml version="1.0" encoding="ISO-8859-1"?><!-- \u00e9 --><urlset>{ENTRY}</urlset>'.encode("latin-1"),
-        gzip.compress(f"<urlset>{ENTRY}</urlset>".encode()),
+        gzip.compress(f"<urlset>{ENTRY}</urlset>".encode(), mtime=0),
         f"<urlset>{ENTRY}<url><loc>http://h/a&b".encode(),
         b"http://h.example.com/p.html\n",
         "\ufeffhttp://h.example.com/p.html\r\n".encode("utf-16"),
