@@ -4,11 +4,10 @@ python examples/train_mix.py out/synthetic out/parts out/run
 """
 
 import sys
-from pathlib import Path
 
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import DataConfig, DatasetConfig
-from handface.trainers.train import train
+from handface.trainers.trainer import train
 
 
 def main(labelled: str, photos: str, output: str, steps: int = 1000, batch_size: int = 16) -> int:
@@ -18,7 +17,7 @@ def main(labelled: str, photos: str, output: str, steps: int = 1000, batch_size:
         DatasetConfig("photos", (photos,), weight=1.0, weak=True),
     )
     data = DataConfig(datasets, image_size=128, batch_size=batch_size)
-    result = train(TrainConfig(data=data, output=Path(output), preset="dice-nano", steps=steps))
+    result = train(TrainConfig(data=data, output=output, preset="dice-nano", steps=steps))
     return result.steps
 
 

@@ -1,6 +1,6 @@
 """Turn photos, lists of URLs, tars or videos into labelled shards.
 
-Run the same command again after whatever stopped it: finished parts stay, the rest is done. On a Ray cluster:
+Run the same command again to continue a run that was stopped: finished parts stay, the rest is done. On a Ray cluster:
 `ray job submit --working-dir . -- python -m jobs.annotate --input LIST --output s3://bucket/parts`.
 """
 

@@ -80,7 +80,7 @@ VERBS = (
     Verb(
         "train",
         "Train",
-        "train the network on shards; the same command goes on after whatever stopped it",
+        "train the network on shards; the same command continues a run that was stopped",
         "train --train out/synthetic --wild out/parts --validation out/validation --output out/run",
     ),
     Verb(

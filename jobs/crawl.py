@@ -1,7 +1,7 @@
 """Fetch images from lists of URLs, seed pages, sitemaps and open collections: politely, safely, every URL accounted for.
 
 robots.txt, ai.txt, TDMRep and opt-out headers are asked and obeyed; private addresses are refused; each host has one worker.
-Run the same command again after whatever stopped it. `handface annotate --input OUTPUT` takes the result.
+Run the same command again to continue a run that was stopped. `handface annotate --input OUTPUT` takes the result.
 """
 
 from __future__ import annotations

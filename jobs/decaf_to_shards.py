@@ -1,6 +1,6 @@
 """Turn Decaf, or a dataset in its layout, into labelled shards.
 
-Run the same command again after whatever stopped it. On a Ray cluster (the dataset on a file system that all nodes see):
+Run the same command again to continue a run that was stopped. On a Ray cluster (the dataset on a file system that all nodes see):
 `ray job submit --working-dir . -- python -m jobs.decaf_to_shards --decaf /data/DecafDataset --output s3://bucket/decaf`.
 """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from handface.pipeline.contract.parts import Part
+    from handface.pipeline.contract.parts import FinishedPart
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def run(config: Config) -> int:
     return 0 if total else 1
 
 
-def _parts(uris: tuple[str, ...]) -> Iterator[Part]:
+def _parts(uris: tuple[str, ...]) -> Iterator[FinishedPart]:
     """Finished parts of folders, a crawl's round by round. Raises FileNotFoundError for a folder that holds none."""
     from handface.pipeline.contract.parts import read_parts
     from handface.pipeline.contract.storage import absolute

@@ -193,7 +193,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     from handface.jobs.shared.video_output import ParameterTable, VideoWriter
     from handface.model.outputs import OverlayConfig, draw_overlay
     from handface.model.prediction.video import VideoPredictor
-    from handface.pipeline.contract.addresses import AddressRefusedError
+    from handface.pipeline.contract.names.addresses import AddressRefusedError
     from handface.pipeline.sources.video import VideoFrames
 
     look = OverlayConfig(keypoints=True)

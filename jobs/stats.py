@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from handface.pipeline.export.index import Figures
+    from handface.pipeline.export.metadata.index import Figures
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Config:
 def run(config: Config) -> int:
     """Print the tables. Returns 0."""
     from handface.pipeline.contract.storage import Folder, absolute
-    from handface.pipeline.export.index import Figures, index_tables
     from handface.pipeline.export.manifest import read_release
+    from handface.pipeline.export.metadata.index import Figures, index_tables
 
     figures = Figures()
 

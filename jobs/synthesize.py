@@ -1,6 +1,6 @@
 """Render scenes of a hand at a face, with exact 3D labels, into labelled shards or a dataset in Decaf's layout.
 
-Scene i of a seed is the same whoever renders it; run the same command again after whatever stopped it. On a Ray cluster:
+Scene i of a seed is the same whoever renders it; run the same command again to continue a run that was stopped. On a Ray cluster:
 `ray job submit --working-dir . -- python -m jobs.synthesize --count 100000 --output s3://bucket/synthetic`.
 """
 
@@ -65,13 +65,13 @@ def _film(config: Config) -> int:
     from handface.jobs.shared.units import run_units
     from handface.pipeline.engine.run import prepare
     from handface.pipeline.synthesis.studio.capture import write_shared
-    from handface.pipeline.synthesis.studio.dataset import DatasetConfig
+    from handface.pipeline.synthesis.studio.dataset import StudioConfig
     from handface.pipeline.synthesis.studio.film import SCHEME, FilmStage, list_subjects, run_folder
 
     if "://" in config.output:
         raise ValueError(f"--output {config.output}: --layout decaf writes videos and needs a folder on a file system")
     root = Path(config.output).resolve()
-    dataset = DatasetConfig(seed=config.seed, frames=config.count, capture=config.capture, pictures=config.pictures)
+    dataset = StudioConfig(seed=config.seed, frames=config.count, capture=config.capture, pictures=config.pictures)
     ready = prepare(
         [f"{SCHEME}:{config.seed}"],
         dataset,

@@ -47,7 +47,7 @@ def run(config: Config) -> int:
     from datetime import UTC, datetime
 
     from handface.pipeline.contract.storage import absolute
-    from handface.pipeline.export.takedown import Request, take_down
+    from handface.pipeline.export.takedown import TakedownRequest, take_down
 
     sha256, phash = list(config.sha256), list(config.phash)
     for path in config.image:
@@ -56,7 +56,7 @@ def run(config: Config) -> int:
         phash += picture
     output, code = absolute(config.release), 0
     if not (config.verify and not (config.key or config.url or sha256 or phash)):
-        request = Request(config.key, config.url, tuple(sha256), tuple(phash), config.distance, config.reason)
+        request = TakedownRequest(config.key, config.url, tuple(sha256), tuple(phash), config.distance, config.reason)
         today = datetime.now(UTC).date().isoformat()
         done = take_down(output, request, today, tuple(str(folder) for folder in config.coco))
         for key in done.keys:
@@ -73,8 +73,8 @@ def _verify(config: Config, output: str) -> int:
     from pathlib import Path
 
     from handface.pipeline.contract.storage import Folder
-    from handface.pipeline.export.coco import coco_folders
     from handface.pipeline.export.manifest import read_release
+    from handface.pipeline.export.metadata.coco import coco_folders
     from handface.pipeline.export.takedown import read_tombstones
     from handface.pipeline.export.verify import find_remains
 
@@ -101,8 +101,8 @@ def _names_of(path: Path) -> tuple[str, list[str]]:
     """Checksum of a picture file, and its perceptual hash as [16 hex digits], [] for a flat picture."""
     import hashlib
 
-    from handface.pipeline.contract.phash import hash_hex, perceptual_hash
-    from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image
+    from handface.pipeline.contract.images.phash import hash_hex, perceptual_hash
+    from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image
 
     data = path.read_bytes()
     try:

@@ -1,6 +1,6 @@
 """Train the network on shards: as one process, under `torchrun --nproc-per-node N -m jobs.train ...`, or on Ray with --workers.
 
-The folder of a run says how far it is: the same command goes on after whatever stopped it. The preset decides optimiser, losses and
+The folder of a run says how far it is: the same command continues a run that was stopped. The preset decides optimiser, losses and
 average (`docs/training.md` has the recipes). Every choice there is can be made in a JSON or YAML file (--dump-config writes one to start
 from) or with --set; flags that are given override the file.
 """

@@ -49,8 +49,8 @@ def _validate(uris: list[str], max_findings: int) -> list[FileResult]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from handface.pipeline.contract.addresses import filesystem_of
     from handface.pipeline.contract.checks.validate import validate
+    from handface.pipeline.contract.names.addresses import filesystem_of
 
     places = [filesystem_of(uri) for uri in uris]
     sizes = [filesystem.size(path) or 0 for filesystem, path in places]

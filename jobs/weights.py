@@ -114,8 +114,8 @@ def _info(config: Info) -> int:
 
 
 def _export(config: Export) -> int:
-    from handface.model.network.export import ExportError, compare, example, export_onnx, openvino_session
-    from handface.model.network.fold import fold
+    from handface.model.network.deploy.export import OnnxExportError, compare, example, export_onnx, openvino_session
+    from handface.model.network.deploy.fold import fold
     from handface.model.weights.named import load_network, require_checkpoint
 
     model = load_network(require_checkpoint(config.folder), config.hand_model, config.head_model).network
@@ -132,7 +132,7 @@ def _export(config: Export) -> int:
         if allowed is None:
             allowed = _OPENVINO_TOLERANCE[config.openvino]
         if not errors[worst] <= allowed:
-            raise ExportError(
+            raise OnnxExportError(
                 f"OpenVINO {config.openvino} is off by {errors[worst]:.1e} in {worst}, more than {allowed:.0e}: the ONNX file is good, but"
                 " do not run it so; --openvino fp32, or a larger --openvino-tolerance"
             )

@@ -14,9 +14,9 @@ from handface.model.network.topology import Topology
 from handface.model.weights.checkpoint import CONFIG, TENSORS, load_dice, read_config
 from handface.model.weights.named import EMBEDDED
 from handface.pipeline.contract.storage import Folder
-from handface.trainers.checkpoint import CheckpointError
 from handface.trainers.config import TrainConfig
-from handface.trainers.storage import with_retries
+from handface.trainers.run_folder.checkpoint import CheckpointError
+from handface.trainers.run_folder.storage import with_retries
 
 
 def build_network(config: TrainConfig) -> Dice:

@@ -143,7 +143,7 @@ class PosedPart:
 
 
 @dataclass(frozen=True)
-class Posed:
+class PosedTargets:
     """A prediction, centred as the targets are. camera: (B, 3) s, tx, ty for these centred points unless the camera's origin is the
     world's.  deformed: (B, Vf, 3), P head minus the predicted deformation.
     """
@@ -154,7 +154,7 @@ class Posed:
     camera: torch.Tensor
 
 
-def pose_output(output: DiceOutput, bodies: Bodies) -> Posed:
+def pose_output(output: DiceOutput, bodies: Bodies) -> PosedTargets:
     """What losses need of a prediction, in float32 or wider. NP points are relative to the NP head's mean, P to the P head's."""
     with torch.autocast(output.camera.device.type, enabled=False):
         output = widen(output)
@@ -186,7 +186,7 @@ def pose_output(output: DiceOutput, bodies: Bodies) -> Posed:
             )
 
         posed_head = part(output.head, head, bodies.read_head, bodies.head_pose(output.head.parameters.pose))
-        return Posed(
+        return PosedTargets(
             hand=part(output.hand, hand, bodies.read_hand, output.hand.parameters.pose),
             head=posed_head,
             deformed=posed_head.vertices - output.head.deformation[0],

@@ -19,20 +19,20 @@ import torch
 
 from handface.pipeline.contract.lock import RENEW_S, STALE_S, lock_folder
 from handface.pipeline.contract.storage import Folder
-from handface.trainers import checkpoint
 from handface.trainers.batch import Batch
 from handface.trainers.build import build_network, check_bodies
-from handface.trainers.checkpoint import Progress
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import make_loader
 from handface.trainers.data.probe import with_bodies
 from handface.trainers.distributed.ranks import Ranks, init_process_group
 from handface.trainers.estimate import describe, measure_step, warn_if_long
-from handface.trainers.log import RunLog
 from handface.trainers.memory import keep_freed_memory
-from handface.trainers.resume import check_resume, require_fresh
+from handface.trainers.run_folder import checkpoint
+from handface.trainers.run_folder.checkpoint import RunProgress
+from handface.trainers.run_folder.log import RunLog
+from handface.trainers.run_folder.resume import check_resume, require_fresh
+from handface.trainers.run_folder.storage import with_retries
 from handface.trainers.step import StepResult, TrainStep
-from handface.trainers.storage import with_retries
 from handface.trainers.validate import Validation, main_metric
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Trainer:
         self.loader = make_loader(config.data, ranks.rank, ranks.world)
         self.step = TrainStep(build_network(config), config, ranks)
         self.validation = Validation(config, ranks) if config.validation else None
-        self.progress = Progress()
+        self.progress = RunProgress()
         self.metric: str | None = None
         self._folder = Folder(config.output)
         # look at losses only when logging: a look waits for the device
@@ -146,7 +146,7 @@ class Trainer:
         check_bodies(self.step.network, state["network"])
         self.loader.load_state_dict(state["data"])
         self.step.load_state_dict(state)
-        self.progress = Progress(**state["progress"])
+        self.progress = RunProgress(**state["progress"])
 
     def start(self) -> None:
         """Begin in an empty folder, or go on from the newest checkpoint that is there. Raises CheckpointError, DataError."""

@@ -14,9 +14,9 @@ from handface.model.network.output import DiceOutput
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import make_pass
 from handface.trainers.distributed.ranks import Ranks
-from handface.trainers.evaluation.pictures import Drawer, View
+from handface.trainers.evaluation.pictures import Drawer, PictureView
 from handface.trainers.evaluation.run import collect
-from handface.trainers.evaluation.systems import Network
+from handface.trainers.evaluation.systems import NetworkSystem
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.metrics import BootstrapConfig, summarise
 from handface.trainers.step import TrainStep
@@ -52,13 +52,13 @@ class Validation:
         expected, labels = truth(batch), torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)
         meshes = system(batch, expected).meshes
         assert meshes.pixels is not None
-        predicted = View(meshes, torch.cat([meshes.pixels, torch.ones_like(meshes.pixels[..., :1])], -1))
+        predicted = PictureView(meshes, torch.cat([meshes.pixels, torch.ones_like(meshes.pixels[..., :1])], -1))
         drawer = Drawer(truth.hand.faces.cpu().numpy(), truth.head.faces.cpu().numpy())
         images = batch.images.permute(0, 2, 3, 1).cpu().numpy()
-        known = View(expected, labels)
+        known = PictureView(expected, labels)
         return np.concatenate([drawer.draw(images[k], predicted, known, k) for k in range(min(_SHOWN, len(batch)))])
 
-    def _system(self, step: TrainStep) -> Network:
+    def _system(self, step: TrainStep) -> NetworkSystem:
         network = step.network
         if step.ema is not None:
             network = copy.deepcopy(network)
@@ -70,7 +70,7 @@ class Validation:
                 output: DiceOutput = network(images)
             return output
 
-        return Network(run, network.config, step.bodies.hand, step.bodies.head)
+        return NetworkSystem(run, network.config, step.bodies.hand, step.bodies.head)
 
     def _truth(self, step: TrainStep) -> LabelMeshes:
         self.truth = self.truth or LabelMeshes(step.network.config.sizes, self.device)

@@ -44,7 +44,7 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
     Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a device that is not there.
     """
     from handface.model.fitting.config import FitConfig
-    from handface.model.network.inference import InferenceConfig
+    from handface.model.network.deploy.inference import InferenceConfig
     from handface.model.prediction.predictor import Predictor, PredictorConfig
     from handface.model.weights.named import load_network
     from handface.predict.people import PeopleDetector

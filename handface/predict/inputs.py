@@ -55,7 +55,7 @@ class PhotoReader:
     """Bytes -> pixels with the pipeline's own caps: by content, upright, 8-bit RGB, alpha on white."""
 
     def __init__(self) -> None:
-        from handface.pipeline.contract.picture import DecodeConfig
+        from handface.pipeline.contract.images.picture import DecodeConfig
         from handface.pipeline.stages.decode import DecodeStage
         from handface.pipeline.stages.read import ReadStage
 

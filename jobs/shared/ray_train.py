@@ -31,10 +31,10 @@ def train_on_ray(config: TrainConfig, workers: str, gpus: bool, failures: int) -
 
     from handface.pipeline.contract.storage import Folder
     from handface.pipeline.engine.cluster import cluster
-    from handface.trainers.checkpoint import list_checkpoints
     from handface.trainers.data.probe import with_bodies
-    from handface.trainers.paths import absolute_paths
-    from handface.trainers.resume import require_fresh
+    from handface.trainers.run_folder.checkpoint import list_checkpoints
+    from handface.trainers.run_folder.paths import absolute_paths
+    from handface.trainers.run_folder.resume import require_fresh
 
     low, dots, high = workers.partition("..")
     try:
@@ -96,7 +96,7 @@ def _work(settings: Mapping[str, Any]) -> None:
     import ray.train
 
     from handface.trainers.config import TrainConfig
-    from handface.trainers.storage import is_outage
+    from handface.trainers.run_folder.storage import is_outage
     from handface.trainers.trainer import train
 
     verdict = settings["verdict"]

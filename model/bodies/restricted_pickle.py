@@ -24,12 +24,12 @@ class _Sealed(type):
         raise pickle.UnpicklingError(f"the file tries to change {cls.__name__}.{name}")
 
 
-class Record(metaclass=_Sealed):
+class InertRecord(metaclass=_Sealed):
     """State of an object whose class is not wanted here. state: what the file stored for it."""
 
     state: Any
 
-    def __new__(cls, *_arguments: object) -> Record:
+    def __new__(cls, *_arguments: object) -> InertRecord:
         """Whatever arguments the file gives are dropped."""
         return object.__new__(cls)
 
@@ -37,15 +37,15 @@ class Record(metaclass=_Sealed):
         self.__dict__["state"] = state
 
 
-class Chumpy(Record):
+class Chumpy(InertRecord):
     """chumpy.ch.Ch: its array is `x`."""
 
 
-class ChumpySelect(Record):
+class ChumpySelect(InertRecord):
     """chumpy.reordering.Select: `a`'s numbers at `idxs`, as `preferred_shape`."""
 
 
-class Sparse(Record):
+class Sparse(InertRecord):
     """A scipy sparse matrix of some format."""
 
 
@@ -89,8 +89,8 @@ class _RebuildScalar(_Function):
 class _RebuildObject(_Function):
     __slots__ = ()
 
-    def __call__(self, kind: type, base: object = object, state: object = None) -> Record:
-        if not (isinstance(kind, type) and issubclass(kind, Record)):
+    def __call__(self, kind: type, base: object = object, state: object = None) -> InertRecord:
+        if not (isinstance(kind, type) and issubclass(kind, InertRecord)):
             raise pickle.UnpicklingError(f"object of class {kind!r}")
         return kind()
 
@@ -132,8 +132,8 @@ class _NoBytes(_Function):
 class _Ignore(_Function):
     __slots__ = ()
 
-    def __call__(self, *arguments: object) -> Record:
-        return Record()
+    def __call__(self, *arguments: object) -> InertRecord:
+        return InertRecord()
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from handface.model.fitting.keypoint_body import Parameters
+from handface.model.fitting.keypoint_body import FitParameters
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Guess:
     trust: (B,) in (0, 1]: 1 where the guess lies on the picture as well as on training pictures.
     """
 
-    hand: Parameters
-    head: Parameters
+    hand: FitParameters
+    head: FitParameters
     distance: torch.Tensor
     trust: torch.Tensor
 
@@ -109,6 +109,6 @@ class Guess:
 class Solution:
     """B fitted people in camera space, metres: hand, head: parameters.  cost: (B,) per observation, 1 is as noisy as expected."""
 
-    hand: Parameters
-    head: Parameters
+    hand: FitParameters
+    head: FitParameters
     cost: torch.Tensor

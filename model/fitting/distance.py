@@ -28,7 +28,7 @@ class Closest:
     weights: NDArray[np.float64]
 
 
-class Surface:
+class FitSurface:
     """A closed mesh that can be asked for distances. vertices: (V, 3).  faces: (F, 3), counter-clockwise seen from outside."""
 
     def __init__(self, vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> None:

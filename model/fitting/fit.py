@@ -10,7 +10,7 @@ import torch
 from handface.model.bodies.body import ParametricBody
 from handface.model.fitting.config import FitConfig, Guess, Observations, Solution
 from handface.model.fitting.energy import Energy
-from handface.model.fitting.keypoint_body import KeypointBody, Parameters
+from handface.model.fitting.keypoint_body import FitParameters, KeypointBody
 from handface.model.fitting.prior import build_prior
 from handface.model.fitting.solve import minimise
 from handface.model.fitting.start import guess_trust, hand_turns, place_hand, place_head, ray_rotation, weighted_mean
@@ -83,7 +83,7 @@ class BodyFitter:
         base = self.head_points.evaluate(head)[0][:, self.head_points.num_keypoints]
         return torch.cat([hand.pack(), head.pack()], 1), (place + offset[:, None] * ray - base)[:, 2]
 
-    def _split(self, x: torch.Tensor) -> tuple[Parameters, Parameters]:
+    def _split(self, x: torch.Tensor) -> tuple[FitParameters, FitParameters]:
         split = self.hand_points.size
         return self.hand_points.unpack(x[:, :split]), self.head_points.unpack(x[:, split:])
 
@@ -98,7 +98,7 @@ def _to_camera_axes(seen: Observations) -> torch.Tensor:
     return seen.world @ ray_rotation(weighted_mean(image, weight), seen).mT
 
 
-def pose(body: ParametricBody, x: Parameters) -> dict[str, torch.Tensor]:
+def pose(body: ParametricBody, x: FitParameters) -> dict[str, torch.Tensor]:
     """The keyword arguments with which `body` takes fitted parameters."""
     betas = body.arrays.num_betas
     values = {"betas": x.shape[:, :betas], "expression": x.shape[:, betas:], "pose": x.pose}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.model.fitting.distance import Closest, Surface
+from handface.model.fitting.distance import Closest, FitSurface
 from handface.model.fitting.elastic import Contacts, Skin
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Flesh:
             return best
         least, candidates = np.inf, hand
         for k in range(_ROUNDS + 1):
-            surface = Surface(head + u, near)
+            surface = FitSurface(head + u, near)
             if k == 0:
                 candidates = hand[np.abs(surface.signed_distance(hand, candidates=6)) < _DEEP]
                 if not len(candidates):
@@ -101,7 +101,7 @@ class Flesh:
         return best
 
 
-def _contacts(surface: Surface, found: Closest, u: Array, pressable: NDArray[np.bool_]) -> Contacts:
+def _contacts(surface: FitSurface, found: Closest, u: Array, pressable: NDArray[np.bool_]) -> Contacts:
     """What the skin, displaced by u (V, 3) now, is asked for: room for the hand points whose closest points are `found`.
 
     pressable: (F,) faces of the surface that hands press on.
@@ -168,7 +168,7 @@ def measure_touch(
     hand_contact, head_contact = np.zeros(len(hand), bool), np.zeros(len(head), bool)
     near = np.flatnonzero(distance < _FAR)
     if len(near):
-        surface = Surface(head, head_faces[faces_near(head, hand[near], head_faces)])
+        surface = FitSurface(head, head_faces[faces_near(head, hand[near], head_faces)])
         found = surface.closest(hand[near], candidates=12)
         distance[near] = found.distance
         touching = found.distance < CONTACT
@@ -180,7 +180,7 @@ def measure_touch(
         box = ((head > touched.min(0) - 0.02) & (head < touched.max(0) + 0.02)).all(1)
         rows = np.flatnonzero(box)
         if len(rows):
-            beneath = Surface(hand, hand_faces).signed_distance(head[rows], candidates=8)
+            beneath = FitSurface(hand, hand_faces).signed_distance(head[rows], candidates=8)
             head_contact[rows[beneath < CONTACT]] = True
     head_contact[cavity] = False
     return Touch(distance, hand_contact, head_contact)

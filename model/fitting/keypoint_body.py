@@ -22,7 +22,7 @@ _HAND_TIPS, _HAND_LAST_JOINTS = [4, 8, 12, 16, 20], [3, 7, 11, 15, 19]
 
 
 @dataclass(frozen=True)
-class Parameters:
+class FitParameters:
     """One body's variables. shape: (B, S + E) betas then expression.  pose: (B, P).  global_orient, transl: (B, 3)."""
 
     shape: torch.Tensor
@@ -97,9 +97,9 @@ class KeypointBody:
         self.pose_mean, self.pose_components = place(buffer("pose_mean")), place(buffer("pose_components"))
         self.below = place(_descendants(self.parents).to(double))[self.pose_joints]  # (M, J)
 
-    def unpack(self, packed: torch.Tensor) -> Parameters:
+    def unpack(self, packed: torch.Tensor) -> FitParameters:
         """The inverse of `Parameters.pack`."""
-        return Parameters(*packed.split([self.num_shape, self.num_pose, 3, 3], 1))
+        return FitParameters(*packed.split([self.num_shape, self.num_pose, 3, 3], 1))
 
     def axis_angles(self, pose: torch.Tensor) -> torch.Tensor:
         """(B, P) as the body takes it -> rotations of the joints in `pose_joints`, (B, M, 3) radians."""
@@ -107,7 +107,7 @@ class KeypointBody:
             pose = pose @ self.pose_components
         return (pose + self.pose_mean).unflatten(1, (-1, 3))
 
-    def evaluate(self, x: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+    def evaluate(self, x: FitParameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Points (B, N, 3) in metres and their derivatives (B, N, 3, size) by the packed parameters."""
         theta = self.axis_angles(x.pose)
         turns = axis_angle_to_matrix(theta)  # (B, M, 3, 3)
@@ -184,7 +184,12 @@ class KeypointBody:
         return by_pose @ self.pose_components.T if len(self.pose_components) else by_pose
 
     def _place(
-        self, x: Parameters, points: torch.Tensor, by_shape: torch.Tensor, by_pose: torch.Tensor, joints: torch.Tensor
+        self,
+        x: FitParameters,
+        points: torch.Tensor,
+        by_shape: torch.Tensor,
+        by_pose: torch.Tensor,
+        joints: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Rigid motion x -> R (x - pivot) + pivot + transl and the derivatives through it."""
         rotation = axis_angle_to_matrix(x.global_orient)[:, None]

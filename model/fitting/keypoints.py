@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from handface.model.bodies.convention import named_convention
 from handface.model.bodies.load import load_arrays
 from handface.model.fitting.config import FitConfig
-from handface.model.fitting.people import PeopleFitter, Picture
+from handface.model.fitting.people import FitPicture, PeopleFitter
 from handface.model.network.config import FACING, HAND_AT_FACE
 from handface.model.network.decode import NamedBody, mirrored_hand, mirrored_head
 from handface.model.prediction.prediction import Detection, Floats, Part, Person, WeakCamera
@@ -23,7 +23,7 @@ _WHOLEBODY, _FACE, _HANDS = 133, slice(23, 91), {"left": slice(91, 112), "right"
 
 def fit_keypoints(
     detections: Sequence[Detection],
-    pictures: Sequence[Picture],
+    pictures: Sequence[FitPicture],
     hand_model: str = "free-hand",
     head_model: str = "free-head",
     convention: str | None = None,
@@ -35,7 +35,8 @@ def fit_keypoints(
     Args:
         detections: face (68, 3) in iBUG order and hand (21, 3) in MediaPipe's: x, y in pixels, confidence in [0, 1], 0 where unknown.
         pictures: size of each detection's picture, and its camera as far as that is known.
-        hand_model, head_model: `free-hand`, `free-head`, or imported body files (.npz).
+        hand_model: `free-hand`, or an imported body file (.npz).
+        head_model: `free-head`, or an imported body file (.npz).
         convention: how parameters are meant, as `load_body` takes it; by default `free` for the free bodies, else `smplx`.
         config: how the fit weighs things.
         device: where the solver runs.

@@ -14,7 +14,7 @@ from handface.model.bodies.convention import named_convention
 from handface.model.bodies.names import IBUG_MIRROR
 from handface.model.fitting.config import FitConfig, Guess, Observations, Solution
 from handface.model.fitting.fit import BodyFitter, pose
-from handface.model.fitting.keypoint_body import Parameters
+from handface.model.fitting.keypoint_body import FitParameters
 from handface.model.fitting.presence import touch_probability
 from handface.model.fitting.quality import judge, refuse
 from handface.model.fitting.touch import Touching, settle
@@ -25,7 +25,7 @@ _TOUCHES = 0.5  # probability from which hand and face are taken to touch
 
 
 @dataclass(frozen=True)
-class Picture:
+class FitPicture:
     """What is known of a picture's camera. focal: pixels, None: not known.  centre: principal point in pixels, None: the middle."""
 
     width: int
@@ -61,7 +61,7 @@ class PeopleFitter:
         self.touching = Touching.of(hand.arrays, head.arrays)
 
     def fit(
-        self, persons: Sequence[Person], pictures: Sequence[Picture], before: Sequence[Person | None] = ()
+        self, persons: Sequence[Person], pictures: Sequence[FitPicture], before: Sequence[Person | None] = ()
     ) -> list[Person]:
         """People, each with their picture -> the same people, fitted where that can be.
 
@@ -88,7 +88,7 @@ class PeopleFitter:
                 results[row] = person
         return results
 
-    def _focal(self, picture: Picture) -> float:
+    def _focal(self, picture: FitPicture) -> float:
         longer = max(picture.width, picture.height)
         if picture.focal is None:
             return self.config.focal * longer
@@ -99,7 +99,9 @@ class PeopleFitter:
             )
         return float(picture.focal)
 
-    def _case(self, person: Person, detection: Detection, picture: Picture, focal: float, last: Person | None) -> _Case:
+    def _case(
+        self, person: Person, detection: Detection, picture: FitPicture, focal: float, last: Person | None
+    ) -> _Case:
         hand, head = (person.hand, person.head) if last is None else (last.hand, last.head)
         face, fingers = np.array(detection.face, np.float32), np.array(detection.hand, np.float32)
         world = np.full((21, 3), np.nan, np.float32)
@@ -183,7 +185,7 @@ class PeopleFitter:
         )
 
 
-def _part(part: Part, body: ParametricBody, out: BodyOutput, x: Parameters, row: int, origin: torch.Tensor) -> Part:
+def _part(part: Part, body: ParametricBody, out: BodyOutput, x: FitParameters, row: int, origin: torch.Tensor) -> Part:
     """A fitted part, undeformed, about `origin` (3,); contact is still the network's."""
     parameters = {name: value[row].cpu().numpy() for name, value in pose(body, x).items() if value.shape[1]}
     parameters["transl"] = parameters["transl"] - origin.cpu().numpy()

@@ -10,13 +10,13 @@ import torch
 from handface.model.bodies.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from handface.model.fitting.config import Guess, Observations
 from handface.model.fitting.energy import about_mean
-from handface.model.fitting.keypoint_body import KeypointBody, Parameters
+from handface.model.fitting.keypoint_body import FitParameters, KeypointBody
 
 _PALM = [0, 1, 5, 9, 13, 17]  # wrist and knuckles move as one
 _NEAR_ZERO = (0.0, 0.0, 0.0)
 
 
-def place_head(body: KeypointBody, guess: Parameters, seen: Observations) -> Parameters:
+def place_head(body: KeypointBody, guess: FitParameters, seen: Observations) -> FitParameters:
     """The guessed head turned and moved so that its keypoints lie on the seen ones under scaled orthography."""
     still = replace(guess, global_orient=torch.zeros_like(guess.transl), transl=torch.zeros_like(guess.transl))
     points = body.evaluate(still)[0][:, : body.num_keypoints]
@@ -29,7 +29,7 @@ def place_head(body: KeypointBody, guess: Parameters, seen: Observations) -> Par
     return move_onto(body, turned, seen.face, weight, seen, seen.focal / scale)
 
 
-def hand_turns(body: KeypointBody, guess: Parameters, seen: Observations) -> list[Parameters]:
+def hand_turns(body: KeypointBody, guess: FitParameters, seen: Observations) -> list[FitParameters]:
     """The guessed hand in several orientations: as guessed, by its landmarks in metres, and where those are missing all around."""
     known = torch.isfinite(seen.world).all(2).all(1)
     ray = ray_rotation(weighted_mean(*_seen(seen.hand)), seen)
@@ -43,7 +43,7 @@ def hand_turns(body: KeypointBody, guess: Parameters, seen: Observations) -> lis
     return [replace(guess, global_orient=to_axis_angle(turn)) for turn in turns] + [_by_world(body, guess, seen, known)]
 
 
-def _by_world(body: KeypointBody, guess: Parameters, seen: Observations, known: torch.Tensor) -> Parameters:
+def _by_world(body: KeypointBody, guess: FitParameters, seen: Observations, known: torch.Tensor) -> FitParameters:
     """The hand turned so that its palm lies as that of the landmarks in metres, where they are known (B,)."""
     still = replace(guess, global_orient=torch.zeros_like(guess.transl))
     points = about_mean(body.evaluate(still)[0][:, _PALM])
@@ -52,7 +52,7 @@ def _by_world(body: KeypointBody, guess: Parameters, seen: Observations, known: 
     return replace(guess, global_orient=torch.where(known[:, None], turned, guess.global_orient))
 
 
-def place_hand(body: KeypointBody, guess: Parameters, seen: Observations, depth: torch.Tensor) -> Parameters:
+def place_hand(body: KeypointBody, guess: FitParameters, seen: Observations, depth: torch.Tensor) -> FitParameters:
     """The hand at a depth (B,), moved onto its points."""
     return move_onto(body, guess, seen.hand, _seen(seen.hand)[1], seen, depth)
 
@@ -64,12 +64,12 @@ def _seen(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def move_onto(
     body: KeypointBody,
-    x: Parameters,
+    x: FitParameters,
     points: torch.Tensor,
     weight: torch.Tensor,
     seen: Observations,
     depth: torch.Tensor,
-) -> Parameters:
+) -> FitParameters:
     """Translate so that the keypoints' mean has this depth (B,) and lies on the mean of the seen points (B, K, 3)."""
     image = torch.where(points[..., 2:] > 0, points[..., :2], 0.0)
     plane = (weighted_mean(image, weight) - seen.centre) / seen.focal[:, None]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyArrays
-from handface.model.fitting.distance import Surface
+from handface.model.fitting.distance import FitSurface
 from handface.model.fitting.flesh import Flesh, closed_faces, measure_touch
 from handface.model.prediction.prediction import Floats, Part
 
@@ -68,16 +68,16 @@ class Touching:
         pressed = self._meet(surface, points, ray, graze, self.allowance)
         return graze if pressed is None else min(max(pressed, graze), 0.0)
 
-    def _surface(self, hand: Array, head: Array, back: float) -> Surface | None:
+    def _surface(self, hand: Array, head: Array, back: float) -> FitSurface | None:
         """The head's triangles near the hand and along the way it may go; None if there is none."""
         low, high = hand.min(0) - _MARGIN, hand.max(0) + _MARGIN
         high[2] += _REACH
         low[2] -= back
         near = ((head > low) & (head < high)).all(1)[self.flesh.faces].any(1)
-        return Surface(head, self.flesh.faces[near]) if near.any() else None
+        return FitSurface(head, self.flesh.faces[near]) if near.any() else None
 
     @staticmethod
-    def _meet(surface: Surface, points: Array, ray: Array, start: float, allowance: Array) -> float | None:
+    def _meet(surface: FitSurface, points: Array, ray: Array, start: float, allowance: Array) -> float | None:
         """Sphere tracing: the offset from `start` on at which the first of the points is as deep as the skin there allows.
 
         allowance: (V,) metres, negative: to be kept clear.  None if that is not within reach.

@@ -118,7 +118,7 @@ FACING = (3.1415927, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class PlacementConfig:
-    """Rest meshes are first placed by an affine map per part, read from the feature cells; tokens draw what is left.
+    """Rest meshes are first placed by an affine map per part, read from the feature cells; tokens predict the rest.
 
     Not in the paper. Attention learns to turn a template only slowly; this says it in twelve numbers per part.
     """

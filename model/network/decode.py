@@ -1,4 +1,4 @@
-"""Network output -> people in the photo: meshes about the head's mean, the photo's camera, left hands out of the mirror."""
+"""Network output -> people in the photo: meshes about the head's mean, the photo's camera, left hands mirrored back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NamedBody:
     pose_joints: tuple[int, ...]
 
 
-class Decoder:
+class PersonDecoder:
     """Turns DiceOutput into `Person`s. hand, head: body files, if not those that the network names.  mesh: which one people get.
 
     Raises BodyFileError if a body cannot be read, TopologyError if it is not the one the network was made for.

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from handface.model.fitting.config import FitConfig
-from handface.model.fitting.people import PeopleFitter, Picture
+from handface.model.fitting.people import FitPicture, PeopleFitter
 from handface.model.network.config import DiceConfig
-from handface.model.network.decode import Decoder
+from handface.model.network.decode import PersonDecoder
+from handface.model.network.deploy.inference import InferenceConfig, Runner, prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import InferenceConfig, Runner, prepare
 from handface.model.network.mesh import Mesh
 from handface.model.prediction.crop import Crop, as_rgb, cut, person_box, whole_crop
 from handface.model.prediction.prediction import Detection, Detector, NobodyFoundError, Person, Prediction
@@ -70,7 +70,7 @@ class Predictor:
     ) -> None:
         self.runner, self.detector, self.trained, self.config = runner, detector, trained, config
         self.size = network.input.size
-        self.decoder = Decoder(network, hand, head, config.mesh)
+        self.decoder = PersonDecoder(network, hand, head, config.mesh)
         self.fitter: PeopleFitter | None = None
         if fit is not None and trained:
             self.fitter = PeopleFitter(self.decoder.hand, self.decoder.head, fit, device)
@@ -143,7 +143,9 @@ class Predictor:
         detections = [detection for look in looks for detection in look.detections]
         people = self.run(crops, detections, [detection.confidence for detection in detections])
         if self.fitter is not None:
-            people = self.fitter.fit(people, [Picture(look.width, look.height) for look in looks for _ in look.crops])
+            people = self.fitter.fit(
+                people, [FitPicture(look.width, look.height) for look in looks for _ in look.crops]
+            )
         persons = iter(people)
         for look in looks:
             mine = tuple(next(persons) for _ in look.crops)

@@ -11,7 +11,7 @@ import numpy as np
 
 from handface.model.prediction.crop import keypoint_box
 from handface.model.prediction.prediction import Detection
-from handface.model.prediction.view import overlap
+from handface.model.prediction.view import iou
 
 
 @dataclass
@@ -75,7 +75,7 @@ def _likeness(a: Detection, b: Detection) -> float:
 
     Hands are compared by distance, 1 - centre distance / size, since a thin hand that moves hardly overlaps itself.
     """
-    faces = overlap(keypoint_box(a.face), keypoint_box(b.face))
+    faces = iou(keypoint_box(a.face), keypoint_box(b.face))
     first, second = np.array(keypoint_box(a.hand)), np.array(keypoint_box(b.hand))
     size = max(*(first[2:] - first[:2]), *(second[2:] - second[:2]), 1.0)
     distance = float(np.linalg.norm((first[:2] + first[2:] - second[:2] - second[2:]) / 2))

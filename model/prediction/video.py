@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.model.fitting.people import Picture
+from handface.model.fitting.people import FitPicture
 from handface.model.prediction.crop import Crop, as_rgb, cut, person_box
 from handface.model.prediction.prediction import Detection, Part, Person, Prediction
 from handface.model.prediction.predictor import Predictor
@@ -114,7 +114,7 @@ class VideoPredictor:
             return persons
         before = [self._before.get(sight.track.number) for sight in frame.sights]
         height, width = frame.image.shape[:2]
-        fitted = self.predictor.fitter.fit(persons, [Picture(width, height)] * len(persons), before)
+        fitted = self.predictor.fitter.fit(persons, [FitPicture(width, height)] * len(persons), before)
         for k, (sight, person, last) in enumerate(zip(frame.sights, fitted, before, strict=True)):
             if sight.detection is None and last is not None and last.side == person.side:
                 fitted[k] = replace(last, detection=None, crop=person.crop)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 
 
-class CheckpointError(RuntimeError):
+class DepthWeightsError(RuntimeError):
     """A checkpoint cannot be used; the message names the folder or file, what was expected and what to do."""
 
 
@@ -178,7 +178,7 @@ def read_preprocessing(folder: Path) -> Preprocessing:
             tuple(raw["image_std"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a DPT image processor's configuration: {error!r}") from error
+        raise DepthWeightsError(f"{path} is not a DPT image processor's configuration: {error!r}") from error
 
 
 def _folder(config: DepthAnythingConfig) -> Path:
@@ -188,14 +188,14 @@ def _folder(config: DepthAnythingConfig) -> Path:
         return path
     parts = config.checkpoint.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in {".", "..", "~"}:
-        raise CheckpointError(f"{config.checkpoint} is neither a folder nor a hub id of the form owner/name")
+        raise DepthWeightsError(f"{config.checkpoint} is neither a folder nor a hub id of the form owner/name")
     from huggingface_hub import snapshot_download
 
     try:
         files = ["config.json", "preprocessor_config.json", WEIGHTS]
         return Path(snapshot_download(config.checkpoint, revision=config.revision, allow_patterns=files))
     except Exception as error:  # the hub client raises errors of its own, of httpx and of the system
-        raise CheckpointError(
+        raise DepthWeightsError(
             f"{config.checkpoint} could not be fetched ({type(error).__name__}: {error}). Download its config.json, "
             f"preprocessor_config.json and {WEIGHTS} elsewhere and give the folder"
         ) from error
@@ -206,14 +206,14 @@ def _described(folder: Path) -> dict[str, Any]:
     try:
         described: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(
+        raise DepthWeightsError(
             f"{folder} holds no readable config.json ({error}); give a transformers checkpoint folder"
         ) from error
     found = described.get("model_type")
     if found != "depth_anything":
-        raise CheckpointError(f"{folder}/config.json has model_type {found!r}, expected 'depth_anything'")
+        raise DepthWeightsError(f"{folder}/config.json has model_type {found!r}, expected 'depth_anything'")
     if not (folder / WEIGHTS).is_file():
-        raise CheckpointError(
+        raise DepthWeightsError(
             f"{folder} has no {WEIGHTS}; .bin checkpoints are pickles and are not read, convert it first"
         )
     return described
@@ -221,11 +221,11 @@ def _described(folder: Path) -> dict[str, Any]:
 
 def _load_original(path: Path) -> Any:
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file")
+        raise DepthWeightsError(f"{path}: there is no such file")
     try:
         return load_original(path)
     except OriginalLayoutError as error:
-        raise CheckpointError(str(error)) from error
+        raise DepthWeightsError(str(error)) from error
 
 
 def _load(folder: Path) -> Any:
@@ -237,11 +237,11 @@ def _load(folder: Path) -> Any:
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+        raise DepthWeightsError(f"{folder / WEIGHTS} cannot be read: {error}") from error
     model, info = loaded
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
-        raise CheckpointError(f"{folder / WEIGHTS} lacks {len(missing)} weights of its config, first {missing[0]}")
+        raise DepthWeightsError(f"{folder / WEIGHTS} lacks {len(missing)} weights of its config, first {missing[0]}")
     return model.float().eval()
 
 
@@ -250,7 +250,7 @@ def _backend(config: DepthAnythingConfig) -> Literal["torch", "openvino"]:
 
     installed = find_spec("openvino") is not None
     if config.backend == "openvino" and not installed:
-        raise CheckpointError("backend openvino is not installed: pip install 'handface[openvino]'")
+        raise DepthWeightsError("backend openvino is not installed: pip install 'handface[openvino]'")
     if config.backend == "auto":
         return "openvino" if installed and config.device == "cpu" else "torch"
     return config.backend

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.model.prediction.view import Box, grown, overlap
+from handface.model.prediction.view import Box, expand_box, iou
 from handface.pipeline.annotators.landmarks import (
     face_from_mesh,
     hand_agreement,
@@ -31,7 +31,7 @@ from handface.pipeline.annotators.networks.mediapipe import (
     PalmDetector,
     open_network,
 )
-from handface.pipeline.annotators.networks.regions import Picture, Region
+from handface.pipeline.annotators.networks.regions import NetworkPicture, Region
 from handface.pipeline.annotators.networks.runtime import RuntimeConfig
 from handface.pipeline.contract.detections import Detections, Face, Hand, Side
 from handface.pipeline.contract.sample import AnnotatorRecord
@@ -102,7 +102,7 @@ class HandFaceDetector:
         Raises:
             NetworkError: a network's answer is not finite.
         """
-        pictures = [Picture(image, self.config.max_side) for image in images]
+        pictures = [NetworkPicture(image, self.config.max_side) for image in images]
         faces = self.find_faces(pictures)
         placed = [i for i, some in enumerate(faces) if any(face.mesh is not None for face in some)]
         hands = dict(
@@ -112,7 +112,7 @@ class HandFaceDetector:
 
     # --- faces ---
 
-    def find_faces(self, pictures: Sequence[Picture]) -> list[list[Face]]:
+    def find_faces(self, pictures: Sequence[NetworkPicture]) -> list[list[Face]]:
         """Faces with mesh and 68 landmarks, largest first; two detectors propose, the mesh network confirms.
 
         In a crowd, faces beyond the `max_faces` largest are returned as boxes only (mesh None).
@@ -121,14 +121,14 @@ class HandFaceDetector:
         wanted = [(i, face) for i, some in enumerate(proposals) for face in some[: self.config.max_faces]]
         faces: list[list[Face]] = [[] for _ in pictures]
         for (i, _), face in zip(wanted, self._place_meshes(pictures, wanted), strict=True):
-            if face is not None and all(overlap(face.box, other.box) < 0.4 for other in faces[i]):
+            if face is not None and all(iou(face.box, other.box) < 0.4 for other in faces[i]):
                 faces[i].append(face)
         for some, proposed in zip(faces, proposals, strict=True):
             some += [_box_only(proposal) for proposal in proposed[self.config.max_faces :]]
             some.sort(key=lambda face: -face.size)
         return faces
 
-    def _propose(self, pictures: Sequence[Picture]) -> list[list[FoundFace]]:
+    def _propose(self, pictures: Sequence[NetworkPicture]) -> list[list[FoundFace]]:
         """Faces on the whole pictures, of each place the surest, the largest first."""
         crops = [(picture, picture.whole()) for picture in pictures]
         near = self._near_faces(crops, self.config.face_threshold)
@@ -137,30 +137,32 @@ class HandFaceDetector:
         for found in (sorted(a + b, key=lambda face: -face.score) for a, b in zip(near, far, strict=True)):
             kept: list[FoundFace] = []
             for face in found:
-                if all(overlap(face.box, other.box) < 0.3 for other in kept):
+                if all(iou(face.box, other.box) < 0.3 for other in kept):
                     kept.append(face)
             proposals.append(sorted(kept, key=lambda face: -longer_side(face.box)))
         return proposals
 
-    def _place_meshes(self, pictures: Sequence[Picture], wanted: Sequence[tuple[int, FoundFace]]) -> list[Face | None]:
+    def _place_meshes(
+        self, pictures: Sequence[NetworkPicture], wanted: Sequence[tuple[int, FoundFace]]
+    ) -> list[Face | None]:
         """The mesh of each proposal, its crop set by a second look from near; None if no face shows there."""
-        around = [(pictures[i], _square(grown(proposal.box, 1.7))) for i, proposal in wanted]
+        around = [(pictures[i], _square(expand_box(proposal.box, 1.7))) for i, proposal in wanted]
         looks = self._near_faces(around, self.config.face_threshold / 2)
         regions = [
-            max(found, key=lambda face: overlap(face.box, proposal.box), default=proposal).region
+            max(found, key=lambda face: iou(face.box, proposal.box), default=proposal).region
             for (_, proposal), found in zip(wanted, looks, strict=True)
         ]
         meshes = self._mesh([(pictures[i], region) for (i, _), region in zip(wanted, regions, strict=True)])
         faces: list[Face | None] = []
         for (_, proposal), mesh in zip(wanted, meshes, strict=True):
             face = face_from_mesh(_centred(mesh.points), proposal.score, "mesh")
-            seen = mesh.score >= self.config.mesh_threshold and overlap(face.box, proposal.box) >= 0.15
+            seen = mesh.score >= self.config.mesh_threshold and iou(face.box, proposal.box) >= 0.15
             faces.append(face if seen else None)
         return faces
 
     # --- hands ---
 
-    def find_hands(self, pictures: Sequence[Picture], faces: Sequence[Sequence[Face]]) -> list[list[Hand]]:
+    def find_hands(self, pictures: Sequence[NetworkPicture], faces: Sequence[Sequence[Face]]) -> list[list[Hand]]:
         """Hands of each picture, the surest first; those near a face have been seen in two views."""
         palms = self._search_palms(pictures, faces)
         wanted = [(i, palm) for i, some in enumerate(palms) for palm in some]
@@ -179,7 +181,9 @@ class HandFaceDetector:
         sure += self._confirm(pictures, [pair for pair, at in zip(first, near, strict=True) if at])
         return [_distinct([hand for j, hand in sure if j == i], self.config.agreement) for i in range(len(pictures))]
 
-    def _search_palms(self, pictures: Sequence[Picture], faces: Sequence[Sequence[Face]]) -> list[list[FoundPalm]]:
+    def _search_palms(
+        self, pictures: Sequence[NetworkPicture], faces: Sequence[Sequence[Face]]
+    ) -> list[list[FoundPalm]]:
         """Palms on the whole pictures and around the largest faces, of each place the surest."""
         views = [(i, picture.whole()) for i, picture in enumerate(pictures)]
         for i, seen in enumerate(faces):
@@ -195,7 +199,7 @@ class HandFaceDetector:
             ]
         return [_distinct_palms(some) for some in palms]
 
-    def _confirm(self, pictures: Sequence[Picture], hands: Sequence[tuple[int, Hand]]) -> list[tuple[int, Hand]]:
+    def _confirm(self, pictures: Sequence[NetworkPicture], hands: Sequence[tuple[int, Hand]]) -> list[tuple[int, Hand]]:
         """Look at each hand again, larger and in a mirror; keep those that the palm detector sees there, as seen there."""
         confirmed: list[tuple[int, Hand]] = []
         for growth in _OWN_CROPS:  # the next only for hands that the one before did not show
@@ -205,10 +209,10 @@ class HandFaceDetector:
         return confirmed
 
     def _look_again(
-        self, pictures: Sequence[Picture], hands: Sequence[tuple[int, Hand]], growth: float
+        self, pictures: Sequence[NetworkPicture], hands: Sequence[tuple[int, Hand]], growth: float
     ) -> list[Hand | None]:
         """Each hand as a mirrored crop `growth` times its size shows it, None if it shows another one or none."""
-        views = [replace(_square(grown(hand.box, growth)), mirrored=True) for _, hand in hands]
+        views = [replace(_square(expand_box(hand.box, growth)), mirrored=True) for _, hand in hands]
         crops = [(pictures[i], view) for (i, _), view in zip(hands, views, strict=True)]
         palms = self._palms(crops, self.config.weak_palm_threshold)
         wanted = [(k, palm) for k, some in enumerate(palms) for palm in some[:_LOOKED_AT]]
@@ -252,7 +256,7 @@ def _square(box: Box) -> Region:
 def _around(face: Face) -> Region:
     """Where a hand at the face would be seen: the face and what is below it."""
     low = (face.box[0], face.box[1] + 0.4 * face.size, face.box[2], face.box[3] + 0.4 * face.size)
-    return _square(grown(low, 2.6))
+    return _square(expand_box(low, 2.6))
 
 
 def _centred(points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -305,7 +309,7 @@ def _distinct_palms(palms: list[FoundPalm]) -> list[FoundPalm]:
 def _may_touch(palm: FoundPalm, faces: Sequence[Face]) -> bool:
     """Whether the crop of a palm's hand meets the surroundings of a face with a mesh."""
     crop = palm.region.bounds()
-    return any(overlap(crop, grown(face.box, 1.5)) > 0 for face in faces if face.mesh is not None)
+    return any(iou(crop, expand_box(face.box, 1.5)) > 0 for face in faces if face.mesh is not None)
 
 
 def _palm_distance(a: FoundPalm, b: FoundPalm) -> float:
@@ -317,7 +321,7 @@ def _palm_distance(a: FoundPalm, b: FoundPalm) -> float:
 def _distinct(hands: list[Hand], agreement: float) -> list[Hand]:
     kept: list[Hand] = []
     for hand in sorted(hands, key=lambda hand: -hand.score):
-        if all(hand_agreement(hand, other) < agreement and overlap(hand.box, other.box) < 0.6 for other in kept):
+        if all(hand_agreement(hand, other) < agreement and iou(hand.box, other.box) < 0.6 for other in kept):
             kept.append(hand)
     return kept
 

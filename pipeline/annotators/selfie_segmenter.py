@@ -1,5 +1,6 @@
 """MediaPipe's selfie multiclass segmenter: where is hair, hand (body skin), face skin, clothes. Its skin border is the
-best evidence for contact and occlusion that a small network gives."""
+best evidence for contact and occlusion that a small network gives.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.pipeline.annotators.networks.mediapipe import SkinSegmenter, open_network
-from handface.pipeline.annotators.networks.regions import Picture, Region
+from handface.pipeline.annotators.networks.regions import NetworkPicture, Region
 from handface.pipeline.annotators.networks.runtime import RuntimeConfig
 
 if TYPE_CHECKING:
@@ -32,5 +33,5 @@ class SelfieSegmenter:
         import cv2
 
         height, width = image.shape[:2]
-        (scores,) = self._network([(Picture(image), Region(width / 2, height / 2, width, height))])
+        (scores,) = self._network([(NetworkPicture(image), Region(width / 2, height / 2, width, height))])
         return np.asarray(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR).argmax(-1), np.uint8)

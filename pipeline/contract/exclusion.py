@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handface.pipeline.contract.phash import parse_hash
+from handface.pipeline.contract.images.phash import parse_hash
+from handface.pipeline.contract.names.url_names import url_name
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
-from handface.pipeline.contract.url_names import url_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from handface.pipeline.contract.url_names import canonical_url, is_web
+from handface.pipeline.contract.names.url_names import canonical_url, is_web
 
 
 class Reason(StrEnum):

@@ -72,7 +72,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Part:
+class FinishedPart:
     """A finished part in a folder."""
 
     folder: Folder
@@ -102,7 +102,7 @@ def part_name(unit: str, extension: str) -> str:
     return f"part-{unit}.{extension}"
 
 
-def read_parts(uri: str | Folder) -> Iterator[Part]:
+def read_parts(uri: str | Folder) -> Iterator[FinishedPart]:
     """The finished parts of a folder in name order; one whose files are missing or of another size is left out with a warning.
 
     Reads only manifests and sizes; holds one batch of them at a time.
@@ -113,7 +113,7 @@ def read_parts(uri: str | Folder) -> Iterator[Part]:
     for start in range(0, len(names), _BATCH):
         for name, blob in folder.read_many(names[start : start + _BATCH]).items():
             if (manifest := _checked(folder, name, blob, sizes)) is not None:
-                yield Part(folder, manifest)
+                yield FinishedPart(folder, manifest)
 
 
 def find_part(folder: Folder, unit: str) -> Manifest | None:

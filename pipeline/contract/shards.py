@@ -10,8 +10,8 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from handface.pipeline.contract.addresses import filesystem_of, open_file
-from handface.pipeline.contract.patterns import expand
+from handface.pipeline.contract.names.addresses import filesystem_of, open_file
+from handface.pipeline.contract.names.patterns import expand
 from handface.pipeline.contract.sample import Sample, SampleError, decode, encode
 from handface.pipeline.contract.tar_index import (
     Member,
@@ -71,7 +71,6 @@ def iter_samples(uri: str) -> Iterator[Sample]:
 
 def find_shards(arguments: Iterable[str]) -> list[str]:
     """Files as given; folders and globs become the tars in them, sorted. Raises FileNotFoundError for what names nothing."""
-
     found: list[str] = []
     for argument in arguments:
         matches = [tar for name in _expand(argument) for tar in _tars(name)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from handface.pipeline.contract.addresses import filesystem_of
+from handface.pipeline.contract.names.addresses import filesystem_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

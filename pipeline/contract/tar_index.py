@@ -46,9 +46,9 @@ class ShardError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member: its data are the bytes `offset` to `offset + size`, its first header begins at `start`.
+    r"""One member: its data are the bytes `offset` to `offset + size`, its first header begins at `start`.
 
-    A name that is not UTF-8 has its odd bytes written as `\\xNN`. `problem` says why the member must not be read, or "".
+    A name that is not UTF-8 has its odd bytes written as `\xNN`. `problem` says why the member must not be read, or "".
     """
 
     name: str
@@ -221,7 +221,7 @@ def _size(uri: str, at: int, info: tarfile.TarInfo, values: dict[str, str]) -> i
 
 
 def _extended(uri: str, at: int, kind: bytes, data: bytes) -> dict[str, str]:
-    """The values of a PAX header (`LENGTH NAME=VALUE\\n` records) or a GNU long name."""
+    r"""The values of a PAX header (`LENGTH NAME=VALUE\n` records) or a GNU long name."""
     if kind in (_LONG_NAME, _LONG_LINK):
         return {"path" if kind == _LONG_NAME else "linkpath": _text(data.partition(b"\0")[0])}
     values, position = {}, 0
@@ -250,7 +250,7 @@ def _text(raw: bytes) -> str:
 
 
 def _readable(name: str) -> str:
-    """Bytes that are no UTF-8, which no table or JSON takes, become `\\xNN`."""
+    r"""Bytes that are no UTF-8, which no table or JSON takes, become `\xNN`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

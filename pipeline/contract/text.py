@@ -34,7 +34,7 @@ def is_other_file(body: bytes) -> bool:
 
     Servers that answer every address with the same file do; it says nothing about the text that was asked for.
     """
-    from handface.pipeline.contract.picture import sniff
+    from handface.pipeline.contract.images.picture import sniff
 
     start = body[:64].decode(text_encoding(body), "replace").lstrip("\ufeff \t\r\n")
     return not body.strip() or start[:1] == "<" or sniff(body) is not None

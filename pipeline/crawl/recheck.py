@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
+from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.contract.url_names import is_web
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import Crawler
 

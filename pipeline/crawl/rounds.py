@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.parts import Part, read_parts
+from handface.pipeline.contract.parts import FinishedPart, read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.crawl.ledger import Ledger, chosen
 from handface.pipeline.crawl.plan import lane_planner
@@ -185,7 +185,7 @@ class Crawl:
             batch=config.unit_size,
         )
 
-    def _parts(self, number: int) -> Iterator[Part]:
+    def _parts(self, number: int) -> Iterator[FinishedPart]:
         return read_parts(f"{self.output}/{self.rounds()[number].name}")
 
     def _forget(self, first: Round) -> None:

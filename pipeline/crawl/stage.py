@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from handface.pipeline.contract.exclusion import Exclusion
+from handface.pipeline.contract.images.picture import RejectedImage, sniff
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.picture import RejectedImage, sniff
 from handface.pipeline.engine.record import Packed, Record
 from handface.pipeline.engine.spool import Spool
 from handface.pipeline.engine.stage import Stage, reject_failed

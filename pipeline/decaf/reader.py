@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyFileError
 from handface.model.bodies.restricted_pickle import load_pickle, plain
-from handface.pipeline.decaf.layout import HAND_PARAMS, HEAD_PARAMS, SPLITS, Camera, DecafError, Pose3D, Sequence, View
+from handface.pipeline.decaf.layout import (
+    HAND_PARAMS,
+    HEAD_PARAMS,
+    SPLITS,
+    DecafCamera,
+    DecafError,
+    DecafView,
+    Pose3D,
+    Sequence,
+)
 from handface.pipeline.decaf.video import FrameReader
 
 log = logging.getLogger(__name__)
@@ -78,7 +87,7 @@ class SubjectReader:
         """Number of the stretch without cuts that a frame lies in, from 0."""
         return sum(frame >= after for _, after in self._cuts)
 
-    def views(self, camera: str, start: int = 0) -> Iterator[View]:
+    def views(self, camera: str, start: int = 0) -> Iterator[DecafView]:
         """A camera's frames from `start` on, decoded in order. Raises DecafError naming the video that ends early."""
         kinds = ("videos", "segmentations")
         video, masks = (FrameReader(self.sequence.of_camera(kind, camera), self.frames) for kind in kinds)
@@ -89,7 +98,7 @@ class SubjectReader:
                 if image.shape != grey.shape:
                     raise DecafError(f"{masks.path}: frames are {grey.shape[:2]}, those of the video {image.shape[:2]}")
                 size = image.shape[1], image.shape[0]
-                yield View(
+                yield DecafView(
                     image,
                     grey[..., 0] > 127,
                     _box(arrays.head_bbs[frame], size),
@@ -98,7 +107,7 @@ class SubjectReader:
                     clean_keys(arrays.right_hand_keys[frame]),
                 )
 
-    def _open_cameras(self, wanted: tuple[str, ...]) -> dict[str, tuple[Camera, CameraArrays]]:
+    def _open_cameras(self, wanted: tuple[str, ...]) -> dict[str, tuple[DecafCamera, CameraArrays]]:
         """The cameras that have a calibration and every file; others are left out with a warning, unless asked for by name."""
         path = self.sequence.annotation("cameras", "cameras.pkl")
         calibrated = {str(name): value for name, value in _mapping(path, _load(path)).items()}
@@ -107,7 +116,7 @@ class SubjectReader:
         names = wanted or tuple(sorted(p.stem for p in folder.glob("*.mp4") if not p.name.startswith(".")))
         if not names:
             raise DecafError(f"{folder}: no videos")
-        opened: dict[str, tuple[Camera, CameraArrays]] = {}
+        opened: dict[str, tuple[DecafCamera, CameraArrays]] = {}
         for name in names:
             try:
                 opened[name] = _camera(path, calibrated, name), self._of_camera(name)
@@ -221,7 +230,7 @@ def _params(path: Path) -> list[dict[str, dict[str, NDArray[np.float32]]]]:
     return frames
 
 
-def _camera(path: Path, cameras: Mapping[str, Any], name: str) -> Camera:
+def _camera(path: Path, cameras: Mapping[str, Any], name: str) -> DecafCamera:
     record, where = _mapping(path, cameras, name), f"{path}: camera {name}"
     intrinsic = _numbers(where, record, "intrinsic", (3, 3))
     extrinsic = _numbers(where, record, "extrinsic", (4, 4))
@@ -229,7 +238,7 @@ def _camera(path: Path, cameras: Mapping[str, Any], name: str) -> Camera:
     if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or not np.allclose(extrinsic[3], (0, 0, 0, 1)):
         raise DecafError(f"{where}: key 'extrinsic' is not a rotation and a translation above 0 0 0 1")
     extra = {key: value for key, value in record.items() if key not in ("intrinsic", "extrinsic")}
-    return Camera(intrinsic, extrinsic, extra)
+    return DecafCamera(intrinsic, extrinsic, extra)
 
 
 def _cuts(path: Path, frames: int) -> list[tuple[int, int]]:

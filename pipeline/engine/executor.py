@@ -85,7 +85,12 @@ def _on_ray(run: Run, groups: Sequence[StageGroup], lanes: Sequence[Lane], worke
                 metrics.add(result)
                 yield result
     for ref in missing.values():
-        yield UnitResult(ref.id, ref.inputs, None, error="Ray lost it; its logs say more. Run the same command again")
+        yield UnitResult(
+            ref.id,
+            ref.inputs,
+            None,
+            error="the unit was lost: Ray returned no result for it (see the Ray logs). Run the same command again",
+        )
 
 
 def _graph(

@@ -117,7 +117,7 @@ def _row(record: Record, place: tuple[int, int] | None) -> dict[str, Any]:
 
 
 def _utf8(value: Any) -> Any:
-    """Names that are not UTF-8 (from old zips and tars) become text that a table holds: `caf\\udce9.jpg`."""
+    r"""Names that are not UTF-8 (from old zips and tars) become text that a table holds: `caf\udce9.jpg`."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, list | tuple):

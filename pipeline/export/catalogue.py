@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
-from handface.pipeline.contract.parts import Part, part_name, read_parts
+from handface.pipeline.contract.parts import FinishedPart, part_name, read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
 from handface.pipeline.export.extents import sample_extents
@@ -43,7 +43,7 @@ class Catalogue:
     inputs: rows before rejection.  funnel: {stage: {reason: count}}.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[FinishedPart, ...]
     inputs: int
     funnel: dict[str, dict[str, int]]
 
@@ -86,7 +86,7 @@ def read_catalogue(folders: Sequence[str]) -> Catalogue:
 
     Only manifests are read. Raises ExportError if a folder has no parts.
     """
-    parts: list[Part] = []
+    parts: list[FinishedPart] = []
     for folder in folders:
         found = list(read_parts(folder))
         if not found:
@@ -100,7 +100,7 @@ def read_catalogue(folders: Sequence[str]) -> Catalogue:
     return Catalogue(tuple(parts), inputs, {stage: dict(reasons) for stage, reasons in funnel.items()})
 
 
-def kept_rows(part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+def kept_rows(part: FinishedPart, columns: Sequence[str] | None = None) -> pa.Table:
     """A part's kept samples: the part's columns, or some of them, plus `original_sha256` and `host`.
 
     `offset` and `size` say where a sample lies in the part's tar. Raises ExportError if table and tar differ.
@@ -124,7 +124,7 @@ def kept_rows(part: Part, columns: Sequence[str] | None = None) -> pa.Table:
     return rows
 
 
-def _read(part: Part, columns: Sequence[str] | None) -> pa.Table:
+def _read(part: FinishedPart, columns: Sequence[str] | None) -> pa.Table:
     if columns is None:
         return part.rows()
     wanted = dict.fromkeys((*columns, "kept", "key", "uri", "sha256", "columns"))
@@ -136,7 +136,7 @@ def _read(part: Part, columns: Sequence[str] | None) -> pa.Table:
         return load_table(data, list(wanted))
 
 
-def _with_places(rows: pa.Table, part: Part) -> pa.Table:
+def _with_places(rows: pa.Table, part: FinishedPart) -> pa.Table:
     """For parts whose tables do not say where samples lie, as they did at first: the tar's headers do."""
     import pyarrow as pa
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from handface.pipeline.contract.components import Components, Pairs, equal
-from handface.pipeline.contract.phash import parse_hash
+from handface.pipeline.contract.images.phash import parse_hash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,12 +48,12 @@ class Duplicate:
 def find_duplicates(samples: Iterable[Hashed], max_distance: int = 6) -> list[Duplicate]:
     """Every sample that is a copy of one with a smaller key, in key order. Samples are taken one by one and held as numbers.
 
-    Raises as `families`.
+    Raises as `connected_components`.
     """
     keys, hashes, sums = _as_numbers(samples)
     order = np.lexsort((sums, hashes, keys))
     keys, hashes, sums = keys[order], hashes[order], sums[order]
-    root = families(hashes, [keys, sums], max_distance)
+    root = connected_components(hashes, [keys, sums], max_distance)
     found = []
     for index in np.flatnonzero(root != np.arange(len(keys))):
         kept = root[index]
@@ -82,7 +82,9 @@ def short_digest(text: str | None) -> bytes:
     return digest if digest[15] else digest[:15] + b"\1"
 
 
-def families(hashes: NDArray[np.uint64], names: Sequence[NDArray[np.bytes_]], max_distance: int) -> NDArray[np.int64]:
+def connected_components(
+    hashes: NDArray[np.uint64], names: Sequence[NDArray[np.bytes_]], max_distance: int
+) -> NDArray[np.int64]:
     """The smallest row each row is a copy of, itself if it is none: near hashes, or an equal name, directly or through others.
 
     Args:

@@ -15,11 +15,8 @@ import numpy as np
 from handface.pipeline.contract.lock import lock_folder
 from handface.pipeline.contract.sample import SCHEMA_VERSION
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.export.card import dataset_card
 from handface.pipeline.export.catalogue import ExportError, read_catalogue
 from handface.pipeline.export.config import ExportConfig
-from handface.pipeline.export.croissant import croissant
-from handface.pipeline.export.index import Figures, release_schema, shuffled_tables, write_index
 from handface.pipeline.export.manifest import (
     CARD,
     CHECKSUMS,
@@ -34,6 +31,9 @@ from handface.pipeline.export.manifest import (
     ReleaseFile,
     read_release,
 )
+from handface.pipeline.export.metadata.card import dataset_card
+from handface.pipeline.export.metadata.croissant import croissant
+from handface.pipeline.export.metadata.index import Figures, release_schema, shuffled_tables, write_index
 from handface.pipeline.export.select import ListUse, Selection, select
 from handface.pipeline.export.split import assign_splits, shuffled, split_warnings
 from handface.pipeline.export.write import PIECE, plan_shards, write_shards

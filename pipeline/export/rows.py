@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion
-from handface.pipeline.contract.phash import parse_hash
-from handface.pipeline.contract.url_names import picture_names
+from handface.pipeline.contract.images.phash import parse_hash
+from handface.pipeline.contract.names.url_names import picture_names
 from handface.pipeline.export.config import ExportConfig
 from handface.pipeline.export.dedupe import short_digest
 from handface.pipeline.export.public import local_rows

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.pipeline.contract.exclusion import RADIUS, Exclusion
-from handface.pipeline.contract.phash import parse_hash
+from handface.pipeline.contract.images.phash import parse_hash
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
 from handface.pipeline.export.catalogue import Catalogue, ExportError, kept_rows, read_catalogue
 from handface.pipeline.export.config import ExportConfig
-from handface.pipeline.export.dedupe import families
+from handface.pipeline.export.dedupe import connected_components
 from handface.pipeline.export.public import public_name
 from handface.pipeline.export.rows import perceptual_hashes, read_rows
 
@@ -120,7 +120,7 @@ def select(catalogue: Catalogue, config: ExportConfig) -> Selection:
     for name, uri in config.test_sets.items():
         drop(near_any(rows["phash"], test_hashes(uri), max(config.dedupe_distance, 0)), "in_test_set", name)
     radius = config.dedupe_distance if config.dedupe_distance >= 0 else _FAMILY_RADIUS
-    root = families(rows["phash"], [rows["sha256"]], radius)
+    root = connected_components(rows["phash"], [rows["sha256"]], radius)
     family = rows["key"][root]
     if config.dedupe_distance >= 0:
         copy = root != np.arange(len(rows))

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion, parse_hex
+from handface.pipeline.contract.images.phash import hash_hex, parse_hash
 from handface.pipeline.contract.lock import lock_folder
-from handface.pipeline.contract.phash import hash_hex, parse_hash
+from handface.pipeline.contract.names.url_names import is_web, url_name
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import dump_table, load_table
-from handface.pipeline.contract.url_names import is_web, url_name
 from handface.pipeline.export.catalogue import ExportError, reader
-from handface.pipeline.export.coco import coco_folders, remove_pictures
 from handface.pipeline.export.extents import Extent, sample_extents
-from handface.pipeline.export.index import index_schema, index_tables
 from handface.pipeline.export.manifest import TOMBSTONES, ReleaseFile, read_release
+from handface.pipeline.export.metadata.coco import coco_folders, remove_pictures
+from handface.pipeline.export.metadata.index import index_schema, index_tables
 from handface.pipeline.export.release import LOCK_WAIT_S, publish
 from handface.pipeline.export.rows import perceptual_hashes, row_names
 from handface.pipeline.export.select import near_any
@@ -36,7 +36,7 @@ _REWRITTEN = re.compile(r"(?:-r\d+)?\.tar$")
 
 
 @dataclass(frozen=True)
-class Request:
+class TakedownRequest:
     """What to take down; a sample that any of them names goes.
 
     urls: in any spelling; where a picture was asked for, where it moved from, or where it was found in the end.
@@ -85,7 +85,7 @@ class Takedown:
     pictures: int = 0
 
 
-def take_down(output: str, request: Request, date: str, coco: tuple[str, ...] = ()) -> Takedown:
+def take_down(output: str, request: TakedownRequest, date: str, coco: tuple[str, ...] = ()) -> Takedown:
     """Remove what a request names from a release.
 
     The tombstone is written first and also holds what the request says when nothing matches, so that later crawls, exports and
@@ -108,7 +108,7 @@ def take_down(output: str, request: Request, date: str, coco: tuple[str, ...] = 
         return _take_down(folder, request, date, coco)
 
 
-def _take_down(folder: Folder, request: Request, date: str, coco: tuple[str, ...]) -> Takedown:
+def _take_down(folder: Folder, request: TakedownRequest, date: str, coco: tuple[str, ...]) -> Takedown:
     there = read_release(folder)
     assert there is not None
     rows = _rows_to_remove(folder, request)
@@ -143,7 +143,7 @@ def _take_down(folder: Folder, request: Request, date: str, coco: tuple[str, ...
     return Takedown(tuple(sorted(gone)), tuple(hit), revision, pictures)
 
 
-def _rows_to_remove(folder: Folder, request: Request) -> list[dict[str, Any]]:
+def _rows_to_remove(folder: Folder, request: TakedownRequest) -> list[dict[str, Any]]:
     """The index's rows that the request names, and those whose tombstone an interrupted takedown left behind."""
     listed, buried = request.names(), {stone["key"] for stone in read_tombstones(folder)}
     columns = [*_NAMES, "columns", "evidence", "shard"]
@@ -175,7 +175,7 @@ def _rows_left(folder: Folder, gone: set[str], names: dict[str, str]) -> Iterato
             yield table
 
 
-def _write_tombstones(folder: Folder, rows: list[dict[str, Any]], request: Request, date: str) -> None:
+def _write_tombstones(folder: Folder, rows: list[dict[str, Any]], request: TakedownRequest, date: str) -> None:
     """Add tombstones for the rows, for their other addresses and for the request itself; what is there already stays once."""
     import pyarrow as pa
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from handface.pipeline.contract.lock import LOCK_NAME
-from handface.pipeline.contract.url_names import url_name
+from handface.pipeline.contract.names.url_names import url_name
 from handface.pipeline.export.manifest import TOMBSTONES
 
 _CHUNK = 8 << 20

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import HttpConfig
-from handface.pipeline.fetch.network.client import Answer, Client, FetchError
+from handface.pipeline.fetch.network.client import Client, FetchError, HttpAnswer
 from handface.pipeline.fetch.network.host_gate import HostGate, backoff, retry_after
 from handface.pipeline.fetch.network.resolver import Lookup
-from handface.pipeline.fetch.network.url import BadUrlError, Target, parse
+from handface.pipeline.fetch.network.url import BadUrlError, FetchTarget, parse
 from handface.pipeline.fetch.pages.links import MAX_PAGE
-from handface.pipeline.fetch.permission.consent import MAX_POLICY_BYTES, ConsentBook, SiteConsent
+from handface.pipeline.fetch.permission.consent import MAX_POLICY_BYTES, SiteConsent, TermsRegistry
 from handface.pipeline.fetch.permission.optout import header_refusal
 
 UNREACHABLE = frozenset((Reason.DNS, Reason.TIMEOUT, Reason.NETWORK, Reason.TLS, Reason.HTTP_5XX, Reason.HTTP_429))
@@ -38,7 +38,7 @@ _ACCEPT = {
 
 
 @dataclass(frozen=True)
-class Request:
+class CrawlRequest:
     """What is wanted of a URL; see `Crawler.fetch`."""
 
     role: str
@@ -46,7 +46,7 @@ class Request:
     method: str = "GET"
     span: tuple[int, int] | None = None
 
-    def part_of(self, answer: Answer) -> bytes:
+    def part_of(self, answer: HttpAnswer) -> bytes:
         """The bytes that were asked for, also of a server that answers with the whole. Raises FetchError for others."""
         if self.span is None:
             return answer.body
@@ -97,7 +97,7 @@ class Crawler:
     def __init__(self, config: HttpConfig, lookup: Lookup | None = None, *, stay: bool = False) -> None:
         self.config, self.stay = config, stay
         self._client = Client(config, lookup)
-        self._consent = ConsentBook(config, self._ask_policy)
+        self._consent = TermsRegistry(config, self._ask_policy)
         self._gates: dict[str, HostGate] = {}
         self._everywhere = asyncio.Semaphore(config.concurrency)
         self._waits: defaultdict[str, float] = defaultdict(float)
@@ -140,7 +140,7 @@ class Crawler:
             method: HEAD asks for the headers alone.
             span: (start, end) of the bytes that are wanted, instead of the whole.
         """
-        asked = Request(role, max_bytes, method, span)
+        asked = CrawlRequest(role, max_bytes, method, span)
         evidence: dict[str, str] = {}
         try:
             target = parse(url)
@@ -166,7 +166,7 @@ class Crawler:
         except BadUrlError as error:
             return Fetched(None, Reason.BAD_URL, str(error), evidence)
 
-    async def _follow(self, target: Target, asked: Request, evidence: dict[str, str]) -> Fetched:
+    async def _follow(self, target: FetchTarget, asked: CrawlRequest, evidence: dict[str, str]) -> Fetched:
         start, seen = target, {target.url}
         for _ in range(self.config.max_redirects + 1):
             await self._permitted(target, evidence)
@@ -190,7 +190,7 @@ class Crawler:
             seen.add(target.url)
         raise FetchError(Reason.REDIRECTS, f"more than {self.config.max_redirects} redirects")
 
-    async def _permitted(self, target: Target, evidence: dict[str, str]) -> None:
+    async def _permitted(self, target: FetchTarget, evidence: dict[str, str]) -> None:
         """Ask the site's files. Raises FetchError when they forbid the URL."""
         if not self.config.consent:
             evidence["consent"] = "not asked (consent off)"
@@ -203,13 +203,13 @@ class Crawler:
         self._pace(target, site)
         evidence["decision"] = "permitted"
 
-    def _pace(self, target: Target, site: SiteConsent) -> None:
+    def _pace(self, target: FetchTarget, site: SiteConsent) -> None:
         delay = site.crawl_delay
         if delay and delay > self.config.max_crawl_delay:
             raise FetchError(Reason.ROBOTS, f"crawl-delay {delay:g} s, more than {self.config.max_crawl_delay:g}")
         self._gate(target).ask_pause(delay)
 
-    async def _polite(self, target: Target, asked: Request) -> Answer:
+    async def _polite(self, target: FetchTarget, asked: CrawlRequest) -> HttpAnswer:
         """One request in the host's turn. Raises FetchError; its answer's opt-out headers are obeyed before the body is read."""
         gate, arrived = self._gate(target), time.monotonic()
         async with gate.turn(), self._everywhere:
@@ -232,11 +232,11 @@ class Crawler:
         gate.succeeded()
         return answer
 
-    async def _ask_policy(self, target: Target) -> Answer:
+    async def _ask_policy(self, target: FetchTarget) -> HttpAnswer:
         """A site's own file: polite, tried again, but asked for without permission. Raises FetchError."""
         gate = self._gate(target)
         for attempt in range(1, self.config.attempts + 1):
-            answer: Answer | None = None
+            answer: HttpAnswer | None = None
             try:
                 async with gate.turn(), self._everywhere:
                     answer = await self._client.get(target, accept="text/plain,*/*;q=0.5", max_bytes=MAX_POLICY_BYTES)
@@ -254,7 +254,7 @@ class Crawler:
                 return answer
         raise AssertionError("the last attempt returns or raises")
 
-    def _gate(self, target: Target) -> HostGate:
+    def _gate(self, target: FetchTarget) -> HostGate:
         gate = self._gates.get(target.owner)
         if gate is None:
             gate = self._gates[target.owner] = HostGate(self.config)
@@ -265,13 +265,13 @@ class Crawler:
 class _HeaderCheck:
     """Looks at headers and first bytes before the rest of a body is read; returns how long that may become, or None."""
 
-    asked: Request
+    asked: CrawlRequest
     consent: bool
 
     def __call__(self, headers: Mapping[str, str], start: bytes) -> int | None:
         if self.consent and (refused := header_refusal(headers)):
             raise FetchError(Reason.OPTOUT, refused)
-        from handface.pipeline.contract.picture import sniff
+        from handface.pipeline.contract.images.picture import sniff
 
         if sniff(start) is not None:
             # Also where a page was expected: a link may lead to a picture.
@@ -282,7 +282,7 @@ class _HeaderCheck:
         return MAX_PAGE if self.asked.role == PAGE and self.asked.max_bytes is None else None
 
 
-def _status_error(answer: Answer) -> FetchError:
+def _status_error(answer: HttpAnswer) -> FetchError:
     """A status that is neither 200 nor a redirect -> its reason, with the pause the server asked for."""
     status = answer.status
     reason = _STATUS.get(status, Reason.HTTP_ERROR)

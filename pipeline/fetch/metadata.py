@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from handface.pipeline.contract.picture import RejectedImage, read_orientation
+from handface.pipeline.contract.images.picture import RejectedImage, read_orientation
 
 _ORIENTATION = 0x0112
 # Without one of these there is no orientation in a file: EXIF, XMP, and EXIF as hex text in a PNG's text.

@@ -6,7 +6,7 @@ import io
 from dataclasses import replace
 from typing import IO
 
-from handface.pipeline.contract.addresses import Kind, may_open, open_place
+from handface.pipeline.contract.names.addresses import Kind, may_open, open_place
 from handface.pipeline.fetch.config import HttpConfig
 
 MAX_DOWNLOAD = 256 << 20  # bytes of a list at a web address

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image, header_size, sniff
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image, header_size, sniff
 from handface.pipeline.fetch.metadata import CutOffError, presence, strip
 from handface.pipeline.fetch.permission.optout import image_refusal
 

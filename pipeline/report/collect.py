@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.contract.parts import Part, read_parts
+from handface.pipeline.contract.parts import FinishedPart, read_parts
 from handface.pipeline.contract.sample import LEFT, Sample, SampleError, decode
 from handface.pipeline.contract.shards import ShardError, find_shards, read_shard
 from handface.pipeline.engine.funnel import Funnel
@@ -62,7 +62,7 @@ def collect(
     Raises FileNotFoundError if there is nothing; damaged shards and samples are left out with a warning.
     """
     report = Report()
-    parts: list[Part] = []
+    parts: list[FinishedPart] = []
     tars: list[tuple[str, int]] = []  # uri, samples
     for uri in uris:
         if found := list(read_parts(uri)):
@@ -107,7 +107,7 @@ def _spread(shards: list[tuple[str, int]], total: int, limit: int) -> Iterator[t
             log.warning("%s; the rest of it is left out of the report", error)
 
 
-def _reasons(funnel: Funnel, parts: list[Part], limit: int) -> list[dict[str, Any]]:
+def _reasons(funnel: Funnel, parts: list[FinishedPart], limit: int) -> list[dict[str, Any]]:
     """One entry per stage and reason, with the first few inputs it turned away."""
     rows = [(row.stage, reason, count) for row in funnel.rows() for reason, count in row.reasons.items()]
     examples: dict[tuple[str, str], list[dict[str, Any]]] = {(stage, reason): [] for stage, reason, _ in rows}

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.patterns import expand, is_remote, local
-from handface.pipeline.contract.url_names import is_web
-from handface.pipeline.sources.base import Notes, Source, SourceConfig, Unlisted
+from handface.pipeline.contract.names.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of, may_open
+from handface.pipeline.contract.names.patterns import expand, is_remote, local
+from handface.pipeline.contract.names.url_names import is_web
+from handface.pipeline.sources.base import InputSource, Notes, SourceConfig, Unlisted
 from handface.pipeline.sources.crawl import CrawlSource, is_crawl
 from handface.pipeline.sources.folder import IMAGE_SUFFIXES, FileSource, ignored_kind, walk_folder
 from handface.pipeline.sources.lists import LIST_SUFFIXES, ListSource
 from handface.pipeline.sources.tar import PACKED_SUFFIXES, TAR_SUFFIXES, PackedSource, TarSource
 from handface.pipeline.sources.video import VIDEO_SUFFIXES, VideoSource
 
-__all__ = ["Notes", "Source", "SourceConfig", "Unlisted", "find_sources", "open_source"]
+__all__ = ["InputSource", "Notes", "SourceConfig", "Unlisted", "find_sources", "open_source"]
 
 
 def open_source(
@@ -52,7 +52,7 @@ def open_source(
 
 def find_sources(
     uri: str, config: SourceConfig = SourceConfig(), notes: Notes | None = None, *, any_file: bool = False
-) -> Iterator[Source]:
+) -> Iterator[InputSource]:
     """What an argument names, one by one: patterns and folders are gone through. Raises as the filesystem does."""
     opened = _Opener(config, Notes() if notes is None else notes, any_file)
     may_open(uri)
@@ -77,7 +77,7 @@ class _Opener:
     notes: Notes
     any_file: bool
 
-    def by_suffix(self, uri: str, name: str = "") -> Source | None:
+    def by_suffix(self, uri: str, name: str = "") -> InputSource | None:
         name = (name or uri).lower()
         if name.endswith(LIST_SUFFIXES):
             return self.list(uri)
@@ -90,7 +90,7 @@ class _Opener:
     def list(self, uri: str) -> ListSource:
         return ListSource(uri, self.config, self.notes, self.any_file)
 
-    def folder(self, uri: str) -> Iterator[Source]:
+    def folder(self, uri: str) -> Iterator[InputSource]:
         """Pictures, tars and videos below a folder. Lists in it are notes about them, unless there is nothing else."""
         lists: list[str] = []
         found = False
@@ -137,7 +137,7 @@ def _existing(name: str) -> str:
     return name
 
 
-def _guarded(source: Source) -> Iterator[SourceItem]:
+def _guarded(source: InputSource) -> Iterator[SourceItem]:
     try:
         yield from source
     except Exception as error:  # also a list or tar that breaks off half-way, and what storage libraries raise

@@ -42,7 +42,7 @@ class Unlisted(SourceItem):
     """Stands for a whole list, tar, folder or pattern that could not be read, or not to its end."""
 
 
-class Source(Protocol):
+class InputSource(Protocol):
     """Iterates over inputs in a fixed order, lazily; the same source gives the same items every time."""
 
     @property

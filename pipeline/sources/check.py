@@ -12,9 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.patterns import is_remote, local
+from handface.pipeline.contract.names.patterns import is_remote, local
+from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.contract.url_names import is_web
 from handface.pipeline.sources.base import Notes, Unlisted
 from handface.pipeline.sources.lists import LIST_SUFFIXES
 

@@ -25,7 +25,7 @@ def cell_text(cell: Any) -> str | None:
 
 
 def clean_text(text: str) -> str:
-    """Text that every table and JSON takes: no zero bytes, no halves of characters (they become `\\uXXXX`)."""
+    r"""Text that every table and JSON takes: no zero bytes, no halves of characters (they become `\uXXXX`)."""
     if text.isascii() and "\0" not in text:
         return text
     text = text.replace("\0", "")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from handface.pipeline.contract.inputs import SourceItem
-from handface.pipeline.contract.url_names import is_web
+from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.sources.base import Notes, SourceConfig
 from handface.pipeline.sources.tar import TarSource
 

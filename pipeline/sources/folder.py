@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from handface.pipeline.contract.addresses import filesystem_of
 from handface.pipeline.contract.inputs import SourceItem
-from handface.pipeline.contract.patterns import is_remote, local
+from handface.pipeline.contract.names.addresses import filesystem_of
+from handface.pipeline.contract.names.patterns import is_remote, local
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

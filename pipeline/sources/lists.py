@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
-from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of, may_open
 from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.names.addresses import AddressRefusedError, UnknownSchemeError, filesystem_of, may_open
+from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.contract.text import text_encoding
-from handface.pipeline.contract.url_names import is_web
 from handface.pipeline.fetch.opening import open_remote
 from handface.pipeline.sources.base import Notes, SourceConfig
 from handface.pipeline.sources.columns import cell_text, clean_text, dropped_kind

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.contract.addresses import local_path
+from handface.pipeline.contract.images.orientation import upright
 from handface.pipeline.contract.inputs import SourceItem
-from handface.pipeline.contract.orientation import upright
+from handface.pipeline.contract.names.addresses import local_path
 from handface.pipeline.sources.base import SourceConfig
 from handface.pipeline.sources.boxes import film_orientation
 

@@ -2,7 +2,7 @@
 
 Overlap alone keeps every hand that passes between camera and face, and every telephone gesture. A small logistic rule weighs
 how far the hand reaches into the face's outline, how long hand skin borders face skin without a gap, how much of the face the
-hand covers, and how much too large it appears. `benchmarks.contact_rule` trains it.
+hand covers, and how much too large it appears. `benchmarks.pipeline.contact_rule` trains it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FAR = 0.25  # face sizes between hand and face
 
 @dataclass(frozen=True)
 class ContactConfig:
-    """The rule's weights, from `benchmarks.contact_rule`, and its limits; lengths in face sizes. See docs/results/detection.md."""
+    """The rule's weights, from `benchmarks.pipeline.contact_rule`, and its limits; lengths in face sizes. See docs/results/detection.md."""
 
     threshold: float = 0.4
     """Photos whose contact score is below this are turned away."""

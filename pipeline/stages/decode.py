@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
 

@@ -98,7 +98,7 @@ def fit_sample(predictor: Predictor, sample: Sample, world: NDArray[np.float32] 
     """
     import simplejpeg
 
-    from handface.model.fitting.people import Picture
+    from handface.model.fitting.people import FitPicture
     from handface.model.prediction.crop import whole_crop
 
     assert predictor.fitter is not None
@@ -115,7 +115,7 @@ def fit_sample(predictor: Predictor, sample: Sample, world: NDArray[np.float32] 
     if labels.camera_intrinsics is not None:
         k = labels.camera_intrinsics
         focal, centre = float(k[0, 0]), (float(k[0, 2]), float(k[1, 2]))
-    picture = Picture(crop.size, crop.size, float(focal), centre)
+    picture = FitPicture(crop.size, crop.size, float(focal), centre)
     return predictor.fitter.fit([person], [picture])[0]
 
 

@@ -57,7 +57,7 @@ class PackStage(Stage):
     def _depth_png(self, record: Record) -> bytes | None:
         if not self.config.depth_maps or not record.depth_maps:
             return None
-        from handface.pipeline.contract.depth_map import encode_depth_png
+        from handface.pipeline.contract.images.depth_map import encode_depth_png
 
         return encode_depth_png(next(iter(record.depth_maps.values())))
 

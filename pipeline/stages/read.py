@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from handface.pipeline.contract.addresses import AddressRefusedError, UnknownSchemeError, may_open, open_place
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.url_names import is_web
+from handface.pipeline.contract.names.addresses import AddressRefusedError, UnknownSchemeError, may_open, open_place
+from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
 from handface.pipeline.fetch.network.http import Fetcher, HttpConfig

@@ -22,7 +22,7 @@ from handface.pipeline.synthesis.scene.scene import NoSceneError, Scene, SceneCo
 if TYPE_CHECKING:
     from handface.model.render import Picture
     from handface.pipeline.synthesis.person.dress import DressedScene
-    from handface.pipeline.synthesis.scene.view import View
+    from handface.pipeline.synthesis.scene.view import SceneView
 
 LICENCE, AUTHOR = "CC0-1.0", "handface synthesis"
 SCHEME = "synthetic"
@@ -70,7 +70,7 @@ class RenderedScene:
     """A scene with all that was drawn for its picture. image: (S, S, 3) uint8.  seconds: by step."""
 
     scene: Scene
-    view: View
+    view: SceneView
     dressed: DressedScene
     picture: Picture
     image: NDArray[np.uint8]
@@ -136,7 +136,7 @@ def pack_scene(made: RenderedScene, scene_id: int, config: SynthesisConfig) -> S
 
 
 def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> SampleMeta:
-    from handface.pipeline.contract.phash import hash_hex, perceptual_hash
+    from handface.pipeline.contract.images.phash import hash_hex, perceptual_hash
 
     scene, size = made.scene, made.image.shape[0]
     columns = {
@@ -161,7 +161,7 @@ def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> Sample
 
 
 def _depth_png(picture: Picture) -> bytes:
-    from handface.pipeline.contract.depth_map import encode_depth_png
+    from handface.pipeline.contract.images.depth_map import encode_depth_png
 
     depth = picture.buffers.depth
     return encode_depth_png(np.where(np.isfinite(depth), depth, np.float32(0)))

@@ -9,7 +9,7 @@ from handface.jobs.demonstration.pictures import demo_files
 from handface.model.prediction.prediction import NobodyFoundError
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, FACE_OVAL
 from handface.pipeline.contract.detections import Detections, Face
-from handface.pipeline.contract.picture import decode_image
+from handface.pipeline.contract.images.picture import decode_image
 from handface.predict.people import PeopleDetector, people
 from tests.pipeline.people import face_at, hand_at
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from handface.jobs.train import Config, resolve, run
-from handface.trainers.checkpoint import CheckpointError
 from handface.trainers.config import OptimConfig, TrainConfig
 from handface.trainers.data import DataConfig, DataError, DatasetConfig
 from handface.trainers.losses import LossConfig
+from handface.trainers.run_folder.checkpoint import CheckpointError
 from tests.trainers.conftest import MakeRun, make_run, narrow_weights, shard
 from tests.trainers.labelled import studio_samples
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from handface.pipeline.contract.inputs import SourceItem
-from handface.pipeline.contract.parts import Part, read_parts
+from handface.pipeline.contract.parts import FinishedPart, read_parts
 from handface.pipeline.engine.executor import execute
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.run import prepare
@@ -21,11 +21,11 @@ from handface.pipeline.engine.stage import Stage
 from handface.pipeline.stages.contact import ContactStage
 from handface.pipeline.stages.crop import CropStage
 from handface.pipeline.stages.decode import DecodeStage
-from handface.pipeline.stages.dedupe import DedupeStage
 from handface.pipeline.stages.depth import DepthStage
+from handface.pipeline.stages.filters.dedupe import DedupeStage
+from handface.pipeline.stages.filters.quality import QualityStage
 from handface.pipeline.stages.keypoints import KeypointsStage
 from handface.pipeline.stages.pack import PackStage
-from handface.pipeline.stages.quality import QualityStage
 from handface.pipeline.stages.read import ReadStage
 from handface.pipeline.stages.recipe import AnnotateConfig
 from handface.pipeline.synthesis.make import PictureConfig, SynthesisConfig, SynthesizeStage, list_scenes
@@ -48,14 +48,14 @@ class FixedDetections(Stage):
             record.faces, record.hands = [face_at(320, 200, 900.0)], [hand_at(320, 250, 900.0, "left")]
 
 
-def part_of(output: Path, config, items: list[SourceItem], stages: list[Stage]) -> Part:
+def part_of(output: Path, config, items: list[SourceItem], stages: list[Stage]) -> FinishedPart:
     run = prepare(["golden"], config, str(output), list_inputs=lambda: items, stages=lambda c, d: stages)
     assert [result.error for result in execute(run, workers=1, local=True)] == [None]
     (part,) = read_parts(str(output))
     return part
 
 
-def tar_sum(part: Part) -> str:
+def tar_sum(part: FinishedPart) -> str:
     return hashlib.sha256(Path(part.uri("tar")).read_bytes()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A network that can learn at all learns eight pictures by heart."""
+"""A network that can learn at all fits eight pictures."""
 
 from __future__ import annotations
 

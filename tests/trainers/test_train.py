@@ -15,15 +15,15 @@ import pytest
 import torch
 
 from handface.model.weights.checkpoint import is_trained, load_dice
-from handface.trainers import checkpoint
 from handface.trainers.build import build_network
-from handface.trainers.checkpoint import CheckpointError
 from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
 from handface.trainers.data import AugmentConfig, DatasetConfig, make_loader
 from handface.trainers.distributed.ranks import Ranks
 from handface.trainers.losses import LossConfig, LossStarts, LossWeights, label_counts
 from handface.trainers.optim import EMA, clip, lr_factor
 from handface.trainers.priors import PriorSource, RealConfig
+from handface.trainers.run_folder import checkpoint
+from handface.trainers.run_folder.checkpoint import CheckpointError
 from handface.trainers.step import TrainStep
 from handface.trainers.trainer import NotFiniteError, train
 from tests.trainers.conftest import MakeRun

@@ -18,8 +18,8 @@ import pytest
 from handface.pipeline.contract.lock import LockedError, lock_folder
 from handface.pipeline.contract.storage import Folder
 from handface.trainers import trainer
-from handface.trainers.checkpoint import list_checkpoints
 from handface.trainers.data import DatasetConfig
+from handface.trainers.run_folder.checkpoint import list_checkpoints
 from handface.trainers.trainer import train
 from tests.trainers.conftest import MakeRun
 

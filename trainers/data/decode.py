@@ -22,11 +22,9 @@ from handface.pipeline.contract.sample import (
     SampleError,
     decode_labels,
 )
-from handface.trainers.data.background import Backgrounds, put_behind
-from handface.trainers.data.bodies import Part
-from handface.trainers.data.colour import vary_colour
-from handface.trainers.data.config import AugmentConfig, DataConfig
-from handface.trainers.data.geometry import (
+from handface.trainers.data.augment.background import Backgrounds, put_behind
+from handface.trainers.data.augment.colour import vary_colour
+from handface.trainers.data.augment.geometry import (
     flip,
     mirror_face,
     mirror_points,
@@ -35,7 +33,9 @@ from handface.trainers.data.geometry import (
     scale_pixels,
     similarity,
 )
-from handface.trainers.data.scene import Scene, read_scene
+from handface.trainers.data.bodies import BodyPart
+from handface.trainers.data.config import AugmentConfig, DataConfig
+from handface.trainers.data.scene import SceneLabels, read_scene
 
 _AUGMENT_SEED = 2
 _ENLARGE = 1.2  # a picture decoded at a half may be enlarged this much; linear interpolation hides it
@@ -89,18 +89,18 @@ class Decoded:
     depth_kind: int
     mirrored: bool
     angle: float
-    scene: Scene = Scene()
+    scene: SceneLabels = SceneLabels()
     remarks: tuple[str, ...] = ()
 
 
-class Decoder:
+class SampleDecoder:
     """Decodes samples of one configuration; the bodies and the list of backgrounds are opened once."""
 
     def __init__(self, config: DataConfig) -> None:
         """Raises BodyFileError or DataError."""
         self.config = config
-        self.hand = Part("hand", config.hand_body or "free-hand")
-        self.head = Part("head", config.head_body or "free-head")
+        self.hand = BodyPart("hand", config.hand_body or "free-hand")
+        self.head = BodyPart("head", config.head_body or "free-head")
         folder = config.augment.backgrounds
         self.backgrounds = Backgrounds(folder) if folder is not None else None
 
@@ -120,7 +120,7 @@ class Decoder:
         frame = _Frame(stored, self.config.image_size, mirrored, drawn)
         image = self._picture(members, frame, drawn)
         two = _two_dimensional(labels, frame, self.config.depth_sources)
-        scene, remarks = Scene(), tuple[str, ...]()
+        scene, remarks = SceneLabels(), tuple[str, ...]()
         if self._takes_3d(labels, origin, drawn):
             scene, remarks = read_scene(labels, self.hand, self.head, mirrored)
         return Decoded(key, origin, image, *two, mirrored, drawn.angle, scene, remarks)

@@ -18,10 +18,10 @@ from handface.pipeline.contract.sample import SampleError
 from handface.trainers.batch import Batch
 from handface.trainers.data.collate import collate
 from handface.trainers.data.config import AugmentConfig, DataConfig
-from handface.trainers.data.decode import Decoded, Decoder
+from handface.trainers.data.decode import Decoded, SampleDecoder
 from handface.trainers.data.errors import DataError
 from handface.trainers.data.order import MixOrder
-from handface.trainers.data.store import Reader, Table, open_dataset
+from handface.trainers.data.shards.store import Reader, Table, open_dataset
 
 _ATTEMPTS = 20
 _REQUESTS = 16  # to an object store at once, of each worker
@@ -103,7 +103,7 @@ class Loader:
             )
         self.position = int(state["position"])
 
-    def _take(self, notes: Notes) -> None:
+    def _take(self, notes: LoaderNotes) -> None:
         """Count and log what a batch's samples lacked. Raises DataError over the budget."""
         for remark, count in notes.remarks.items():
             if remark not in self.remarks:
@@ -123,7 +123,7 @@ class Loader:
 
 
 @dataclass(frozen=True)
-class Notes:
+class LoaderNotes:
     """What reading one batch brought up. positions: how many of the stream it covers.  bad: key -> why.  remarks: reason -> count."""
 
     positions: int
@@ -131,7 +131,7 @@ class Notes:
     remarks: Counter[str]
 
 
-_Fetched = tuple[Batch | None, Notes]
+_Fetched = tuple[Batch | None, LoaderNotes]
 _Item = tuple[Decoded | None, dict[str, str]]
 _Read = tuple[tuple[int, int], tuple[str, dict[str, bytes]] | Exception]
 
@@ -161,14 +161,14 @@ class _InOrder:
 class _Source(Dataset[_Item]):
     """What a worker runs: position of the stream -> decoded sample."""
 
-    def __init__(self, config: DataConfig, tables: Sequence[Table], decoder: Decoder, order: _Order) -> None:
+    def __init__(self, config: DataConfig, tables: Sequence[Table], decoder: SampleDecoder, order: _Order) -> None:
         self.config, self.tables, self.decoder, self.order = config, tables, decoder, order
         self.reader = Reader(config.patience)
 
     @classmethod
     def open(cls, config: DataConfig) -> _Source:
         tables = [open_dataset(dataset, config.index_folder, config.patience) for dataset in config.datasets]
-        return cls(config, tables, Decoder(config), _InOrder([len(table) for table in tables]))
+        return cls(config, tables, SampleDecoder(config), _InOrder([len(table) for table in tables]))
 
     def ordered(self, order: _Order) -> _Source:
         """The same samples in another order."""
@@ -231,7 +231,7 @@ class _Source(Dataset[_Item]):
         bad = {key: why for _, lost in items for key, why in lost.items()}
         remarks = Counter(remark for sample in samples for remark in sample.remarks)
         batch = collate(samples, self.decoder.hand, self.decoder.head) if samples else None
-        return batch, Notes(len(items), bad, remarks)
+        return batch, LoaderNotes(len(items), bad, remarks)
 
 
 @dataclass(frozen=True)

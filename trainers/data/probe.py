@@ -9,11 +9,11 @@ import numpy as np
 
 from handface.model.bodies.load import FREE
 from handface.pipeline.contract.sample import Labels, SampleError, decode_labels
-from handface.trainers.data.bodies import DECAF_SUFFIX, Part
+from handface.trainers.data.bodies import DECAF_SUFFIX, BodyPart
 from handface.trainers.data.config import DataConfig, DatasetConfig
 from handface.trainers.data.errors import DataError
 from handface.trainers.data.scene import read_scene
-from handface.trainers.data.store import Reader, Table, open_dataset
+from handface.trainers.data.shards.store import Reader, Table, open_dataset
 
 _MOST = 512  # samples of a set to look at for a 3D label
 
@@ -31,7 +31,7 @@ def with_bodies(config: DataConfig) -> DataConfig:
     named = {dataset.name: _first_names(table, reader) for dataset, table in strong}
     hand = config.hand_body or _agreed(config, "hand", {name: found[0] for name, found in named.items() if found})
     head = config.head_body or _agreed(config, "head", {name: found[1] for name, found in named.items() if found})
-    parts = Part("hand", hand), Part("head", head)
+    parts = BodyPart("hand", hand), BodyPart("head", head)
     for dataset, table in strong:
         _require_labels(dataset, table, reader, *parts)
     return replace(config, hand_body=hand, head_body=head)
@@ -73,7 +73,7 @@ def _agreed(config: DataConfig, part: str, names: dict[str, str]) -> str:
     )
 
 
-def _require_labels(dataset: DatasetConfig, table: Table, reader: Reader, hand: Part, head: Part) -> None:
+def _require_labels(dataset: DatasetConfig, table: Table, reader: Reader, hand: BodyPart, head: BodyPart) -> None:
     """Raise DataError if none of the set's labels can be used in 3D."""
     looked, reasons = 0, dict[str, None]()
     for labels in sample_labels(table, reader, _MOST):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handface.pipeline.contract.sample import Labels, SampleError
-from handface.trainers.data.bodies import Part
+from handface.trainers.data.bodies import BodyPart
 from handface.trainers.data.config import DataConfig
 from handface.trainers.data.loader import make_loader
 from handface.trainers.data.probe import sample_labels, with_bodies
 from handface.trainers.data.scene import read_scene
-from handface.trainers.data.store import Reader, open_dataset
+from handface.trainers.data.shards.store import Reader, open_dataset
 
 _MOST = 2000  # samples of a set whose labels are counted; of larger sets the counts are scaled up
 
@@ -45,7 +45,7 @@ def summarise_data(config: DataConfig, accumulate: int = 1, world: int = 1) -> l
     """A summary of every set of the mix. Raises as `make_loader`, and DataError as `with_bodies`."""
     config = with_bodies(config)
     assert config.hand_body is not None and config.head_body is not None
-    hand, head = Part("hand", config.hand_body), Part("head", config.head_body)
+    hand, head = BodyPart("hand", config.hand_body), BodyPart("head", config.head_body)
     reader, total = Reader(config.patience), sum(dataset.weight for dataset in config.datasets)
     found = []
     for dataset in config.datasets:
@@ -91,7 +91,7 @@ def print_summary(config: DataConfig, accumulate: int, picture: Path) -> None:
     print(f"first batch drawn: {picture}")
 
 
-def _has_mesh(labels: Labels, hand: Part, head: Part) -> bool:
+def _has_mesh(labels: Labels, hand: BodyPart, head: BodyPart) -> bool:
     try:
         return read_scene(labels, hand, head, mirrored=False)[0].hand is not None
     except SampleError:

@@ -64,7 +64,7 @@ def choose(records: Records, count: int) -> list[Case]:
 
 
 @dataclass(frozen=True)
-class View:
+class PictureView:
     """Meshes of B samples and where their keypoints are in the pictures. points: (B, 89, 3) x, y, weight."""
 
     meshes: Meshes
@@ -86,7 +86,7 @@ class Drawer:
     hand_faces: NDArray[np.int64]
     head_faces: NDArray[np.int64]
 
-    def draw(self, image: Image, prediction: View, truth: View | None, index: int) -> Image:
+    def draw(self, image: Image, prediction: PictureView, truth: PictureView | None, index: int) -> Image:
         """One sheet (S, n S, 3): picture, prediction, truth if there is one, prediction from the side, truth from the side.
 
         image: (S, S, 3).  index: the sample's row in both.
@@ -151,8 +151,8 @@ def draw_cases(
                 points = torch.cat([meshes.pixels, torch.ones_like(meshes.pixels[..., :1])], -1)
             for index in mine:
                 image = batch.images[index].permute(1, 2, 0).cpu().numpy()
-                known = View(expected, labels) if bool(batch.has_mesh[index]) else None
-                sheets[names[index]] = drawer.draw(image, View(meshes, points), known, index)
+                known = PictureView(expected, labels) if bool(batch.has_mesh[index]) else None
+                sheets[names[index]] = drawer.draw(image, PictureView(meshes, points), known, index)
                 progress(1)
         if len(sheets) == len(wanted):
             break

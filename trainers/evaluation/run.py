@@ -1,4 +1,4 @@
-"""The hall of evaluation: systems x samples -> rows -> tables with confidence intervals.
+"""The entry of evaluation: systems x samples -> rows -> tables with confidence intervals.
 
 collect: every system answers every batch, one row of numbers per sample (trainers/metrics)
 tabulate: rows of a system, whole and by subset -> estimates

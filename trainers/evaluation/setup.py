@@ -8,15 +8,15 @@ from typing import Literal
 
 import torch
 
+from handface.model.network.deploy.inference import InferenceConfig, prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import InferenceConfig, prepare
 from handface.model.network.mesh import Mesh
 from handface.model.network.topology import Sizes, Topology
 from handface.model.weights.checkpoint import load_dice, read_config
 from handface.model.weights.named import require_checkpoint
 from handface.trainers.data import DataConfig, DatasetConfig
 from handface.trainers.evaluation.run import Row
-from handface.trainers.evaluation.systems import Network, RunOnce
+from handface.trainers.evaluation.systems import NetworkSystem, RunOnce
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.geometry import closed_faces
 from handface.trainers.metrics import Surface
@@ -67,12 +67,12 @@ def closed_surface(truth: LabelMeshes) -> Surface:
     return Surface(faces, torch.from_numpy(closed_faces(truth.head.arrays)[len(faces) :]).to(faces))
 
 
-def network_systems(model: Dice, sizes: Sizes, precision: Literal["fp32", "bf16"]) -> dict[Mesh, Network]:
+def network_systems(model: Dice, sizes: Sizes, precision: Literal["fp32", "bf16"]) -> dict[Mesh, NetworkSystem]:
     """The network as a system to be measured, prepared for inference on its device, once for each mesh that it can mean."""
     device = model.template.device
     hand, head = sizes.hand.load().to(device), sizes.head.load().to(device)
     run = RunOnce(prepare(model, InferenceConfig(precision)))
-    return {mesh: Network(run, model.config, hand, head, mesh) for mesh in ("parametric", "drawn")}
+    return {mesh: NetworkSystem(run, model.config, hand, head, mesh) for mesh in ("parametric", "drawn")}
 
 
 def oracle_error(rows: Sequence[Row], oracle: str) -> str | None:

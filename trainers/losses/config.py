@@ -50,7 +50,7 @@ class LossStarts:
 
 
 @dataclass(frozen=True)
-class DepthConfig:
+class DepthLossConfig:
     """Depth at keypoints."""
 
     form: Literal["silog", "affine", "robust-affine", "ordinal"] = "affine"
@@ -108,7 +108,7 @@ class LossConfig:
     """Of touch and collision. squared: as in the paper, which hardly sees what is a few millimetres off."""
     touch_head: Literal["undeformed", "deformed"] = "deformed"
     """deformed: as the hand meets it; touch then moves the head, not its deformation. undeformed: as released."""
-    depth: DepthConfig = DepthConfig()
+    depth: DepthLossConfig = DepthLossConfig()
     faults: Faults = Faults()
     paper_released: bool = False
     """The released behaviour as a whole: all faults, the posed bodies, squared distances, SILog at the surface, plain contact, no stiffness."""
@@ -123,7 +123,7 @@ class LossConfig:
             distances="squared",
             touch_head="undeformed",
             starts=self.starts,
-            depth=DepthConfig(form="silog", at="surface", min_points=2),
+            depth=DepthLossConfig(form="silog", at="surface", min_points=2),
             faults=Faults.all(),
             paper_released=True,
         )

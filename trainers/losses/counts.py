@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from handface.trainers.batch import Batch
-from handface.trainers.losses.config import DepthConfig
+from handface.trainers.losses.config import DepthLossConfig
 
 
-def label_counts(batch: Batch, depth: DepthConfig = DepthConfig()) -> dict[str, torch.Tensor]:
+def label_counts(batch: Batch, depth: DepthLossConfig = DepthLossConfig()) -> dict[str, torch.Tensor]:
     """{term: number of samples that count, scalar}.
 
     Touch is missing: there the prediction alone decides. For depth it decides, too, but only where the surface is not met at some

@@ -31,7 +31,7 @@ from handface.trainers.losses.parameters import parameters
 from handface.trainers.losses.reduce import Term, l1
 from handface.trainers.losses.touch import squared_touch, touch
 from handface.trainers.losses.vertices import drawn_vertices, parametric_vertices
-from handface.trainers.targets import PartTargets, Posed, PosedPart, Targets, widen
+from handface.trainers.targets import PartTargets, PosedPart, PosedTargets, Targets, widen
 
 ReduceCounts = Callable[[tuple[str, ...], torch.Tensor], torch.Tensor]
 _PER_SQUARE = 1e3  # 1,000 square millimetres in a square metre
@@ -69,7 +69,7 @@ class Objective(nn.Module):
     def forward(
         self,
         output: DiceOutput,
-        posed: Posed,
+        posed: PosedTargets,
         truth: Targets,
         reduce_counts: ReduceCounts | None = None,
         step: int | None = None,
@@ -93,7 +93,7 @@ class Objective(nn.Module):
             }
 
     def _terms(
-        self, output: DiceOutput, posed: Posed, truth: Targets, later: Collection[str] = ()
+        self, output: DiceOutput, posed: PosedTargets, truth: Targets, later: Collection[str] = ()
     ) -> dict[str, tuple[float, Term]]:
         """{name: (W, its losses per sample)} of all terms with a weight; those that begin later are 0."""
         weights, mesh = self.config.weights, truth.has_mesh
@@ -133,7 +133,7 @@ class Objective(nn.Module):
             terms["depth"] = weights.depth, zero if "depth" in later else self._depth(posed, truth)
         return terms
 
-    def _space(self, posed: Posed, truth: Targets) -> dict[str, torch.Tensor]:
+    def _space(self, posed: PosedTargets, truth: Targets) -> dict[str, torch.Tensor]:
         """3D keypoints."""
         hand, head = truth.hand.keypoints, truth.head.keypoints
         read_off = hand[:, list(RELEASED_HAND_ORDER)] if self.config.faults.joint_orders else hand
@@ -144,7 +144,7 @@ class Objective(nn.Module):
             "keypoints_3d_parametric": l1(posed.hand.keypoints, hand) + l1(posed.head.keypoints, head),
         }
 
-    def _picture(self, posed: Posed, truth: Targets) -> dict[str, Term]:
+    def _picture(self, posed: PosedTargets, truth: Targets) -> dict[str, Term]:
         """2D keypoints: NP 4 (direct + regressed) of the hand and once of the head; P 4 times the hand and once the head."""
         compare = plain_keypoints_2d if self.config.faults.confidence_ignored else keypoints_2d
         size, terms = truth.image_size, {}
@@ -163,7 +163,7 @@ class Objective(nn.Module):
         pair("head", posed.head, face, face, 1)
         return terms
 
-    def _touch(self, output: DiceOutput, posed: Posed) -> Term:
+    def _touch(self, output: DiceOutput, posed: PosedTargets) -> Term:
         hand, head = self._meshes(posed)
         if self.config.touch_head == "deformed":
             head = head - output.head.deformation[0].detach()
@@ -173,7 +173,7 @@ class Objective(nn.Module):
         term = squared_touch(hand, head, *touching, over_batch=self.config.paper_released)
         return Term(_PER_SQUARE * term.values, term.mask)
 
-    def _collision(self, output: DiceOutput, posed: Posed) -> torch.Tensor:
+    def _collision(self, output: DiceOutput, posed: PosedTargets) -> torch.Tensor:
         hand, head = self._meshes(posed)
         deformed = head - output.head.deformation[0]
         if self.config.faults.collision_index:
@@ -182,13 +182,13 @@ class Objective(nn.Module):
             return _PER_SQUARE * collide.squared_collision(hand, deformed, self.closed)
         return collide.collision(hand, deformed, self.closed, self.faces, self.at_vertex)
 
-    def _meshes(self, posed: Posed) -> tuple[torch.Tensor, torch.Tensor]:
+    def _meshes(self, posed: PosedTargets) -> tuple[torch.Tensor, torch.Tensor]:
         """Hand and undeformed head that the losses between them act on."""
         if self.config.of == "drawn":
             return posed.hand.np_vertices[0], posed.head.np_vertices[0]
         return posed.hand.vertices, posed.head.vertices
 
-    def _depth(self, posed: Posed, truth: Targets) -> Term:
+    def _depth(self, posed: PosedTargets, truth: Targets) -> Term:
         depth, faults = self.config.depth, self.config.faults
         reference, valid = truth.depth.unbind(-1)
         if faults.depth_corner:
@@ -208,7 +208,7 @@ class Objective(nn.Module):
             term = affine_invariant(z, reference, kind, use, depth.form == "robust-affine", depth.min_points)
         return Term(term.values, term.mask & asked[rows])
 
-    def _predicted_depth(self, posed: Posed, rows: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor]:
+    def _predicted_depth(self, posed: PosedTargets, rows: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor]:
         """z at the 89 keypoints, face then hand, (b, 89) metres, and where there is one. rows: samples that are asked for."""
         head, hand = posed.head, posed.hand
         if self.config.of == "drawn":
@@ -243,7 +243,7 @@ def _rows(mask: torch.Tensor) -> torch.Tensor | slice:
     return mask.nonzero()[:, 0] if mask.device.type == "cpu" else slice(None)
 
 
-def _vertices(posed: Posed, truth: Targets) -> dict[str, torch.Tensor]:
+def _vertices(posed: PosedTargets, truth: Targets) -> dict[str, torch.Tensor]:
     hand, head = truth.hand.vertices, truth.head.vertices
     return {
         "vertices": drawn_vertices(posed.hand.np_vertices, posed.head.np_vertices, hand, head),
@@ -251,7 +251,7 @@ def _vertices(posed: Posed, truth: Targets) -> dict[str, torch.Tensor]:
     }
 
 
-def _parameters(output: DiceOutput, posed: Posed, truth: Targets) -> torch.Tensor:
+def _parameters(output: DiceOutput, posed: PosedTargets, truth: Targets) -> torch.Tensor:
     hand, head = output.hand.parameters, output.head.parameters
     return parameters(
         [

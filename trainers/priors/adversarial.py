@@ -2,7 +2,7 @@
 
     fake = priors.features(output.hand.parameters, output.head.parameters)
     generator = priors.generator_loss(fake)          # added to the network's losses; gives the discriminators no gradient
-    result = ddp_priors(fake, real.sample(step, ...))  # after the network's step; fakes are detached inside
+    result = ddp_priors(fake, real.sample(step, ...))  # after the network's step; generated samples are detached inside
     result.loss.backward()
 
 `generator_loss` needs no DDP: it leaves the discriminators alone, and they are equal on all ranks. Call it on the bare module.
@@ -33,7 +33,7 @@ from handface.trainers.priors.monitor import AlarmConfig, Monitor
 PARTS = ("hand", "head")
 
 
-class Parameters(Protocol):
+class PriorParameters(Protocol):
     """What is judged of a part: `model.heads.BodyParameters` and `trainers.batch.BodyLabels` both fit."""
 
     @property
@@ -114,7 +114,7 @@ class AdversarialPriors(nn.Module):
         )
         self.monitors = nn.ModuleDict({part: Monitor(part, config.kind, config.alarm) for part in PARTS})
 
-    def features(self, hand: Parameters, head: Parameters) -> PriorInput:
+    def features(self, hand: PriorParameters, head: PriorParameters) -> PriorInput:
         """The judged numbers of predicted or known parameters, float32."""
         jaw = head.pose[:, self.jaw]
         return PriorInput(

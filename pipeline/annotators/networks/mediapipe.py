@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.annotators.networks.regions import Picture, Region, turned_region
+from handface.pipeline.annotators.networks.regions import NetworkPicture, Region, turned_region
 from handface.pipeline.annotators.networks.runtime import Network, RuntimeConfig
 from handface.pipeline.annotators.networks.ssd import SsdDetection, decode, make_anchors, sigmoid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Crop = tuple[Picture, Region]  # a picture and the part of it to look at
+Crop = tuple[NetworkPicture, Region]  # a picture and the part of it to look at
 
 _IRIS_RINGS = (
     (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173),

@@ -66,7 +66,7 @@ class Region:
         )
 
 
-class Picture:
+class NetworkPicture:
     """A picture (H, W, 3) uint8 RGB to cut regions from, with a smaller copy for crops that would skip most of its pixels.
 
     Args:

@@ -12,19 +12,19 @@ from handface.pipeline.contract.tar_index import (
     BLOCK,
     HAMER_ADVICE,
     HAMER_MEMBERS,
+    Member,
     ShardError,
     iter_members,
     read_data,
     split_name,
     stream_length,
 )
-from handface.pipeline.contract.tar_index import Member as TarMember
 
 _PICKLES = {"pyd", "pkl", "pickle", "pth", "pt"}  # by the last part of the name
 
 
 @dataclass(frozen=True)
-class Member:
+class CheckedMember:
     """One member. `data` is None if it was refused, and then `code` and `problem` say why."""
 
     key: str
@@ -51,7 +51,7 @@ class TarWalk:
         """Of the whole file, once iterated."""
         return self._stream.sha256.hexdigest()
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[CheckedMember]:
         """Members in order; the file is read to its end whatever it holds."""
         end = 0  # of the last member, with its padding
         try:
@@ -64,20 +64,20 @@ class TarWalk:
         if not self.damage and self.count < end + 2 * BLOCK:
             self.damage = f"ends at byte {self.count} without the two zero blocks that close a tar: cut off?"
 
-    def _judge(self, member: TarMember) -> Member:
+    def _judge(self, member: Member) -> CheckedMember:
         key, extension = split_name(member.name)
         last = extension.rpartition(".")[2]
         if member.problem:
-            return Member(member.name, "", None, "unsafe_member", member.problem)
+            return CheckedMember(member.name, "", None, "unsafe_member", member.problem)
         if extension in HAMER_MEMBERS:
-            return Member(key, extension, None, "pickle", f".{extension} {HAMER_ADVICE}")
+            return CheckedMember(key, extension, None, "pickle", f".{extension} {HAMER_ADVICE}")
         if last in _PICKLES:
             problem = f".{last} can run code when loaded; numbers go to .safetensors, everything else to .json"
-            return Member(key, extension, None, "pickle", problem)
+            return CheckedMember(key, extension, None, "pickle", problem)
         if extension not in EXTENSIONS:
             known = ", ".join(f".{e}" for e in EXTENSIONS)
-            return Member(key, extension, None, "unknown_member", f"member {member.name!r} is none of {known}")
-        return Member(key, extension, read_data(self._uri, cast(IO[bytes], self._stream), member))
+            return CheckedMember(key, extension, None, "unknown_member", f"member {member.name!r} is none of {known}")
+        return CheckedMember(key, extension, read_data(self._uri, cast(IO[bytes], self._stream), member))
 
 
 class _Tee:

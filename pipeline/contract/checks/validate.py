@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from handface.pipeline.contract.addresses import open_file
 from handface.pipeline.contract.checks.sample import EXTENSIONS, check_sample
 from handface.pipeline.contract.checks.tar import TarWalk
+from handface.pipeline.contract.names.addresses import open_file
 from handface.pipeline.contract.sample import KEY_LENGTH
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table

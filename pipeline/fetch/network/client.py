@@ -16,8 +16,8 @@ from yarl import URL
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.address import parse_ranges, refusal
-from handface.pipeline.fetch.network.resolver import AddressRefusedError, CheckedResolver, Lookup, UnknownNameError
-from handface.pipeline.fetch.network.url import Target
+from handface.pipeline.fetch.network.resolver import CheckedResolver, ForbiddenAddressError, Lookup, UnknownNameError
+from handface.pipeline.fetch.network.url import FetchTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ class FetchError(Exception):
         retry_after: float | None = None,
         *,
         status: int | None = None,
-        target: Target | None = None,
+        target: FetchTarget | None = None,
         asked: bool = True,
         reached: bool = True,
     ) -> None:
@@ -69,10 +69,10 @@ class FetchError(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """Status, headers (case-insensitive) and body of one request; the body is read for status 200 only."""
 
-    target: Target
+    target: FetchTarget
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
@@ -120,14 +120,14 @@ class Client:
 
     async def get(
         self,
-        target: Target,
+        target: FetchTarget,
         *,
         accept: str = "image/*,*/*;q=0.5",
         max_bytes: int | None = None,
         check: Check = lambda headers, start: None,
         method: str = "GET",
         span: tuple[int, int] | None = None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Ask once.
 
         Args:
@@ -155,21 +155,21 @@ class Client:
 
     async def _get(
         self,
-        target: Target,
+        target: FetchTarget,
         headers: dict[str, str],
         max_bytes: int,
         check: Check,
         method: str,
-    ) -> Answer:
+    ) -> HttpAnswer:
         url = URL(target.url, encoded=True)
         async with self._session.request(method, url, allow_redirects=False, headers=headers) as answer:
             wanted = answer.status == 200 or (answer.status == 206 and "Range" in headers)
             if not wanted or method == "HEAD":
                 if answer.status == 200:
                     check(answer.headers, b"")
-                return Answer(target, answer.status, answer.headers)
+                return HttpAnswer(target, answer.status, answer.headers)
             try:
-                return Answer(target, answer.status, answer.headers, await self._body(answer, max_bytes, check))
+                return HttpAnswer(target, answer.status, answer.headers, await self._body(answer, max_bytes, check))
             except FetchError as error:
                 error.answered = True
                 raise
@@ -239,7 +239,7 @@ def _translated(error: Exception) -> FetchError:
     """aiohttp's and other exceptions -> reasons."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, AddressRefusedError):
+        if isinstance(cause, ForbiddenAddressError):
             return FetchError(Reason.BAD_ADDRESS, str(cause))
         if isinstance(cause, UnknownNameError):
             return FetchError(Reason.DNS, str(cause))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import quote, urljoin, urlsplit
 
-from handface.pipeline.contract.url_names import SAFE, WEB_SCHEMES, remove_dot_segments
+from handface.pipeline.contract.names.url_names import SAFE, WEB_SCHEMES, remove_dot_segments
 
 MAX_URL = 4096
 # Ports of services that must never get a web request: the Fetch standard's "bad ports", and common databases and daemons.
@@ -44,7 +44,7 @@ class BadUrlError(ValueError):
 
 
 @dataclass(frozen=True)
-class Target:
+class FetchTarget:
     """A URL that may be asked for, its host in ASCII lower case without a final dot."""
 
     url: str
@@ -69,7 +69,7 @@ class Target:
         """Whether the host is an IP address."""
         return ":" in self.host or self.host.replace(".", "").isdigit()
 
-    def join(self, location: str) -> Target:
+    def join(self, location: str) -> FetchTarget:
         """Where a redirect or a link leads, read as browsers do. Raises BadUrlError."""
         location = _LINE_BREAKS.sub("", location).strip(" \f")
         path, mark, query = location.partition("?")
@@ -89,7 +89,7 @@ def owner_of(url: str) -> str | None:
         return None
 
 
-def parse(url: str) -> Target:
+def parse(url: str) -> FetchTarget:
     """Read a URL and refuse every trick: other schemes, user info, odd number notations, control characters, local names.
 
     Raises BadUrlError. Whether the host's addresses are allowed is decided after resolution, by `address.refusal`.
@@ -118,10 +118,10 @@ def parse(url: str) -> Target:
     host = _host(parts.hostname, bracketed="[" in parts.netloc)
     path = remove_dot_segments(quote(parts.path.replace("\\", "/") or "/", safe=SAFE))
     path += f"?{quote(parts.query, safe=SAFE)}" if parts.query else ""
-    target = Target("", scheme, host, port or WEB_SCHEMES[scheme], path)
+    target = FetchTarget("", scheme, host, port or WEB_SCHEMES[scheme], path)
     if len(target.origin) + len(path) > MAX_URL:
         raise BadUrlError(f"longer than {MAX_URL} characters when escaped")
-    return Target(target.origin + path, scheme, host, target.port, path)
+    return FetchTarget(target.origin + path, scheme, host, target.port, path)
 
 
 def _host(name: str, *, bracketed: bool) -> str:

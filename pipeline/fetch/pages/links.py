@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from handface.pipeline.fetch.config import PRODUCT
-from handface.pipeline.fetch.network.url import BadUrlError, Target, parse
+from handface.pipeline.fetch.network.url import BadUrlError, FetchTarget, parse
 from handface.pipeline.fetch.pages.srcset import srcset_best
 from handface.pipeline.fetch.pages.tags import decode_page, start_tags
 from handface.pipeline.fetch.permission.optout import REFUSALS, directives
@@ -62,7 +62,7 @@ def read_page(body: bytes, url: str, seconds: float = 5.0) -> PageLinks:
 
 
 class _Reader:
-    def __init__(self, page: Target) -> None:
+    def __init__(self, page: FetchTarget) -> None:
         self.base = page
         self.links = PageLinks()
         self._seen: set[str] = set()

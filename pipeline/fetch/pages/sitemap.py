@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
+from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.contract.text import UnreadableTextError, decode_text, text_encoding
-from handface.pipeline.contract.url_names import is_web
 
 MAX_BYTES = 50 << 20  # the protocol's limit for an unpacked sitemap
 MAX_ENTRIES = 50_000  # and for its entries

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.text import UnreadableTextError
 from handface.pipeline.fetch.config import HttpConfig
-from handface.pipeline.fetch.network.client import Answer, FetchError
-from handface.pipeline.fetch.network.url import BadUrlError, Target, parse
+from handface.pipeline.fetch.network.client import FetchError, HttpAnswer
+from handface.pipeline.fetch.network.url import BadUrlError, FetchTarget, parse
 from handface.pipeline.fetch.permission.robots import RobotsRules, read_robots
 from handface.pipeline.fetch.permission.tdmrep import TdmRules, parse_tdmrep
 
@@ -22,7 +22,7 @@ MAX_POLICY_BYTES = 1 << 20
 _FORGET = 20_000  # origins remembered
 _RETRY_CLOSED = 600.0  # seconds after which a site that is closed is asked again
 
-Ask = Callable[[Target], Awaitable[Answer]]
+Ask = Callable[[FetchTarget], Awaitable[HttpAnswer]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SiteConsent:
         """What each file was, for the image's record."""
         return {name.rpartition("/")[2]: policy.state for name, policy in self.policies}
 
-    def refusal(self, target: Target) -> tuple[Reason, str] | None:
+    def refusal(self, target: FetchTarget) -> tuple[Reason, str] | None:
         """Why the URL must not be fetched, or None."""
         for name, policy in self.policies:
             if policy.closed:
@@ -83,7 +83,7 @@ class SiteConsent:
         return None
 
 
-class ConsentBook:
+class TermsRegistry:
     """Remembers the files of each origin for at most a day; asked once however many wait for them.
 
     ask: one polite request to the origin (through its gate), redirects not followed.
@@ -93,7 +93,7 @@ class ConsentBook:
         self._config, self._ask = config, ask
         self._known: dict[str, asyncio.Task[SiteConsent]] = {}
 
-    async def site(self, target: Target) -> SiteConsent:
+    async def site(self, target: FetchTarget) -> SiteConsent:
         """The consent of the target's origin. Never raises for what a site does."""
         task = self._known.get(target.origin)
         if task is None or (task.done() and (task.cancelled() or task.result().until < time.monotonic())):
@@ -107,7 +107,7 @@ class ConsentBook:
         known = self._known.items()
         self._known = {origin: task for origin, task in known if not (task.done() and which(task.result()))}
 
-    async def _read(self, target: Target) -> SiteConsent:
+    async def _read(self, target: FetchTarget) -> SiteConsent:
         policies = {ROBOTS: await self._policy(target, ROBOTS), AI: Policy("not asked"), TDMREP: Policy("not asked")}
         if policies[ROBOTS].closed is None:
             policies |= {AI: await self._policy(target, AI), TDMREP: await self._policy(target, TDMREP)}
@@ -125,7 +125,7 @@ class ConsentBook:
         tdm = parse_tdmrep(policies[TDMREP].body or b"")
         return SiteConsent(rules[ROBOTS], rules[AI], tdm, tuple(policies.items()), until)
 
-    async def _policy(self, target: Target, name: str) -> Policy:
+    async def _policy(self, target: FetchTarget, name: str) -> Policy:
         """Fetch one file, following its redirects. 2xx: its rules; 4xx: none; everything else: closed (RFC 9309, 2.3.1)."""
         try:
             at = parse(target.origin + name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from handface.pipeline.contract.url_names import SAFE
+from handface.pipeline.contract.names.url_names import SAFE
 
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _ESCAPE = re.compile(r"%([0-9a-fA-F]{2})")

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from handface.pipeline.decaf.layout import Split
 from handface.pipeline.decaf.writer import SequenceWriter, write_assets
 from handface.pipeline.synthesis.person.bodies import free_head
-from handface.pipeline.synthesis.person.identity import Person, draw_person
+from handface.pipeline.synthesis.person.identity import SyntheticPerson, draw_person
 from handface.pipeline.synthesis.scene.scene import NoSceneError
-from handface.pipeline.synthesis.studio.dataset import SHORTEST_TAKE, VERSION, DatasetConfig
+from handface.pipeline.synthesis.studio.dataset import SHORTEST_TAKE, VERSION, StudioConfig
 from handface.pipeline.synthesis.studio.motion import MovingScene, draw_take
 from handface.pipeline.synthesis.studio.studio import Studio
 
@@ -42,7 +42,7 @@ def split_of(number: int, subjects: int) -> Split:
     return "test" if subjects > 1 and (number - 1) % 8 + 1 in TEST_SUBJECTS else "train"
 
 
-def write_subject(root: Path, config: DatasetConfig, number: int) -> int:
+def write_subject(root: Path, config: StudioConfig, number: int) -> int:
     """Film one subject and put its files in place; returns the frames. Raises NoSceneError, BackgroundError, DecafError."""
     name, split = subject_name(number), split_of(number, config.capture.subjects)
     rng = np.random.default_rng([config.seed, number, 0])
@@ -63,7 +63,7 @@ def write_subject(root: Path, config: DatasetConfig, number: int) -> int:
     return frame
 
 
-def _take(seed: list[int], person: Person, frames: int) -> Iterator[MovingScene]:
+def _take(seed: list[int], person: SyntheticPerson, frames: int) -> Iterator[MovingScene]:
     """A take; should one find no acceptable motion, which is rare, another is drawn."""
     for again in range(_TRIES):
         try:
@@ -79,7 +79,7 @@ def take_lengths(frames: int, about: int) -> list[int]:
     return [len(part) for part in np.array_split(np.arange(frames), takes)]
 
 
-def _publish(root: Path, aside: Path, config: DatasetConfig, name: str, frames: int) -> None:
+def _publish(root: Path, aside: Path, config: StudioConfig, name: str, frames: int) -> None:
     """Move a subject's whole files into place one by one, each atomically, then say so in its manifest."""
     digests = {}
     for path in sorted(p for p in aside.rglob("*") if p.is_file()):
@@ -96,7 +96,7 @@ def _publish(root: Path, aside: Path, config: DatasetConfig, name: str, frames: 
     shutil.rmtree(aside)
 
 
-def write_shared(root: Path, config: DatasetConfig) -> None:
+def write_shared(root: Path, config: StudioConfig) -> None:
     """assets/: what all subjects share. Rewritten the same every time."""
     head = free_head().arrays
     neck = np.flatnonzero(head.masks["neck"] > 0.5)
@@ -114,7 +114,7 @@ def mirror_correspondences() -> NDArray[np.int64]:
     return np.asarray(nearest, np.int64)
 
 
-def _backgrounds(config: DatasetConfig) -> dict[str, bytes]:
+def _backgrounds(config: StudioConfig) -> dict[str, bytes]:
     """Pictures to put behind the people instead, as a trainer's augmentation does."""
     from PIL import Image
 

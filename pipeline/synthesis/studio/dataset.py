@@ -37,7 +37,7 @@ class CaptureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetConfig(BaseConfig):
+class StudioConfig(BaseConfig):
     """Everything that, with a subject's number, decides its files."""
 
     seed: int = 0

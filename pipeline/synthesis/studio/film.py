@@ -9,7 +9,7 @@ from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
 from handface.pipeline.synthesis.studio.capture import subject_name, write_subject
-from handface.pipeline.synthesis.studio.dataset import VERSION, DatasetConfig
+from handface.pipeline.synthesis.studio.dataset import VERSION, StudioConfig
 
 SCHEME = "studio"
 
@@ -19,7 +19,7 @@ def run_folder(root: Path) -> str:
     return str(root / ".film")
 
 
-def list_subjects(config: DatasetConfig) -> Iterator[SourceItem]:
+def list_subjects(config: StudioConfig) -> Iterator[SourceItem]:
     """The inputs of a run: the subjects by number, from 1."""
     for number in range(1, config.capture.subjects + 1):
         yield SourceItem(f"{SCHEME}:{config.seed}/{subject_name(number)}", str(number))
@@ -34,7 +34,7 @@ class FilmStage(Stage):
     guarded = False  # a subject that failed is filmed again by the same command
     limit = None
 
-    def __init__(self, root: Path, config: DatasetConfig) -> None:
+    def __init__(self, root: Path, config: StudioConfig) -> None:
         self.root, self.config = root, config
 
     def __call__(self, batch: Sequence[Record]) -> None:

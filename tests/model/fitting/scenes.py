@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from handface.model.fitting.people import Picture
+from handface.model.fitting.people import FitPicture
 from handface.model.prediction.prediction import Detection
 from handface.pipeline.contract.sample import LEFT, Labels
 from handface.pipeline.synthesis.make import SynthesisConfig, make_sample
@@ -30,6 +30,6 @@ def detection(number: int) -> Detection:
     return Detection(np.array(truth.face_keypoints_2d), np.array(truth.hand_keypoints_2d[0]), side, 0.9)
 
 
-def picture(number: int) -> Picture:
+def picture(number: int) -> FitPicture:
     k = labels(number).camera_intrinsics
-    return Picture(SIZE, SIZE, float(k[0, 0]), (float(k[0, 2]), float(k[1, 2])))
+    return FitPicture(SIZE, SIZE, float(k[0, 0]), (float(k[0, 2]), float(k[1, 2])))

@@ -11,7 +11,7 @@ import torch
 from handface.model.bodies import Convention, load_arrays
 from handface.model.bodies.body import ParametricBody
 from handface.model.bodies.convention import DECAF, named_convention
-from handface.model.fitting.keypoint_body import KeypointBody, Parameters
+from handface.model.fitting.keypoint_body import FitParameters, KeypointBody
 
 
 def _with_pose_shapes(arrays):
@@ -47,7 +47,7 @@ def test_points_and_derivatives_are_the_whole_body_s(name: str) -> None:
     def draw(width: int) -> torch.Tensor:
         return 0.4 * torch.randn(2, width, generator=generator, dtype=torch.float64)
 
-    x = Parameters(draw(reduced.num_shape), draw(reduced.num_pose), draw(3) + 2.0, draw(3))
+    x = FitParameters(draw(reduced.num_shape), draw(reduced.num_pose), draw(3) + 2.0, draw(3))
 
     def whole(packed: torch.Tensor) -> torch.Tensor:
         y = reduced.unpack(packed)

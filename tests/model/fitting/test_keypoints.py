@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from handface.model.bodies import load_body
-from handface.model.fitting.distance import Surface
+from handface.model.fitting.distance import FitSurface
 from handface.model.fitting.flesh import closed_faces
 from handface.model.fitting.keypoints import fit_keypoints, from_coco_wholebody
-from handface.model.fitting.people import Picture
+from handface.model.fitting.people import FitPicture
 from handface.model.fitting.presence import face_overlap, touch_probability
 from handface.model.prediction.prediction import Detection, Person
 from tests.model.fitting.scenes import SIZE, detection, picture
@@ -51,7 +51,7 @@ def test_the_hand_does_not_pass_through_the_face_and_contact_is_where_they_meet(
     faces = closed_faces(load_body("free-head", "free").arrays)
     touching = 0
     for person in people:
-        depth = Surface(person.head.vertices, faces).signed_distance(person.hand.vertices)
+        depth = FitSurface(person.head.vertices, faces).signed_distance(person.hand.vertices)
         assert depth.min() > -0.005
         near = np.linalg.norm(person.hand.vertices[:, None] - person.head.vertices[::7][None], axis=2).min()
         touching += bool(depth.min() < 0.005 or near < 0.005)
@@ -68,7 +68,7 @@ def test_the_mirror_image_has_the_mirrored_answer() -> None:
     flip = np.array([-1, 1, 1], np.float32)
     face, hand = (points * flip + [SIZE - 1, 0, 0] for points in (one.face[list(IBUG_MIRROR)], one.hand))
     other = Detection(face.astype(np.float32), hand.astype(np.float32), "left", 0.9)
-    first, second = fit_keypoints([one, other], [Picture(SIZE, SIZE)] * 2)
+    first, second = fit_keypoints([one, other], [FitPicture(SIZE, SIZE)] * 2)
     np.testing.assert_allclose(second.hand.vertices, first.hand.vertices * flip, atol=2e-3)
     np.testing.assert_allclose(second.camera.transl, first.camera.transl * flip, atol=2e-3)
 
@@ -106,18 +106,18 @@ def test_what_cannot_be_fitted_comes_back_with_a_reason(name: str) -> None:
 def test_points_of_two_people_have_low_quality() -> None:
     one = detection(0)
     moved = one.hand + np.float32([900, 0, 0])
-    (far,) = fit_keypoints([replace(one, hand=moved)], [Picture(1200, SIZE)])
+    (far,) = fit_keypoints([replace(one, hand=moved)], [FitPicture(1200, SIZE)])
     assert far.fit.quality <= 0.2 and "two people" in far.fit.reason
     large = one.hand.copy()
     large[:, :2] = large[:, :2].mean(0) + 5 * (large[:, :2] - large[:, :2].mean(0))
-    (giant,) = fit_keypoints([replace(one, hand=large)], [Picture(SIZE, SIZE)])
+    (giant,) = fit_keypoints([replace(one, hand=large)], [FitPicture(SIZE, SIZE)])
     assert giant.fit.quality < 0.5 and giant.fit.reason
 
 
 @pytest.mark.parametrize("focal", [0.0, -300.0, float("nan"), float("inf"), 5.0, 1e6])
 def test_absurd_focal_lengths_are_refused(focal: float) -> None:
     with pytest.raises(ValueError, match="focal length"):
-        fit_keypoints([detection(0)], [Picture(SIZE, SIZE, focal)])
+        fit_keypoints([detection(0)], [FitPicture(SIZE, SIZE, focal)])
 
 
 def test_coco_wholebody_points_are_two_hands_of_one_person() -> None:

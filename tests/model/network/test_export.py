@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from handface.jobs.cli import main
-from handface.model.network.export import (
-    ExportError,
+from handface.model.network.deploy.export import (
+    OnnxExportError,
     as_output,
     compare,
     example,
@@ -16,7 +16,7 @@ from handface.model.network.export import (
     onnx_session,
     openvino_session,
 )
-from handface.model.network.fold import fold
+from handface.model.network.deploy.fold import fold
 from handface.model.weights.checkpoint import save_dice
 from handface.model.weights.convert import convert
 from handface.model.weights.unpickle import WeightsError
@@ -50,7 +50,7 @@ def test_the_file_agrees_at_every_batch_size(exported):
 
 
 def test_a_file_that_disagrees_is_not_kept(tmp_path):
-    with pytest.raises(ExportError, match="is off by"):
+    with pytest.raises(OnnxExportError, match="is off by"):
         export_onnx(alive(), tmp_path / "dice.onnx", tolerance=1e-12)
     assert not (tmp_path / "dice.onnx").exists()
 
@@ -72,7 +72,7 @@ def test_openvino_agrees_or_says_how_to_get_it(exported):
     try:
         import openvino  # noqa: F401
     except ImportError:
-        with pytest.raises(ExportError, match=r"pip install 'handface\[openvino\]'"):
+        with pytest.raises(OnnxExportError, match=r"pip install 'handface\[openvino\]'"):
             openvino_session(path)
     else:
         errors = compare(fold(model), openvino_session(path, "fp32"), pictures(4))
@@ -114,7 +114,7 @@ def test_an_export_that_openvino_runs_wrongly_fails(tmp_path, capsys, monkeypatc
         session = onnx_session(path)
         return lambda images: {name: value + error * np.abs(value).max() for name, value in session(images).items()}
 
-    monkeypatch.setattr("handface.model.network.export.openvino_session", off_by)
+    monkeypatch.setattr("handface.model.network.deploy.export.openvino_session", off_by)
     command = [
         "weights",
         "export",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from handface.model.bodies import BodyFileError, load_arrays, load_body
-from handface.model.network.decode import Decoder
+from handface.model.network.decode import PersonDecoder
 from handface.model.network.output import DiceOutput
 from handface.model.network.topology import TopologyError
 from handface.model.prediction.crop import as_rgb
@@ -100,7 +100,7 @@ def test_triangles_keep_their_outside_outside(mark):
 
 
 def test_a_head_without_a_mirror_map_is_turned_over_and_keeps_its_vertices(monkeypatch):
-    decoder = Decoder(config())
+    decoder = PersonDecoder(config())
     body = replace(decoder.head, arrays=replace(decoder.head.arrays, mirror=None))
     monkeypatch.setattr(decoder, "head", body)
     working = predictor([LEFT])
@@ -180,13 +180,13 @@ def test_bodies_that_are_not_the_networks_are_refused():
         return replace(network, sizes=replace(network.sizes, hand=part))
 
     with pytest.raises(TopologyError, match=r"made for the hand free-hand but was given the head free-head"):
-        Decoder(network, hand="free-head")
+        PersonDecoder(network, hand="free-head")
     with pytest.raises(TopologyError, match="betas 9 != 10"):
-        Decoder(other(replace(hand, betas=9)))
+        PersonDecoder(other(replace(hand, betas=9)))
     with pytest.raises(TopologyError, match="does not say where its hand"):
-        Decoder(other(replace(hand, body="MANO")))
+        PersonDecoder(other(replace(hand, body="MANO")))
     with pytest.raises(BodyFileError, match="no such file"):
-        Decoder(network, head="absent.npz")
+        PersonDecoder(network, head="absent.npz")
 
 
 @pytest.mark.parametrize("mark", [RIGHT, LEFT])

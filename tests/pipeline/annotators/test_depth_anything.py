@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from handface.pipeline.annotators.depth_anything import (
-    CheckpointError,
     DepthAnything,
     DepthAnythingConfig,
+    DepthWeightsError,
     Preprocessing,
     read_preprocessing,
     upsample,
@@ -111,7 +111,7 @@ def test_metric_checkpoints_say_so_and_records_name_the_weights(tmp_path):
 
 def test_checkpoints_that_cannot_be_used_are_refused(tmp_path, checkpoint):
     def refused(match: str, folder=tmp_path) -> None:
-        with pytest.raises(CheckpointError, match=match):
+        with pytest.raises(DepthWeightsError, match=match):
             DepthAnything(DepthAnythingConfig(str(folder), backend="torch"))
 
     refused("neither a folder nor a hub id", tmp_path / "absent" / "deep")
@@ -129,7 +129,7 @@ def test_checkpoints_that_cannot_be_used_are_refused(tmp_path, checkpoint):
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     refused("lacks 1 weights")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 70}}))
-    with pytest.raises(CheckpointError, match="preprocessor_config"):
+    with pytest.raises(DepthWeightsError, match="preprocessor_config"):
         read_preprocessing(tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_openvino_agrees_with_torch(checkpoint):
             assert np.abs(a - b).max() <= 0.05 * np.abs(a).max()
     else:
         assert DepthAnything(DepthAnythingConfig(str(checkpoint))).backend == "torch"
-        with pytest.raises(CheckpointError, match=r"handface\[openvino\]"):
+        with pytest.raises(DepthWeightsError, match=r"handface\[openvino\]"):
             DepthAnything(DepthAnythingConfig(str(checkpoint), backend="openvino"))
 
 
@@ -241,12 +241,12 @@ def test_other_files_are_named(tmp_path, offline):
     }
     for name, (content, message) in wrong.items():
         torch.save(content, tmp_path / name)
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(DepthWeightsError, match=message):
             DepthAnything(DepthAnythingConfig(str(tmp_path / name)))
     (tmp_path / "depth_anything_v2_junk.pth").write_bytes(b"junk")
-    with pytest.raises(CheckpointError, match="cannot be read as tensors"):
+    with pytest.raises(DepthWeightsError, match="cannot be read as tensors"):
         DepthAnything(DepthAnythingConfig(str(tmp_path / "depth_anything_v2_junk.pth")))
-    with pytest.raises(CheckpointError, match="there is no such file"):
+    with pytest.raises(DepthWeightsError, match="there is no such file"):
         DepthAnything(DepthAnythingConfig(str(tmp_path / "none.pth")))
 
 
@@ -256,6 +256,6 @@ def test_a_file_that_runs_code_is_refused(tmp_path):
             return Path.touch, (tmp_path / "ran",)
 
     torch.save({"pretrained.cls_token": Runs()}, tmp_path / "depth_anything_v2_vits.pth")
-    with pytest.raises(CheckpointError, match="cannot be read as tensors"):
+    with pytest.raises(DepthWeightsError, match="cannot be read as tensors"):
         DepthAnything(DepthAnythingConfig(str(tmp_path / "depth_anything_v2_vits.pth")))
     assert not (tmp_path / "ran").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handface.pipeline.contract.addresses import (
+from handface.pipeline.contract.names.addresses import (
     AddressRefusedError,
     Kind,
     UnknownSchemeError,

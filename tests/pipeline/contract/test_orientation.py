@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL.PngImagePlugin import PngInfo
 
-from handface.pipeline.contract.orientation import upright
-from handface.pipeline.contract.picture import decode_image, sniff
+from handface.pipeline.contract.images.orientation import upright
+from handface.pipeline.contract.images.picture import decode_image, sniff
 from handface.pipeline.fetch.metadata import strip
 from tests.pipeline.images import encode
 

@@ -22,7 +22,7 @@ from handface.pipeline.contract.tar_index import (
     stream_length,
 )
 from handface.pipeline.sources import open_source
-from handface.trainers.data.index import scan_shard
+from handface.trainers.data.shards.index import scan_shard
 
 
 def tar_bytes(members: list[tuple[str, bytes]], **options: object) -> bytes:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handface.pipeline.contract.inputs import SourceItem
-from handface.pipeline.contract.url_names import canonical_url, picture_names, remove_dot_segments, url_name
+from handface.pipeline.contract.names.url_names import canonical_url, picture_names, remove_dot_segments, url_name
 
 NAME = "photos.example.com/a/b.jpg"
 

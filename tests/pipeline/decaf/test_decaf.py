@@ -16,7 +16,15 @@ from handface.pipeline.contract.checks.sample import check_sample
 from handface.pipeline.contract.sample import encode
 from handface.pipeline.contract.shards import iter_samples, read_shard
 from handface.pipeline.decaf.labels import MANO_TO_MEDIAPIPE
-from handface.pipeline.decaf.layout import HAND_PARAMS, HEAD_PARAMS, Camera, DecafError, Pose3D, Sequence, View
+from handface.pipeline.decaf.layout import (
+    HAND_PARAMS,
+    HEAD_PARAMS,
+    DecafCamera,
+    DecafError,
+    DecafView,
+    Pose3D,
+    Sequence,
+)
 from handface.pipeline.decaf.reader import SubjectReader, find_sequences
 from handface.pipeline.decaf.writer import SequenceWriter, write_assets
 
@@ -35,7 +43,7 @@ def cameras():
         cos, sin = np.cos(angle), np.sin(angle)
         extrinsic = np.array([[cos, 0, sin, 0.01], [0, 1, 0, 0.02], [-sin, 0, cos, 0.9], [0, 0, 0, 1.0]])
         intrinsic = np.array([[110.0, 0, centre], [0, 111, 44], [0, 0, 1]])
-        made[name] = Camera(intrinsic, extrinsic, {"distCoeff": [0.1, 0.0]})
+        made[name] = DecafCamera(intrinsic, extrinsic, {"distCoeff": [0.1, 0.0]})
     return made
 
 
@@ -85,7 +93,7 @@ def write_subject(root, split, subject, bodies, mano_order=False):
                 image = rng.integers(0, 255, (9, 16, 3)).astype(np.uint8).repeat(10, 0).repeat(10, 1)
                 mask = np.zeros((HEIGHT, WIDTH), bool)
                 mask[20:80, 60:110] = True
-                views[name] = View(
+                views[name] = DecafView(
                     image, mask, None if frame == 3 else (60, 20, 100, 80), (80, 30, 110, 70), face, fingers
                 )
             if frame == 7:

@@ -18,8 +18,8 @@ from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.run import prepare
 from handface.pipeline.engine.stage import ChainError, Stage, check_chain, run_stages
 from handface.pipeline.stages.decode import DecodeStage
-from handface.pipeline.stages.dedupe import DedupeConfig, DedupeStage
-from handface.pipeline.stages.quality import QualityStage
+from handface.pipeline.stages.filters.dedupe import DedupeConfig, DedupeStage
+from handface.pipeline.stages.filters.quality import QualityStage
 from handface.pipeline.stages.read import ReadStage
 from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
 from tests.pipeline.fetch.server import Server

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from handface.pipeline.contract.exclusion import Exclusion, ExclusionError, digest
+from handface.pipeline.contract.images.phash import distance, hash_hex, perceptual_hash
+from handface.pipeline.contract.images.picture import decode_image
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.phash import distance, hash_hex, perceptual_hash
-from handface.pipeline.contract.picture import decode_image
-from handface.pipeline.contract.url_names import picture_names
+from handface.pipeline.contract.names.url_names import picture_names
 from handface.pipeline.engine.record import Record
-from handface.pipeline.export.dedupe import Hashed, families, find_duplicates
-from handface.pipeline.stages.dedupe import DedupeConfig, DedupeStage
+from handface.pipeline.export.dedupe import Hashed, connected_components, find_duplicates
+from handface.pipeline.stages.filters.dedupe import DedupeConfig, DedupeStage
 from tests.pipeline.images import encode, photo
 
 
@@ -129,7 +129,7 @@ def test_time_grows_with_the_number_of_copies_and_not_with_their_pairs():
         best = 9.0
         for _ in range(3):
             start = time.process_time()
-            families(hashes, [], 6)
+            connected_components(hashes, [], 6)
             best = min(best, time.process_time() - start)
         return best
 
@@ -151,7 +151,7 @@ def test_large_buckets_give_what_comparing_every_pair_gives():
     reach = near
     while not np.array_equal(reach, grown := (reach.astype(np.float32) @ near.astype(np.float32)) > 0):
         reach = grown
-    assert np.array_equal(families(hashes, [], 6), reach.argmax(1))
+    assert np.array_equal(connected_components(hashes, [], 6), reach.argmax(1))
     assert len(set(reach.argmax(1).tolist())) > 4
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handface.pipeline.contract.depth_map import encode_depth_png
+from handface.pipeline.contract.images.depth_map import encode_depth_png
 from handface.pipeline.contract.sample import decode, encode, sample_key
 from handface.pipeline.export.release import release
 from tests.pipeline.export.releases import CONFIG, record, write_parts

@@ -22,11 +22,11 @@ from handface.pipeline.contract.shards import iter_samples
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.record import Record
 from handface.pipeline.export.catalogue import ExportError
-from handface.pipeline.export.coco import write_coco
 from handface.pipeline.export.config import ExportConfig
 from handface.pipeline.export.manifest import read_release
+from handface.pipeline.export.metadata.coco import write_coco
 from handface.pipeline.export.release import release
-from handface.pipeline.export.takedown import Request, take_down
+from handface.pipeline.export.takedown import TakedownRequest, take_down
 from tests.pipeline.export.releases import CONFIG, files, index, record, write_parts
 
 
@@ -109,7 +109,7 @@ def test_s3(parts: str, tmp_path: Path, s3: str) -> None:
     Folder(f"{s3}/parts").filesystem.put(f"{parts}/*", f"{s3}/parts/")
     remote = release([f"{s3}/parts"], f"{s3}/out", CONFIG)
     assert remote == local
-    assert take_down(f"{s3}/out", Request(keys=(record(3, "x").sample.key,)), "2026-01-02").revision == 2
+    assert take_down(f"{s3}/out", TakedownRequest(keys=(record(3, "x").sample.key,)), "2026-01-02").revision == 2
 
 
 def test_others_read_it(parts: str, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_parts_with_other_labels_are_another_release(parts: str, tmp_path: Path)
 def test_shards_of_two_releases_never_share_a_name(parts: str, tmp_path: Path) -> None:
     one = release([parts], str(tmp_path / "one"), CONFIG)
     two = release([parts], str(tmp_path / "two"), dataclasses.replace(CONFIG, seed=3))
-    down = take_down(str(tmp_path / "two"), Request(keys=(record(3, "x").sample.key,)), "2026-01-02")
+    down = take_down(str(tmp_path / "two"), TakedownRequest(keys=(record(3, "x").sample.key,)), "2026-01-02")
     three = read_release(Folder(str(tmp_path / "two")))
     names = [{name for name, info in made.files.items() if info.samples} for made in (one, two, three)]
     assert not names[0] & names[1] and names[1] - names[2] == set(down.shards)
@@ -290,12 +290,12 @@ def test_many_parts_and_batches_give_the_same_index(
     parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release([parts], str(tmp_path / "whole"), CONFIG)
-    monkeypatch.setattr("handface.pipeline.export.index._BATCH", 3)
+    monkeypatch.setattr("handface.pipeline.export.metadata.index._BATCH", 3)
     made = release([parts], str(tmp_path / "pieces"), CONFIG)
     assert index(tmp_path / "pieces") == index(tmp_path / "whole")
     assert (tmp_path / "pieces/licences.csv").read_bytes() == (tmp_path / "whole/licences.csv").read_bytes()
     assert not list((tmp_path / "pieces").glob(".tmp*"))
-    take_down(str(tmp_path / "pieces"), Request(keys=(record(3, "x").sample.key,)), "2026-01-02")
+    take_down(str(tmp_path / "pieces"), TakedownRequest(keys=(record(3, "x").sample.key,)), "2026-01-02")
     assert sum(made.samples.values()) - 1 == len(index(tmp_path / "pieces"))
 
 

@@ -19,14 +19,14 @@ import simplejpeg
 from handface.jobs import takedown
 from handface.jobs.cli import main
 from handface.pipeline.contract.exclusion import Exclusion
-from handface.pipeline.contract.phash import perceptual_hash
-from handface.pipeline.contract.picture import decode_image
+from handface.pipeline.contract.images.phash import perceptual_hash
+from handface.pipeline.contract.images.picture import decode_image
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.export.coco import write_coco
 from handface.pipeline.export.config import ExportConfig
 from handface.pipeline.export.manifest import read_release
+from handface.pipeline.export.metadata.coco import write_coco
 from handface.pipeline.export.release import release
-from handface.pipeline.export.takedown import Request, take_down
+from handface.pipeline.export.takedown import TakedownRequest, take_down
 from tests.pipeline.export.releases import CONFIG, HASHES, files, index, record, write_parts
 
 
@@ -35,7 +35,9 @@ def test_takedown_rewrites_one_shard_and_leaves_a_tombstone(parts: str, tmp_path
     release([parts], str(out), CONFIG)
     before, key = files(out), record(3, "x").sample.key
     shard = next(row["shard"] for row in index(out) if row["key"] == key)
-    done = take_down(str(out), Request(urls=("https://host3.org/3.jpg",), reason="asked by owner"), "2026-01-02")
+    done = take_down(
+        str(out), TakedownRequest(urls=("https://host3.org/3.jpg",), reason="asked by owner"), "2026-01-02"
+    )
     assert (done.keys, done.shards, done.revision) == ((key,), (shard,), 2)
     after = files(out)
     assert {n for n in before if n.endswith(".tar") and before[n] != after.get(n)} == {shard}
@@ -77,9 +79,9 @@ def test_who_has_the_original_finds_what_was_stored_of_it(tmp_path: Path) -> Non
 def test_takedown_of_what_is_not_there_is_remembered(parts: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     release([parts], str(out), CONFIG)
-    done = take_down(str(out), Request(sha256=("f" * 64,)), "2026-01-02")
+    done = take_down(str(out), TakedownRequest(sha256=("f" * 64,)), "2026-01-02")
     assert done.keys == () and done.revision == 1
-    take_down(str(out), Request(sha256=("f" * 64,)), "2026-01-03")
+    take_down(str(out), TakedownRequest(sha256=("f" * 64,)), "2026-01-03")
     (stone,) = pq.read_table(out / "tombstones.parquet").to_pylist()
     assert stone["sha256"] == "f" * 64 and stone["key"] is None
 
@@ -91,7 +93,7 @@ def test_an_interrupted_takedown_is_finished_by_the_same_command(
 ) -> None:
     """Also once the index no longer names what was removed, and the manifest still does."""
     out, whole = tmp_path / "out", tmp_path / "whole"
-    request = Request(phash=tuple(f"{int(HASHES[n]):016x}" for n in (3, 8, 14)))
+    request = TakedownRequest(phash=tuple(f"{int(HASHES[n]):016x}" for n in (3, 8, 14)))
     for folder in (out, whole):
         release([parts], str(folder), dataclasses.replace(CONFIG, shard_samples=shard_samples))
     with monkeypatch.context() as patch:
@@ -113,14 +115,14 @@ def test_a_shard_that_loses_everything_disappears(tmp_path: Path) -> None:
     out = tmp_path / "out"
     release([parts], str(out), ExportConfig(shard_samples=1, splits={"train": 1.0}))
     (tar,) = {row["shard"] for row in index(out) if row["key"] == record(2, "x").sample.key}
-    take_down(str(out), Request(keys=(record(2, "x").sample.key,)), "2026-01-02")
+    take_down(str(out), TakedownRequest(keys=(record(2, "x").sample.key,)), "2026-01-02")
     assert not (out / tar).exists() and len(list(out.glob("*.tar"))) == 4
 
 
 @pytest.mark.parametrize("request_", [{}, {"phash": ("xyz",)}])
 def test_bad_requests_are_refused(request_: dict) -> None:
     with pytest.raises(ValueError, match=r"nothing to take down|16 hex digits"):
-        Request(**request_)
+        TakedownRequest(**request_)
 
 
 def run_command(out: Path, *arguments: str) -> int:
@@ -144,7 +146,7 @@ def test_any_address_of_a_picture_takes_it_down_and_keeps_it_out(tmp_path: Path,
     records[3].evidence["answered_by"] = "https://cdn.example/final.jpg"
     parts, out = write_parts(tmp_path / "parts", records), tmp_path / "out"
     release([parts], str(out), CONFIG)
-    assert take_down(str(out), Request(urls=(address,)), "2026-01-02").keys == (records[3].sample.key,)
+    assert take_down(str(out), TakedownRequest(urls=(address,)), "2026-01-02").keys == (records[3].sample.key,)
     listed = Exclusion.read(str(out / "tombstones.parquet"))
     for name in ("https://host3.org/3.jpg", "http://old.example/moved.jpg", "https://cdn.example/final.jpg"):
         assert listed.names(name, set(), 0)
@@ -156,13 +158,13 @@ def test_the_last_sample_can_be_taken_down(tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", [record(n, "one.org") for n in range(2)])
     out = tmp_path / "out"
     release([parts], str(out), CONFIG)
-    done = take_down(str(out), Request(keys=tuple(record(n, "x").sample.key for n in range(2))), "2026-01-02")
+    done = take_down(str(out), TakedownRequest(keys=tuple(record(n, "x").sample.key for n in range(2))), "2026-01-02")
     made = read_release(Folder(str(out)))
     assert made is not None and len(done.keys) == 2 and sum(made.samples.values()) == 0
     assert index(out) == [] and not list(out.glob("*.tar"))
     assert "Nothing is left in it" in (out / "README.md").read_text()
     assert release([parts], str(out), CONFIG) == made  # the same export finds it as it is
-    assert take_down(str(out), Request(urls=("https://one.org/1.jpg",)), "2026-01-03").keys == ()
+    assert take_down(str(out), TakedownRequest(urls=("https://one.org/1.jpg",)), "2026-01-03").keys == ()
     assert main(["stats", str(out)]) == 0
 
 
@@ -172,7 +174,7 @@ def test_coco_folders_lose_the_picture(parts: str, tmp_path: Path) -> None:
     write_coco(str(out), str(beside))
     shutil.copytree(beside, far)
     key = record(3, "x").sample.key
-    done = take_down(str(out), Request(keys=(key,)), "2026-01-02", (str(far),))
+    done = take_down(str(out), TakedownRequest(keys=(key,)), "2026-01-02", (str(far),))
     assert done.pictures == 2
     for folder in (beside, far):
         assert not list(folder.rglob(f"{key}*")) and len(list(folder.rglob("*.jpg"))) == 19

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from handface.jobs import crawl as verb
-from handface.pipeline.contract.picture import decode_image
+from handface.pipeline.contract.images.picture import decode_image
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.url import owner_of
 from handface.pipeline.sources import open_source

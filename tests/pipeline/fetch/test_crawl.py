@@ -18,9 +18,9 @@ from handface.jobs import crawl as verb
 from handface.jobs.cli import main
 from handface.pipeline.contract.exclusion import Exclusion
 from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.names.url_names import url_name
 from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.contract.url_names import url_name
 from handface.pipeline.crawl.plan import plan_lanes
 from handface.pipeline.crawl.recheck import Recheck, kept_samples, recheck, write_exclusions
 from handface.pipeline.crawl.stage import LinkConfig
@@ -35,7 +35,7 @@ from handface.pipeline.fetch.pages.links import read_page
 from handface.pipeline.fetch.pages.srcset import srcset_best
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.read import ReadStage
-from handface.trainers.data.store import excluded_keys
+from handface.trainers.data.shards.store import excluded_keys
 from tests.pipeline.fetch.server import IMAGE, Server
 from tests.pipeline.images import encode, photo
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 from multidict import CIMultiDict
 
-from handface.pipeline.contract.addresses import AddressRefusedError, may_open
+from handface.pipeline.contract.names.addresses import AddressRefusedError, may_open
+from handface.pipeline.contract.names.url_names import canonical_url, url_name
 from handface.pipeline.contract.text import UnreadableTextError, decode_text
-from handface.pipeline.contract.url_names import canonical_url, url_name
 from handface.pipeline.fetch.network.host_gate import retry_after
 from handface.pipeline.fetch.network.url import BadUrlError, owner_of, parse
 from handface.pipeline.fetch.pages.links import read_page

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from handface.pipeline.contract.picture import RejectedImage, decode_image
+from handface.pipeline.contract.images.picture import RejectedImage, decode_image
 from handface.pipeline.fetch.original import KeepConfig, make_original
 
 UPRIGHT = np.zeros((96, 128, 3), np.uint8)

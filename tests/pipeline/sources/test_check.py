@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.patterns import expand
+from handface.pipeline.contract.names.patterns import expand
 from handface.pipeline.sources import SourceConfig, open_source
 from handface.pipeline.sources.check import Listing, ListingError
 from tests.pipeline.images import encode, photo

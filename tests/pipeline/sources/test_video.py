@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handface.pipeline.contract.addresses import AddressRefusedError
+from handface.pipeline.contract.images.orientation import upright
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.contract.orientation import upright
+from handface.pipeline.contract.names.addresses import AddressRefusedError
 from handface.pipeline.sources import SourceConfig, open_source
 from handface.pipeline.sources.boxes import film_orientation
 from handface.pipeline.sources.video import VideoFrames, frame_time

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image, sniff
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image, sniff
 from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.decode import DecodeStage
 from tests.pipeline.images import BAD, dc_jpeg, encode, gif, photo, png_header, with_orientation

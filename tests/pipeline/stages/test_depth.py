@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478
-from handface.pipeline.contract.depth_map import decode_depth_png, encode_depth_png
+from handface.pipeline.contract.images.depth_map import decode_depth_png, encode_depth_png
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import AnnotatorRecord
 from handface.pipeline.engine.record import Record

@@ -21,7 +21,7 @@ from handface.pipeline.contract.sample import Labels
 from handface.pipeline.contract.shards import iter_samples
 from handface.pipeline.decaf.reader import SubjectReader, find_sequences
 from handface.pipeline.synthesis.studio.capture import split_of, take_lengths
-from handface.pipeline.synthesis.studio.dataset import CaptureConfig, DatasetConfig
+from handface.pipeline.synthesis.studio.dataset import CaptureConfig, StudioConfig
 from handface.pipeline.synthesis.studio.motion import draw_way
 from tests.pipeline.toy_stages import parts_of
 
@@ -263,10 +263,10 @@ def test_sizes_that_cannot_be_are_refused(arguments: dict[str, int], message: st
 
 
 def test_frames_and_takes_are_shared_out() -> None:
-    config = DatasetConfig(frames=11, capture=CaptureConfig(subjects=3))
+    config = StudioConfig(frames=11, capture=CaptureConfig(subjects=3))
     assert [config.frames_of(n) for n in (1, 2, 3)] == [4, 4, 3]
     with pytest.raises(ValueError, match="too few"):
-        DatasetConfig(frames=5, capture=CaptureConfig(subjects=3))
+        StudioConfig(frames=5, capture=CaptureConfig(subjects=3))
     assert take_lengths(11, 60) == [11] and take_lengths(12, 60) == [6, 6]
     assert sum(take_lengths(1000, 60)) == 1000 and 50 <= min(take_lengths(1000, 60)) <= 70
     assert [split_of(n, 8) for n in range(1, 9)] == [

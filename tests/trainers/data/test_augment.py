@@ -14,8 +14,16 @@ from PIL import Image
 
 from handface.pipeline.contract.sample import Sample
 from handface.trainers.data import AugmentConfig, DataError, make_loader
-from handface.trainers.data.background import Backgrounds, put_behind
-from handface.trainers.data.colour import autocontrast, blur, equalise, jitter, posterise, sharpness, vary_colour
+from handface.trainers.data.augment.background import Backgrounds, put_behind
+from handface.trainers.data.augment.colour import (
+    autocontrast,
+    blur,
+    equalise,
+    jitter,
+    posterise,
+    sharpness,
+    vary_colour,
+)
 from handface.trainers.data.config import COLOUR_OPERATIONS
 from handface.trainers.data.decode import draw
 
@@ -142,8 +150,8 @@ def test_impossible_variations_are_refused(bad: dict[str, Any]) -> None:
 @pytest.mark.parametrize("stored", [510, 511, 512, 341])
 def test_a_crop_that_is_decoded_at_a_half_lies_where_its_labels_lie(stored: int) -> None:
     """A soft dot, painted at a place in the stored crop, is found where the labels' matrix puts that place."""
+    from handface.trainers.data.augment.geometry import move_points
     from handface.trainers.data.decode import _decode_jpeg, _Frame
-    from handface.trainers.data.geometry import move_points
 
     size, place = 112, np.array([0.31 * stored, 0.62 * stored])
     rows, columns = np.mgrid[:stored, :stored]

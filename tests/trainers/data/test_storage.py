@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from handface.pipeline.contract import addresses
+from handface.pipeline.contract.names import addresses
 from handface.pipeline.contract.sample import encode
 from handface.pipeline.contract.shards import write_members
-from handface.trainers import storage
 from handface.trainers.data import DataConfig, DataError, DatasetConfig, make_loader
-from handface.trainers.data.index import index_shard, scan_shard
-from handface.trainers.data.store import open_dataset
-from handface.trainers.data.tar_walk import walk_headers
+from handface.trainers.data.shards.index import index_shard, scan_shard
+from handface.trainers.data.shards.store import open_dataset
+from handface.trainers.data.shards.tar_walk import walk_headers
+from handface.trainers.run_folder import storage
 
 MakeConfig = Callable[..., DataConfig]
 

@@ -18,8 +18,8 @@ import torch
 from handface.model.bodies import DECAF, load_body
 from handface.model.bodies.rotation import axis_angle_to_matrix
 from handface.model.network.config import preset
+from handface.model.network.deploy.inference import prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import prepare
 from handface.model.network.topology import Topology
 from handface.trainers.batch import Batch
 from handface.trainers.data import DataConfig, DatasetConfig, make_pass
@@ -29,7 +29,7 @@ from handface.trainers.evaluation.page import render_page
 from handface.trainers.evaluation.pictures import choose, draw_cases
 from handface.trainers.evaluation.run import collect, name_samples, pair, tabulate
 from handface.trainers.evaluation.speed import measure_speed
-from handface.trainers.evaluation.systems import MeanPose, Network, Oracle, _nearest_rotation, fit_camera
+from handface.trainers.evaluation.systems import MeanPose, NetworkSystem, Oracle, _nearest_rotation, fit_camera
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.evaluation.write import cell, chosen, markdown, write_results, write_samples
 from handface.trainers.geometry import closed_faces
@@ -141,16 +141,16 @@ def test_the_mean_pose_needs_3d_labels(shards: Path, truth: LabelMeshes) -> None
 
 
 @pytest.fixture(scope="module")
-def network(topology: Topology) -> Network:
+def network(topology: Topology) -> NetworkSystem:
     torch.manual_seed(0)
     model = Dice(preset("dice-nano", topology.sizes), topology).eval()
     with torch.no_grad():
         for parameter in model.interaction_net.parameters():
             parameter.mul_(0.05)  # dents of millimetres, as of a network that has begun to learn
-    return Network(prepare(model), model.config, load_body("free-hand", "free"), load_body("free-head", "free"))
+    return NetworkSystem(prepare(model), model.config, load_body("free-hand", "free"), load_body("free-head", "free"))
 
 
-def test_predicted_meshes_pose_the_bodies_and_project_them(batch: Batch, network: Network) -> None:
+def test_predicted_meshes_pose_the_bodies_and_project_them(batch: Batch, network: NetworkSystem) -> None:
     output = network.run(batch.images)
     meshes = predicted_meshes(output, network.hand, network.head)
     parameters = output.head.parameters._asdict()
@@ -171,7 +171,7 @@ def test_predicted_meshes_pose_the_bodies_and_project_them(batch: Batch, network
 
 
 @pytest.fixture(scope="module")
-def results(shards: Path, truth: LabelMeshes, network: Network) -> tuple[dict[str, Records], dict[str, Facts]]:
+def results(shards: Path, truth: LabelMeshes, network: NetworkSystem) -> tuple[dict[str, Records], dict[str, Facts]]:
     mean = MeanPose.of(_pass(shards), truth)
     faces = truth.head.faces
     caps = torch.from_numpy(closed_faces(truth.head.arrays)[len(faces) :])
@@ -198,7 +198,7 @@ def test_the_labels_are_perfect_against_themselves(results: Any) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_rows_do_not_depend_on_batches(
-    results: Any, shards: Path, truth: LabelMeshes, network: Network, batch_size: int
+    results: Any, shards: Path, truth: LabelMeshes, network: NetworkSystem, batch_size: int
 ) -> None:
     again = collect({"network": network}, _pass(shards, batch_size), truth, None, results[1], datasets=["studio"])[
         "network"
@@ -210,7 +210,7 @@ def test_rows_do_not_depend_on_batches(
     assert "surfaces" not in again.columns  # plausibility was left out
 
 
-def test_weak_sets_are_measured_by_pictures_alone(shards: Path, truth: LabelMeshes, network: Network) -> None:
+def test_weak_sets_are_measured_by_pictures_alone(shards: Path, truth: LabelMeshes, network: NetworkSystem) -> None:
     key = next(_pass(shards)).keys
     facts = {k: Facts("wild", k, "right", contact=0.9 if i % 2 else 0.1) for i, k in enumerate(key)}
     rows = collect({"network": network}, _pass(shards, weak=True), truth, None, facts)
@@ -297,7 +297,7 @@ def test_files(results: Any, tmp_path: Path) -> None:
     assert "## network minus mean pose, paired over the same 6 samples" in text
 
 
-def test_one_picture_in_two_sets_is_two_samples(shards: Path, truth: LabelMeshes, network: Network) -> None:
+def test_one_picture_in_two_sets_is_two_samples(shards: Path, truth: LabelMeshes, network: NetworkSystem) -> None:
     tar = str(shards / "studio.tar")
     data = DataConfig(
         (DatasetConfig("a", (tar,)), DatasetConfig("b", (tar,))),
@@ -336,7 +336,7 @@ def test_variants_choose_columns(results: Any) -> None:
     assert cell(Estimate(0.5, 0.4, 0.61), BY_NAME["face_f1"]) == "0.500 [0.400, 0.610]"
 
 
-def test_pictures_and_page(results: Any, shards: Path, truth: LabelMeshes, network: Network) -> None:
+def test_pictures_and_page(results: Any, shards: Path, truth: LabelMeshes, network: NetworkSystem) -> None:
     records, facts = results
     cases = choose(records["network"], 1)
     assert [case.kind for case in cases] == ["worst", "median", "best"]

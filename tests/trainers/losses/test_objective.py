@@ -13,7 +13,7 @@ from handface.pipeline.contract.sample import DEPTH_KINDS
 from handface.trainers.batch import Batch, BodyLabels
 from handface.trainers.bodies import Bodies
 from handface.trainers.geometry import front_depth
-from handface.trainers.losses import DepthConfig, Faults, LossConfig, LossStarts, LossWeights, Objective
+from handface.trainers.losses import DepthLossConfig, Faults, LossConfig, LossStarts, LossWeights, Objective
 from handface.trainers.targets import make_targets, pose_output
 from tests.trainers.losses.scenes import make_batch, noisy, perfect
 
@@ -126,7 +126,7 @@ SILENT = {
 def test_missing_labels_are_exactly_nothing(bodies: Bodies, batch: Batch, kind: str, form: str) -> None:
     changed = {"wild": wild(batch), "bare": bare(batch), "studio": batch}[kind]
     output = noisy(perfect(batch, bodies))
-    config = LossConfig(depth=DepthConfig(form=form))  # type: ignore[arg-type]
+    config = LossConfig(depth=DepthLossConfig(form=form))  # type: ignore[arg-type]
     terms = run(bodies, config, changed, output)
     assert all(torch.isfinite(value) for value in terms.values())
     for name in SILENT[kind]:
@@ -213,7 +213,7 @@ def test_each_fault_changes_what_it_says(bodies: Bodies, batch: Batch, fault: st
     for label in labels:
         label[:, ::2, 2] = 0.1
     batch = replace(batch, face_keypoints_2d=labels[0], hand_keypoints_2d=labels[1])
-    depth = DepthConfig(form="silog", samples="all")
+    depth = DepthLossConfig(form="silog", samples="all")
     output = noisy(perfect(batch, bodies))
     right = run(bodies, LossConfig(depth=depth), batch, output)
     wrong = run(bodies, LossConfig(depth=depth, faults=Faults(**{fault: True})), batch, output)
@@ -283,7 +283,7 @@ def test_depth_of_every_kind_is_learned_from_wild_samples(bodies: Bodies, batch:
     output = perfect(batch, bodies)
     flipped = replace(labelled, keypoint_depth=labelled.keypoint_depth * torch.tensor([-1.0, 1.0]))
     for form in ("affine", "robust-affine", "ordinal"):
-        config = LossConfig(of="parametric", depth=DepthConfig(form=form, at=at))  # type: ignore[arg-type]
+        config = LossConfig(of="parametric", depth=DepthLossConfig(form=form, at=at))  # type: ignore[arg-type]
         right, wrong = (run(bodies, config, b, output)["depth"] for b in (labelled, flipped))
         assert right < 0.02
         assert wrong > 1

@@ -1,4 +1,4 @@
-"""The game: known values of the losses, who gets gradients, equal ranks, alarms."""
+"""Adversarial training: known values of the losses, who gets gradients, equal ranks, alarms."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import pytest
 
 from handface.pipeline.annotators.detector import NETWORKS
 from handface.pipeline.annotators.networks import runtime as runtimes
-from handface.pipeline.annotators.networks.regions import Picture, Region, turned_region
+from handface.pipeline.annotators.networks.regions import NetworkPicture, Region, turned_region
 from handface.pipeline.annotators.networks.runtime import Network, NetworkError, RuntimeConfig, check_runtime
 from handface.pipeline.annotators.networks.ssd import decode, make_anchors, suppress
 from handface.pipeline.annotators.networks.tflite import TfliteError, read_tflite
@@ -121,7 +121,7 @@ def test_a_region_shows_what_lies_in_it(rotation, mirrored):
     region = Region(140.0, 90.0, 80.0, 80.0, rotation, mirrored)
     (spot,) = region.to_picture(np.array([[0.25, 0.6]], np.float32))
     cv2.circle(image, [round(float(v)) for v in spot], 3, (255, 255, 255), -1)
-    cut = Picture(image).cut_out(region, (160, 160))
+    cut = NetworkPicture(image).cut_out(region, (160, 160))
     y, x = np.argwhere(cut[..., 0] > 128).mean(0)
     assert (x, y) == (pytest.approx(40, abs=2), pytest.approx(96, abs=2))
     inner = Region(0.25, 0.6, 0.2, 0.2, 0.3)
@@ -135,7 +135,7 @@ def test_a_region_shows_what_lies_in_it(rotation, mirrored):
 
 def test_regions_of_odd_pictures_are_whole():
     for shape in [(1, 1, 3), (3, 40_000, 3), (40_000, 2, 3)]:
-        picture = Picture(np.full(shape, 77, np.uint8), 1280)
+        picture = NetworkPicture(np.full(shape, 77, np.uint8), 1280)
         cut = picture.cut_out(picture.whole(), (128, 128), replicate=True)
         assert cut.shape == (128, 128, 3) and (cut == 77).all()
 

@@ -17,7 +17,7 @@ from handface.pipeline.annotators.networks.mediapipe import (
     PalmDetector,
     open_network,
 )
-from handface.pipeline.annotators.networks.regions import Picture
+from handface.pipeline.annotators.networks.regions import NetworkPicture
 from handface.pipeline.annotators.networks.runtime import RuntimeConfig
 
 pytest.importorskip("skimage.data")
@@ -52,7 +52,7 @@ def test_faces(full_range, runtime):
 
     pytest.importorskip({"litert": "ai_edge_litert"}.get(runtime, runtime))
     ours = FaceDetector(network(f"face-detection-{'full' if full_range else 'short'}", runtime), full_range)
-    crops = [(picture, picture.whole()) for picture in map(Picture, pictures())]
+    crops = [(picture, picture.whole()) for picture in map(NetworkPicture, pictures())]
     found = ours(crops, GRAPH_FULL if full_range else GRAPH_SHORT)
     assert sum(map(len, found)) >= 7
     with mp.solutions.face_detection.FaceDetection(model_selection=int(full_range)) as graph:
@@ -81,7 +81,7 @@ def test_face_mesh():
     errors = []
     with mp.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True) as graph:
         for image in pictures():
-            picture = Picture(image)
+            picture = NetworkPicture(image)
             found = detector([(picture, picture.whole())], GRAPH_SHORT)[0][:1]
             meshes = [m for m in mesh([(picture, face.region) for face in found]) if m.score >= 0.5]
             reference = graph.process(image).multi_face_landmarks or []
@@ -105,7 +105,7 @@ def test_hands(runtime):
     errors = []
     with mp.solutions.hands.Hands(static_image_mode=True, max_num_hands=4) as graph:
         for image in pictures():
-            picture = Picture(image)
+            picture = NetworkPicture(image)
             found = palms([(picture, picture.whole())], 0.5)[0]
             ours = [hand for hand in hands([(picture, palm.region) for palm in found]) if hand.score > 0.5]
             reference = graph.process(image)
