@@ -18,9 +18,7 @@ LOG_VARIABLE = "HANDFACE_LOG"  # level name, INFO by default
 _USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
 _OURS = ("handface",)
 # Their errors say what a server, a hub or a bucket answered. They are known by name, so that nothing is imported to ask.
-_REMOTE = (
-    "aiobotocore aiohttp azure botocore boto3 fsspec gcsfs google huggingface_hub httpcore httpx requests s3fs urllib3".split()
-)
+_REMOTE = "aiobotocore aiohttp azure botocore boto3 fsspec gcsfs google huggingface_hub httpcore httpx requests s3fs urllib3".split()
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,9 @@ def _unknown(name: str) -> str:
 
 def _expected(error: Exception) -> bool:
     """Whether the message is for the person at the terminal: bad values, files, missing packages, servers, our own types; not bugs."""
-    return isinstance(error, ValueError | OSError | ImportError) or bool(_packages(error).intersection((*_OURS, *_REMOTE)))
+    return isinstance(error, ValueError | OSError | ImportError) or bool(
+        _packages(error).intersection((*_OURS, *_REMOTE))
+    )
 
 
 def _packages(error: Exception) -> set[str]:

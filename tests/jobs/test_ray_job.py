@@ -68,7 +68,9 @@ def dashboard(storage: str) -> Iterator[str]:
     command += ["--dashboard-agent-listen-port", str(agent)]
     command += ["--dashboard-port", str(port), "--object-store-memory", str(200 << 20), "--disable-usage-stats"]
     with (Path(temp) / "head.log").open("wb") as log:
-        head = subprocess.Popen(command, env=ENVIRONMENT | {"AWS_ENDPOINT_URL": storage}, stdout=log, stderr=log, start_new_session=True)
+        head = subprocess.Popen(
+            command, env=ENVIRONMENT | {"AWS_ENDPOINT_URL": storage}, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             address = f"http://127.0.0.1:{port}"
             wait_until_up(address, head, Path(temp) / "head.log")
@@ -224,10 +226,12 @@ def test_the_ten_lines_of_the_documentation_run_as_printed(dashboard: str, stora
     from handface.jobs.demonstration.pictures import write_scene_pictures
     from handface.jobs.rehearsal.web import serve
 
-    assert main(["synthesize", "--local", "--count", "6", "--size", "384", "--output", str(tmp_path / "scenes")]) == 0
+    assert main(["synthesize", "--local", "--count", "4", "--size", "384", "--output", str(tmp_path / "scenes")]) == 0
     (tmp_path / "pictures").mkdir()
     pictures = write_scene_pictures(tmp_path / "scenes", tmp_path / "pictures")
-    bucket = boto3.client("s3", endpoint_url=storage, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+    bucket = boto3.client(
+        "s3", endpoint_url=storage, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+    )
     with serve(pictures, sites=2) as web:
         urls = [f"http://{host}:{web.port}/{path.name}" for host, paths in web.pictures.items() for path in paths]
         pq.write_table(pa.table({"url": urls, "licence": ["CC0-1.0"] * len(urls)}), tmp_path / "urls.parquet")
@@ -241,10 +245,11 @@ def test_the_ten_lines_of_the_documentation_run_as_printed(dashboard: str, stora
             text=True,
             env=environment,
             cwd=ROOT,
-            timeout=280,
+            timeout=240,
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(urls)} of {len(urls)} URLs kept" in done.stdout
     held = {entry["Key"] for entry in bucket.list_objects_v2(Bucket="bucket")["Contents"]}
     assert {"copies.parquet", "refused.parquet", "dataset/README.md"} <= held, held
+    assert any(re.fullmatch(r"dataset/.*\.tar", key) for key in held), held
     assert "revision 1" in done.stdout
