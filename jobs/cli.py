@@ -18,7 +18,10 @@ LOG_VARIABLE = "HANDFACE_LOG"  # level name, INFO by default
 _USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
 _OURS = ("handface",)
 # Their errors say what a server, a hub or a bucket answered. They are known by name, so that nothing is imported to ask.
-_REMOTE = "aiobotocore aiohttp azure botocore boto3 fsspec gcsfs google huggingface_hub httpcore httpx requests s3fs urllib3".split()
+_REMOTE = {
+    *("aiobotocore", "aiohttp", "azure", "boto3", "botocore", "fsspec", "gcsfs", "google", "httpcore", "httpx"),
+    *("huggingface_hub", "requests", "s3fs", "urllib3"),
+}
 
 
 @dataclass(frozen=True)
@@ -256,5 +259,5 @@ def _packages(error: Exception) -> set[str]:
 
 def _one_line(error: Exception) -> str:
     name, text = type(error).__name__, " ".join(str(error).split())
-    remote = _packages(error).intersection(_REMOTE)
+    remote = _packages(error) & _REMOTE
     return f"{name}: {text}" if text and remote else text or name
