@@ -63,6 +63,7 @@ def _checks(output: Path) -> Iterator[Check]:
         check_torchvision,
         lambda: check_import("ray", "pip install 'ray[data,default,train]'"),
         check_opencv,
+        check_tested_versions,
         check_detector,
         check_weights,
         check_gpu,
@@ -132,6 +133,19 @@ def check_opencv() -> Iterator[Check]:
         yield Check("opencv", "warn", f"{detail} overwrite each other", fix)
     else:
         yield Check("opencv", "ok", detail)
+
+
+def check_tested_versions() -> Iterator[Check]:
+    """Libraries that decide pixels and scores: with other versions a photo may get another key or score than in the tests."""
+    from handface.pipeline.engine.libraries import TESTED, distributions, installed
+
+    found = installed(TESTED)
+    other = {name: number for name, number in found.items() if number != TESTED[name]}
+    for name, number in other.items():
+        fix = f"pip install '{distributions(name)[0]}=={TESTED[name]}', or -c constraints.txt for all at once"
+        yield Check(f"tested {name}", "warn", f"{number} is installed; labels were tested with {TESTED[name]}", fix)
+    if not other:
+        yield Check("tested versions", "ok", ", ".join(f"{name} {number}" for name, number in found.items()))
 
 
 def check_detector() -> Check:

@@ -21,7 +21,7 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
 
     A cluster that was already running is never shut down; one started here ends with the block.
     workers: CPUs of a cluster that must be started, 0 for those this process may use; at_least: CPUs that the actors need to
-    exist at all.  Raises ConnectionError if RAY_ADDRESS leads nowhere.
+    exist at all.  Raises ConnectionError if RAY_ADDRESS leads nowhere, PermissionError if the cluster wants another token.
     """
     address = os.environ.get("RAY_ADDRESS")
     with _environment({} if address else _OWN_CLUSTER):
@@ -35,7 +35,7 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
             return
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address:
-            ray.init(address=address, **quiet)
+            _join(address, quiet)
         else:
             num_cpus = max(workers or available_cpus(), ceil(at_least))
             memory = _STORE_BYTES + num_cpus * _STORE_BYTES_PER_WORKER
@@ -44,6 +44,23 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
             yield ray.cluster_resources()
         finally:
             ray.shutdown()  # only disconnects from a cluster that RAY_ADDRESS named
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    """Connect to a running cluster."""
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    try:
+        ray.init(address=address, **options)
+    except (AuthenticationError, ConnectionError) as error:
+        # A head that refuses the token is reported as one that cannot be reached; only the cause tells them apart.
+        if "authentication" not in f"{error} {error.__cause__}".lower():
+            raise
+        raise PermissionError(
+            f"RAY_ADDRESS={address}: the cluster did not take this shell's token; export RAY_AUTH_MODE=token, and put the head's "
+            "token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from error
 
 
 @contextmanager

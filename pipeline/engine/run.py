@@ -18,6 +18,7 @@ from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.sample import SCHEMA_VERSION
 from handface.pipeline.contract.storage import Folder, absolute
 from handface.pipeline.engine.funnel import Funnel
+from handface.pipeline.engine.libraries import installed
 from handface.pipeline.engine.run_record import RUN, RunConfig, RunRecord, first_day, open_run
 from handface.pipeline.engine.stage import Stage, check_chain
 from handface.pipeline.engine.units import UnitRef, plan_units, read_plan
@@ -74,7 +75,8 @@ def prepare(
     built = stages(config, day)
     check_chain(built)
     versions = {stage.name: stage.version for stage in built}
-    record = RunRecord(day, tuple(inputs), config.as_dict(), versions)
+    libraries = installed(name for stage in built for name in stage.libraries)
+    record = RunRecord(day, tuple(inputs), config.as_dict(), versions, libraries)
     open_run(folder, record, planned=plan is not None)
     fingerprint = config.digest(SCHEMA_VERSION, versions)
     if plan is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from handface.pipeline.contract.config import differences
 from handface.pipeline.contract.storage import Folder
+from handface.pipeline.engine.libraries import distributions
 
 RUN = "run.json"
 
@@ -40,12 +42,14 @@ class RunRecord:
         inputs: What the user named.
         config: Every field.
         stages: {stage: version}.
+        libraries: {library: version} of what decides the pixels; empty in runs of before these were kept.
     """
 
     day: str
     inputs: tuple[str, ...]
     config: dict[str, Any]
     stages: dict[str, int]
+    libraries: dict[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for two starts to be of one run."""
@@ -72,6 +76,21 @@ def open_run(output: Folder, run: RunRecord, *, planned: bool) -> None:
         raise ConfigMismatchError(
             f"{output.uri} holds a run with another configuration: {', '.join(changes)}. Choose another output folder"
         )
+    else:
+        _check_libraries(output, saved.libraries, run.libraries)
+
+
+def _check_libraries(output: Folder, saved: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise ConfigMismatchError if a library that decides pixels is not the one that the run was started with."""
+    if not saved:
+        return
+    if changed := [name for name in sorted({*saved, *now}) if saved.get(name) != now.get(name)]:
+        told = ", ".join(f"{name} was {saved.get(name, 'absent')}, is {now.get(name, 'absent')}" for name in changed)
+        wanted = " ".join(f"'{distributions(name)[0]}=={saved[name]}'" for name in changed if name in saved)
+        advice = f"pip install {wanted} to go on with it, or choose" if wanted else "Choose"
+        raise ConfigMismatchError(
+            f"{output.uri} holds a run made with other libraries: {told}. The same photo could get another key or score; {advice} another output folder"
+        )
 
 
 def _read(output: Folder) -> RunRecord | None:
@@ -79,7 +98,8 @@ def _read(output: Folder) -> RunRecord | None:
         return None
     try:
         raw = json.loads(output.read(RUN))
-        return RunRecord(raw["day"], tuple(raw["inputs"]), raw["config"], raw["stages"])
+        libraries = dict(raw.get("libraries") or {})
+        return RunRecord(raw["day"], tuple(raw["inputs"]), raw["config"], raw["stages"], libraries)
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigMismatchError(
             f"{output.uri}/{RUN} is not a run record of this version ({error!r}); choose another output folder"

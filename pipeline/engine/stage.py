@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.storage import StorageError
+from handface.pipeline.engine.libraries import PIXELS
 from handface.pipeline.engine.record import Record
 
 ATTEMPTS = 3  # of an input in a stage that raises, and of a unit whose attempt fails
@@ -55,6 +56,7 @@ class Stage:
         drops: Fields it empties, which later stages cannot read.
         resources: What one instance needs.
         version: Raise it when the same records and config give other bytes; a run joins only its own versions.
+        libraries: Those that decide what it makes of a picture (engine/libraries.py); a run joins only their same versions.
         guarded: Whether an error inside a call ends the input it meets; without, it fails the unit, which is tried again.
         limit: Seconds that one call may take where a worker process can be stopped (on Ray); None for no limit.
     """
@@ -65,6 +67,7 @@ class Stage:
     drops: tuple[str, ...] = ()
     resources: Resources = Resources()
     version: int = 1
+    libraries: tuple[str, ...] = PIXELS
     guarded: bool = True
     limit: float | None = 900.0
 

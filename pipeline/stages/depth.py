@@ -13,6 +13,7 @@ from handface.pipeline.annotators.base import DepthAnnotator
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478
 from handface.pipeline.contract.detections import Face, Hand
 from handface.pipeline.contract.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
+from handface.pipeline.engine.libraries import PIXELS
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Resources, Stage
 from handface.pipeline.stages.contact_evidence import BODY_SKIN, FACE_SKIN, face_outline, face_scale, hand_mask
@@ -68,6 +69,8 @@ class DepthStage(Stage):
     ) -> None:
         self.config = config
         self.resources = Resources(num_cpus=1, num_gpus=0 if config.device == "cpu" else 1)
+        if config.depth_anything is not None or config.fastdepth:
+            self.libraries = (*PIXELS, "onnxruntime", "openvino", "torch")
         self._load = load or partial(load_annotators, config)
         self._annotators: Sequence[DepthAnnotator] = ()
 

@@ -14,6 +14,7 @@ from handface.pipeline.annotators.networks.runtime import check_runtime
 from handface.pipeline.annotators.selfie_segmenter import SEGMENTER, SelfieSegmenter
 from handface.pipeline.contract.detections import Detections, Face, Hand
 from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.engine.libraries import PIXELS
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Resources, Stage
 
@@ -56,6 +57,8 @@ class DetectStage(Stage):
         self.config = config
         on_gpu = config.detector.runtime.device != "cpu"
         self.resources = Resources(num_cpus=1, num_gpus=config.gpu_share if on_gpu else 0)
+        runtime = "mediapipe" if config.annotator == "mediapipe" else config.detector.runtime.name
+        self.libraries = (*PIXELS, "ai-edge-litert" if runtime == "litert" else runtime)
         self._analyser: Analyser | None = None
 
     def setup(self) -> None:

@@ -159,3 +159,13 @@ def test_licensed_files_are_optional_but_must_exist(monkeypatch: pytest.MonkeyPa
     found = {check.name: check for check in doctor.check_licensed()}
     assert (found["mano"].level, found["flame"].level, found["decaf"].level) == ("fail", "ok", "ok")
     assert "mano.is.tue.mpg.de" in found["mano"].fix
+
+
+def test_an_untested_version_is_named_with_the_tested_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from handface.pipeline.engine import libraries
+
+    assert [check.level for check in doctor.check_tested_versions()] == ["ok"]
+    monkeypatch.setitem(libraries.TESTED, "opencv", "4.10.0.84")
+    (check,) = doctor.check_tested_versions()
+    assert (check.name, check.level) == ("tested opencv", "warn")
+    assert "labels were tested with 4.10.0.84" in check.detail and "opencv-contrib-python==4.10.0.84" in check.fix

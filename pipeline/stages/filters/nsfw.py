@@ -11,6 +11,7 @@ import numpy as np
 from handface.pipeline.annotators.onnx_session import open_session
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.model_store import ModelStore
+from handface.pipeline.engine.libraries import PIXELS
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
 
@@ -38,6 +39,7 @@ class NsfwStage(Stage):
 
     def __init__(self, config: NsfwConfig = NsfwConfig()) -> None:
         self.config = config
+        self.libraries = PIXELS if config.threshold is None else (*PIXELS, "onnxruntime")
 
     def setup(self) -> None:
         """Load the network, one thread."""

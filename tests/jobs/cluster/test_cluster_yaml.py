@@ -28,6 +28,14 @@ def test_the_head_runs_no_tasks_and_ray_starts_with_token_authentication():
         assert any("RAY_AUTH_MODE=token" in command and "ray start" in command for command in config[name])
 
 
+def test_workers_may_use_storage_and_every_node_has_its_driver():
+    config = yaml.safe_load(CLUSTER.read_text())
+    for name in ("cpu_worker", "gpu_worker"):
+        profile = config["available_node_types"][name]["node_config"]["IamInstanceProfile"]
+        assert profile == {"Name": "handface-worker"}
+    assert any("handface s3fs" in command for command in config["setup_commands"])
+
+
 def test_the_schema_would_notice_a_wrong_key():
     config = yaml.safe_load(CLUSTER.read_text()) | {"max_worker": 3}
     with pytest.raises(Exception, match="max_worker"):

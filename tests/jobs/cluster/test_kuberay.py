@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,26 @@ def test_every_container_asks_for_what_it_may_use(name: str) -> None:
     for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
         for container in group["template"]["spec"]["containers"]:
             resources = container["resources"]
+            assert container["envFrom"] == [{"secretRef": {"name": "handface-storage", "optional": True}}]
             assert resources["requests"] == resources["limits"], "Ray counts limits, the scheduler requests"
             assert {"cpu", "memory"} <= set(resources["limits"])
 
 
 def test_the_job_runs_a_verb() -> None:
     python, dash, module, *_ = shlex.split(manifest("rayjob.yaml")["spec"]["entrypoint"])
-    assert (python, dash) == ("python", "-m") and module.removeprefix("jobs.") in BY_NAME
+    assert (python, dash) == ("python", "-m") and module.removeprefix("handface.jobs.") in BY_NAME
+
+
+def test_the_image_reads_buckets() -> None:
+    dockerfile = (FOLDER.parent / "Dockerfile").read_text()
+    assert "ARG STORAGE=s3fs" in dockerfile and "constraints.txt . ${STORAGE}" in dockerfile
+
+
+def test_the_documentation_applies_the_files_one_by_one() -> None:
+    """`kubectl apply -f FOLDER` would start the job's cluster beside the other."""
+    page = (FOLDER.parents[1] / "docs" / "data_engineer.md").read_text()
+    applied = set(re.findall(r"kubectl apply -f (\S+)", page))
+    assert applied == {f"deploy/kuberay/{path.name}" for path in FOLDER.glob("*.yaml")}
 
 
 def test_the_image_holds_every_package() -> None:

@@ -156,6 +156,28 @@ def test_another_config_in_the_same_folder_is_refused_by_name(tmp_path: Path) ->
         prepare(["elsewhere"], CONFIG, str(tmp_path), list_inputs=lambda: items(5), stages=build_stages)
 
 
+def test_a_run_made_with_other_libraries_is_refused_by_name_with_advice(tmp_path: Path) -> None:
+    toy_run(tmp_path, local=True)
+    path = tmp_path / "run.json"
+    record = json.loads(path.read_text())
+    assert set(record["libraries"]) == {"numpy", "opencv", "pillow", "simplejpeg"}
+    other = record["libraries"] | {"opencv": "4.10.0.84", "openvino": "2024.4"}
+    path.write_text(json.dumps(record | {"libraries": other}))
+    now = record["libraries"]["opencv"]
+    said = rf"opencv was 4\.10\.0\.84, is {now}, openvino was 2024\.4, is absent.*pip install 'opencv-contrib-python==4\.10\.0\.84'"
+    with pytest.raises(ConfigMismatchError, match=said):
+        toy_run(tmp_path, local=True)
+    # A run of before versions were kept binds nobody to any.
+    del record["libraries"]
+    path.write_text(json.dumps(record))
+    assert toy_run(tmp_path, local=True) == []
+
+
+def test_the_detectors_runtime_is_part_of_a_run() -> None:
+    stages = {stage.name: stage for stage in build_stages(CONFIG, "2026-01-01")}
+    assert "openvino" in stages["detect"].libraries and "openvino" not in stages["crop"].libraries
+
+
 def test_output_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OSError, match="out"):
