@@ -11,10 +11,18 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.model.prediction.prediction import Detection, Fit, Part, Person, PinholeCamera, Prediction, WeakCamera
+from handface.model.prediction.prediction import (
+    CONTACT,
+    Detection,
+    Fit,
+    Part,
+    Person,
+    PinholeCamera,
+    Prediction,
+    WeakCamera,
+)
 
 SCHEMA = "handface-prediction/2"
-_CONTACT = 0.5  # probability from which the JSON lists a vertex
 _ARRAYS = ("vertices", "faces", "keypoints_3d", "contact", "deformation")
 
 
@@ -42,7 +50,7 @@ def to_json(photo: str, prediction: Prediction) -> dict[str, Any]:
     """Everything but the meshes as plain JSON values; numbers that are not finite become null."""
     record = {"schema": SCHEMA, "photo": photo}
     record |= {name: getattr(prediction, name) for name in ("width", "height", "trained", "reason")}
-    return record | {"persons": [_person(person) for person in prediction.persons]}
+    return record | {"persons": [person_to_json(person) for person in prediction.persons]}
 
 
 def read_record(path: Path) -> tuple[str, Prediction]:
@@ -66,7 +74,8 @@ def read_record(path: Path) -> tuple[str, Prediction]:
         raise RecordError(f"{path.with_suffix('.npz')}: {error}") from error
 
 
-def _person(person: Person) -> dict[str, Any]:
+def person_to_json(person: Person) -> dict[str, Any]:
+    """Everything of a person but the meshes as plain JSON values."""
     found = person.detection
     numbers: dict[str, Any] = {"side": person.side, "track": person.track}
     numbers |= {"presence": _plain(person.presence), "confidence": _plain(person.confidence)}
@@ -98,7 +107,7 @@ def _part(part: Part) -> dict[str, Any]:
     return {
         "body": part.body,
         "convention": part.convention,
-        "contact_vertices": np.flatnonzero(part.contact > _CONTACT).tolist(),
+        "contact_vertices": np.flatnonzero(part.contact > CONTACT).tolist(),
         "keypoints_3d": _plain(part.keypoints_3d),
         "parameters": {name: _plain(value) for name, value in part.parameters.items()},
     }
