@@ -95,8 +95,8 @@ def person_to_json(person: Person) -> dict[str, Any]:
         if found is None
         else {
             "side": found.side,
-            "confidence": found.confidence,
-            "face_box": found.face_box,
+            "confidence": _plain(found.confidence),
+            "face_box": None if found.face_box is None else _plain(found.face_box),
             "hand_world": None if found.hand_world is None else _plain(found.hand_world),
         },
     }
