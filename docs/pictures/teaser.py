@@ -26,9 +26,7 @@ def make_row(picture: np.ndarray, model: object) -> np.ndarray:
     sized = []
     for panel in panels:
         image = Image.fromarray(panel)
-        sized.append(
-            np.asarray(image.resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.Resampling.LANCZOS))
-        )
+        sized.append(np.asarray(image.resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.Resampling.LANCZOS)))
     return np.concatenate(sized, 1)
 
 

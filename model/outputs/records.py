@@ -127,7 +127,7 @@ def _read_person(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[
         face, hand = (np.array(record[f"{kind}_keypoints_2d"], np.float32) for kind in ("face", "hand"))
         box = None if found["face_box"] is None else tuple(found["face_box"])
         world = None if found["hand_world"] is None else np.array(found["hand_world"], np.float32)
-        detection = Detection(face, hand, _side(found["side"]), found["confidence"], box, world)
+        detection = Detection(face, hand, _side(found["side"]), _number(found["confidence"]), box, world)
     return Person(
         hand=_read_part(record["hand"], f"{prefix}/hand", arrays),
         head=_read_part(record["head"], f"{prefix}/head", arrays),
