@@ -11,10 +11,18 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.model.prediction.prediction import Detection, Fit, Part, Person, PinholeCamera, Prediction, WeakCamera
+from handface.model.prediction.prediction import (
+    CONTACT,
+    Detection,
+    Fit,
+    Part,
+    Person,
+    PinholeCamera,
+    Prediction,
+    WeakCamera,
+)
 
 SCHEMA = "handface-prediction/2"
-_CONTACT = 0.5  # probability from which the JSON lists a vertex
 _ARRAYS = ("vertices", "faces", "keypoints_3d", "contact", "deformation")
 
 
@@ -42,7 +50,7 @@ def to_json(photo: str, prediction: Prediction) -> dict[str, Any]:
     """Everything but the meshes as plain JSON values; numbers that are not finite become null."""
     record = {"schema": SCHEMA, "photo": photo}
     record |= {name: getattr(prediction, name) for name in ("width", "height", "trained", "reason")}
-    return record | {"persons": [_person(person) for person in prediction.persons]}
+    return record | {"persons": [person_to_json(person) for person in prediction.persons]}
 
 
 def read_record(path: Path) -> tuple[str, Prediction]:
@@ -66,7 +74,8 @@ def read_record(path: Path) -> tuple[str, Prediction]:
         raise RecordError(f"{path.with_suffix('.npz')}: {error}") from error
 
 
-def _person(person: Person) -> dict[str, Any]:
+def person_to_json(person: Person) -> dict[str, Any]:
+    """Everything of a person but the meshes as plain JSON values."""
     found = person.detection
     numbers: dict[str, Any] = {"side": person.side, "track": person.track}
     numbers |= {"presence": _plain(person.presence), "confidence": _plain(person.confidence)}
@@ -86,8 +95,8 @@ def _person(person: Person) -> dict[str, Any]:
         if found is None
         else {
             "side": found.side,
-            "confidence": found.confidence,
-            "face_box": found.face_box,
+            "confidence": _plain(found.confidence),
+            "face_box": None if found.face_box is None else _plain(found.face_box),
             "hand_world": None if found.hand_world is None else _plain(found.hand_world),
         },
     }
@@ -98,7 +107,7 @@ def _part(part: Part) -> dict[str, Any]:
     return {
         "body": part.body,
         "convention": part.convention,
-        "contact_vertices": np.flatnonzero(part.contact > _CONTACT).tolist(),
+        "contact_vertices": np.flatnonzero(part.contact > CONTACT).tolist(),
         "keypoints_3d": _plain(part.keypoints_3d),
         "parameters": {name: _plain(value) for name, value in part.parameters.items()},
     }
@@ -118,7 +127,7 @@ def _read_person(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[
         face, hand = (np.array(record[f"{kind}_keypoints_2d"], np.float32) for kind in ("face", "hand"))
         box = None if found["face_box"] is None else tuple(found["face_box"])
         world = None if found["hand_world"] is None else np.array(found["hand_world"], np.float32)
-        detection = Detection(face, hand, _side(found["side"]), found["confidence"], box, world)
+        detection = Detection(face, hand, _side(found["side"]), _number(found["confidence"]), box, world)
     return Person(
         hand=_read_part(record["hand"], f"{prefix}/hand", arrays),
         head=_read_part(record["head"], f"{prefix}/head", arrays),

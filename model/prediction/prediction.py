@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 Floats = NDArray[np.float32]
+CONTACT = 0.5  # probability from which a vertex counts as touching
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,32 @@ class Person:
     track: int | None = None
     fit: Fit | None = None
 
+    @property
+    def quality(self) -> float | None:
+        """In [0, 1], how far to trust meshes and parameters; None where no fit was asked for."""
+        return None if self.fit is None else self.fit.quality
+
+    def __repr__(self) -> str:
+        quality = "none" if self.quality is None else f"{self.quality:.2f}"
+        touched = ", ".join(
+            f"{int((part.contact > CONTACT).sum())} of {len(part.contact)} {name}"
+            for name, part in (("hand", self.hand), ("head", self.head))
+        )
+        return f"Person({self.side} hand, presence={self.presence:.2f}, quality={quality}, contact={touched} vertices)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the meshes as plain JSON values; `docs/predictions.md` has every field."""
+        from handface.model.outputs.records import person_to_json
+
+        return person_to_json(self)
+
 
 @dataclass(frozen=True)
 class Prediction:
     """All people of one picture.
 
     trained: whether the network's weights were ever trained; if not, the meshes mean nothing.  reason: why there is nobody.
+    image: (H, W, 3) uint8 RGB, the picture itself where it was kept, as `HandFace.predict` does; `plot` and `save` draw over it.
     """
 
     persons: tuple[Person, ...]
@@ -156,3 +181,42 @@ class Prediction:
     height: int
     trained: bool
     reason: str = ""
+    image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        people = ", ".join(map(repr, self.persons)) or f"nobody: {self.reason}"
+        untrained = "" if self.trained else ", UNTRAINED"
+        return f"Prediction({self.width}x{self.height}{untrained}, {people})"
+
+    def to_dict(self, name: str = "") -> dict[str, Any]:
+        """Everything but picture and meshes as plain JSON values. name: what `photo` says."""
+        from handface.model.outputs.records import to_json
+
+        return to_json(name, self)
+
+    def plot(self) -> Image:
+        """The overlay beside every person's contact map, as a Pillow image.
+
+        Raises:
+            ValueError: the prediction holds no picture.
+        """
+        from handface.model.outputs.plot import plot_prediction
+
+        return plot_prediction(self)
+
+    def save(self, folder: str | Path, name: str = "prediction") -> list[Path]:
+        """Write NAME.json, NAME.npz, a glb, parameters and a contact map per person, COCO keypoints, and the overlay.
+
+        Args:
+            folder: made if it is not there; files of the same name are overwritten.
+            name: what the files are called, without a suffix.
+
+        Returns:
+            The files written. Without a picture there is no overlay.
+
+        Raises:
+            ValueError: `name` is no plain file name.
+        """
+        from handface.model.outputs.save import save_prediction
+
+        return save_prediction(self, Path(folder), name)

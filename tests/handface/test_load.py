@@ -47,7 +47,12 @@ def test_path_array_and_pillow_image_give_the_same(image, tmp_path):
 
 def test_many_photos_in_order(image):
     model = HandFace(predictor([MARK], [], [MARK]))
-    assert [len(found.persons) for found in model.predict_many([image] * 3)] == [1, 0, 1]
+    grey = image[..., 0]
+    found = list(model.predict_many([image, image[::-1], grey]))
+    assert [len(one.persons) for one in found] == [1, 0, 1]
+    kept = (image, image[::-1], np.repeat(grey[..., None], 3, axis=2))
+    for one, pixels in zip(found, kept, strict=True):
+        np.testing.assert_array_equal(one.image, pixels)
 
 
 def test_pillow_images_are_turned_upright(image):

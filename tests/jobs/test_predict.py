@@ -242,3 +242,34 @@ def test_the_pipelines_detector_end_to_end(tmp_path, monkeypatch):
     for side in ("right", "left"):
         (person,) = json.loads((tmp_path / f"out/touch_astronaut_{side}.json").read_text())["persons"]
         assert person["side"] == side
+
+
+def test_a_limit_and_what_is_known_of_each_person(tmp_path, capsys):
+    inputs = [grey(tmp_path / f"{name}.png", 220) for name in "abc"]
+    code, summary = predict(tmp_path, *inputs, limit=2, format="coco")
+    assert code == 0 and list(summary["persons"]) == list(summary["people"]) == [str(path) for path in inputs[:2]]
+    first, second = summary["people"][str(inputs[0])]
+    assert (first["side"], second["side"]) == ("right", "left") and 0 <= first["presence"] <= 1
+    assert first["level"] == "low" and "untrained" in first["words"]
+    table = capsys.readouterr().out
+    assert table.count(f"{inputs[0]}: The network is untrained") == 2 and "quality" in table
+    coco = json.loads((tmp_path / "out/keypoints_coco.json").read_text())
+    assert len(coco["images"]) == 2 and len(coco["annotations"]) == 4 and coco["info"]["trained"] is False
+    page = (tmp_path / "out/index.html").read_text()
+    assert "a_1" in page and (tmp_path / "out/page/a_1_overlay.jpg").exists()
+
+
+def test_named_parameters_and_no_page_without_pictures(tmp_path):
+    predict(tmp_path, grey(tmp_path / "a.png"), format="smplx", pictures=False)
+    with np.load(tmp_path / "out/a_0_parameters.npz", allow_pickle=False) as found:
+        assert found["mano_hand_pose"].shape == (1, 45) and not found["trained"]
+    assert not (tmp_path / "out/index.html").exists() and not (tmp_path / "out/page").exists()
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_exit_code_2(tmp_path, capsys, limit):
+    path = str(grey(tmp_path / "a.png"))
+    with pytest.raises(SystemExit) as ended:
+        main_for("predict", [path, "--output", str(tmp_path / "out"), "--limit", str(limit)])
+    assert ended.value.code == 2
+    assert "--limit" in capsys.readouterr().err and not (tmp_path / "out").exists()
