@@ -29,7 +29,9 @@ def named_parameters(person: Person) -> dict[str, NDArray[Any]]:
     joints = _head_pose(person.head)
     head.pop("pose", None)
     flame = head | joints
-    whole = {name: joints[name] for name in ("jaw_pose", "leye_pose", "reye_pose") if name in joints}
+    whole: dict[str, Floats | None] = {
+        name: joints[name] for name in ("jaw_pose", "leye_pose", "reye_pose") if name in joints
+    }
     whole |= {f"{person.side}_hand_pose": mano["hand_pose"], "expression": head.get("expression")}
     named: dict[str, NDArray[Any]] = {}
     for layer, values in (("mano", mano), ("flame", flame), ("smplx", whole)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from handface.model.network.openvino_import import import_openvino
 from handface.pipeline.annotators.depth_anything_pth import ENDINGS, OriginalLayoutError, load_original
 from handface.pipeline.contract.sample import AnnotatorRecord, DepthKind
 
@@ -276,8 +277,9 @@ def _torch_predictor(model: Any, device: str) -> Predictor:
 
 def _openvino_predictor(model: Any) -> Predictor:
     """bfloat16 on the CPU (float32 where it has none), with torch's number of threads; one graph per input shape."""
-    import openvino
     import torch
+
+    openvino = import_openvino()
 
     core = openvino.Core()
     graphs: dict[tuple[int, ...], Any] = {}

@@ -109,3 +109,17 @@ def test_a_plain_script_without_a_main_guard_works(tmp_path):
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "True ['left']", done.stderr
+    assert "handface" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_openvino_sends_no_telemetry():
+    code = (
+        "import os, sys\n"
+        "os.register_at_fork(before=lambda: print('forked'))\n"
+        "from handface.model.network.openvino_import import import_openvino\n"
+        "import_openvino().Core()\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])\n"
+    )
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -14,6 +14,8 @@ from torch import nn
 
 from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
+from handface.model.network.fold import fold
+from handface.model.network.openvino_import import import_openvino
 from handface.model.network.output import DiceOutput
 
 OPSET = 17
@@ -113,7 +115,7 @@ def onnx_outputs(path: Path) -> list[str]:
 def openvino_session(path: Path, precision: Literal["fp32", "bf16"] = "bf16", threads: int = 0) -> Session:
     """Run an exported file with OpenVINO on the CPU. Raises ExportError if the `openvino` extra is not installed."""
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError:
         raise OnnxExportError("OpenVINO is not installed: pip install 'handface[openvino]'") from None
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from handface.model.network.openvino_import import import_openvino
 from handface.pipeline.annotators.networks.onnx_graph import to_onnx
 from handface.pipeline.annotators.networks.tflite import Graph, TfliteError, read_tflite
 
@@ -116,7 +117,7 @@ def check_runtime(config: RuntimeConfig) -> None:
 
 
 def _open_openvino(content: bytes, graph: Graph, outputs: tuple[str, ...], config: RuntimeConfig) -> Runner:
-    import openvino
+    openvino = import_openvino()
 
     check_runtime(config)
     core = openvino.Core()
