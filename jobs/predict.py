@@ -1,8 +1,8 @@
 """Predict hand and head meshes, their contact and the face's deformation from photos or videos.
 
 Per photo NAME.json and NAME.npz (parameters, camera, keypoints, contact, meshes), NAME.png (overlay) and NAME_0_contact.png for
-each person; per video NAME.mp4 and NAME.parquet. index.html shows all photos. summary.json lists what was found and how far to
-trust it, where nobody was found and why, and what could not be read.
+each person; per video NAME.mp4 (VP9 or H.264) and NAME.parquet. index.html shows all photos. summary.json lists what was found and how far
+to trust it, where nobody was found and why, and what could not be read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Config(PredictorOptions):
     output: Path
     """Folder for the results; files of the same name are overwritten."""
     meshes: str = ""
-    """Mesh files to write for each person, e.g. `glb,ply,obj`."""
+    """Mesh files to write for each person of a photo, e.g. `glb,ply,obj`; refused where an input is a video."""
     format: Literal["files", "rerun", "smplx", "coco"] = "files"
     """Also, for photos: rerun: NAME.rrd for the Rerun viewer (extra `rerun`); smplx: NAME_0_parameters.npz under the names of the MANO, FLAME and SMPL-X layers; coco: keypoints_coco.json of all."""
     pictures: bool = True
@@ -57,6 +57,15 @@ class Config(PredictorOptions):
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"--limit {self.limit} must be at least 1")
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """How a video was written. mean_rate: frames per second of the drawn video; the table has each frame's own time."""
+
+    frames: int
+    mean_rate: float
+    codec: str
 
 
 @dataclass
@@ -73,6 +82,7 @@ class Summary:
     people: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     nobody: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    videos: dict[str, VideoFacts] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -130,13 +140,18 @@ def run(config: Config) -> int:
         raise ValueError(f"no photo or video in {' '.join(config.inputs) or 'an empty list'}")
     if all(isinstance(one.item, Unlisted) for one in inputs):
         raise FileNotFoundError("; ".join(one.item.detail for one in inputs[:_SHOWN]))
+    photos, videos = [one for one in inputs if not one.is_video], [one for one in inputs if one.is_video]
+    if meshes and videos:
+        raise ValueError(
+            f"--meshes writes meshes of photos, and {videos[0].name} is a video: leave --meshes out for videos"
+            " (their table has the parameters that pose the meshes), or give their frames as photos"
+        )
     predictor = build_predictor(config)
     config.output.mkdir(parents=True, exist_ok=True)
     summary = Summary(config.model, predictor.trained)
     page = PredictionsPage(config.output, predictor.trained)
     coco = CocoFile()
     _notice(summary)
-    photos, videos = [one for one in inputs if not one.is_video], [one for one in inputs if one.is_video]
     with Progress("predicting", len(photos)) as progress:
         for one, answer in predict_photos(predictor, photos):
             if isinstance(answer, str):
@@ -262,7 +277,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
         with (
             VideoFrames(one.item.uri) as frames,
             Progress(one.name, frames.count or None) as progress,
-            ParameterTable(config.output / f"{one.stem}.parquet", predictor.trained) as table,
+            ParameterTable(config.output / f"{one.stem}.parquet", predictor.trained, predictor.config.mesh) as table,
             VideoWriter(config.output / f"{one.stem}.mp4", frames.rate) as video,
         ):
             for count, frame in enumerate(VideoPredictor(predictor).predict(frames), start=1):
@@ -277,6 +292,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     if not count:
         summary.failed[one.name] = "a video without a frame that can be decoded"
         return
+    summary.videos[one.name] = VideoFacts(count, frames.rate, video.codec)
     summary.found(one.name, len(tracks), "no hand near a face in any frame")
 
 

@@ -6,6 +6,7 @@ import json
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from handface.jobs.cli import main_for
 from handface.jobs.demonstration.pictures import demo_files, png_header
 from handface.jobs.predict import Config, run
+from handface.jobs.shared import video_output
 from handface.model.network.topology import TopologyError
 from handface.model.prediction.prediction import Detection, NobodyFoundError
 from handface.model.weights import named
@@ -185,6 +187,35 @@ def test_a_video_becomes_a_video_and_a_table(tmp_path):
     drawn = cv2.VideoCapture(str(tmp_path / "out/clip.mp4"))
     assert int(drawn.get(cv2.CAP_PROP_FRAME_COUNT)) == 10
     assert drawn.get(cv2.CAP_PROP_FRAME_HEIGHT) > HEIGHT  # the banner
+    codec = int(drawn.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little")
+    assert codec in (b"VP90", b"vp09", b"h264", b"avc1")  # what browsers play
+    facts = summary["videos"][str(path)]
+    assert facts["codec"] in ("VP9", "H.264") and facts["frames"] == 10 and facts["mean_rate"] == pytest.approx(10)
+    assert table.schema.metadata[b"mesh"] == b"parametric"
+    row = rows[3]
+    assert np.shape(row["face_keypoints_2d"]) == (68, 3) and np.shape(row["hand_keypoints_2d"]) == (21, 3)
+    assert all(np.shape(row[f"{part}_keypoints_3d"])[1] == 3 for part in ("hand", "head"))
+    assert {table.schema.field(f"{part}_contact_vertices").type.value_type for part in ("hand", "head")} == {pa.int32()}
+
+
+def test_meshes_of_a_video_are_refused_before_any_work(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", [GREY] * 2)
+    with pytest.raises(ValueError, match=r"clip\.mp4 is a video: leave --meshes out"):
+        run(Config(inputs=(str(path), str(grey(tmp_path / "a.png"))), output=tmp_path / "out", meshes="glb"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_codecs_fall_back_in_order_and_a_machine_without_any_says_so(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(video_output, "CODECS", {"zzzz": "none", "mp4v": "MPEG-4"})
+    fourcc = cv2.VideoWriter.fourcc
+    monkeypatch.setattr(cv2.VideoWriter, "fourcc", lambda *code: tried.append("".join(code)) or fourcc(*code))
+    with video_output.VideoWriter(tmp_path / "a.mp4", 10.0) as video:
+        video.add(np.zeros((48, 64, 3), np.uint8))
+    assert video.codec == "MPEG-4" and tried == ["zzzz", "mp4v"]
+    monkeypatch.setattr(video_output, "CODECS", {"zzzz": "none"})
+    with pytest.raises(OSError, match="use --no-pictures"):
+        video_output.VideoWriter(tmp_path / "b.mp4", 10.0).add(np.zeros((48, 64, 3), np.uint8))
 
 
 def test_an_unreadable_video_is_listed_and_the_photos_are_done(tmp_path):
