@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 # What every run decodes, resizes, warps and encodes pictures with.
@@ -26,6 +26,12 @@ def installed(libraries: Iterable[str]) -> dict[str, str]:
     """{library: version}, in alphabetical order, without what is not installed and without local marks such as +cpu."""
     found = {name: _version(name) for name in sorted(set(libraries))}
     return {name: number for name, number in found.items() if number is not None}
+
+
+def differing(wanted: Mapping[str, str], found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """{library: (version wanted, version found)} where they differ, in alphabetical order; "absent" stands for none."""
+    pairs = {name: (wanted.get(name, "absent"), found.get(name, "absent")) for name in sorted({*wanted, *found})}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def distributions(library: str) -> tuple[str, ...]:

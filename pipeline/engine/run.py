@@ -91,5 +91,7 @@ def prepare(
         finished.add(part.manifest)
         done.add(part.manifest.unit)
     started = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    task = Task(folder, fingerprint, tuple(stage.name for stage in built), start=started, batch=batch)
+    task = Task(
+        folder, fingerprint, tuple(stage.name for stage in built), start=started, batch=batch, libraries=libraries
+    )
     return Run(day, task, built, [ref for ref in plan if ref.id not in done], finished)

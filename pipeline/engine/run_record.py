@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from handface.pipeline.contract.config import differences
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.libraries import distributions
+from handface.pipeline.engine.libraries import differing, distributions
 
 RUN = "run.json"
 
@@ -84,8 +84,8 @@ def _check_libraries(output: Folder, saved: Mapping[str, str], now: Mapping[str,
     """Raise ConfigMismatchError if a library that decides pixels is not the one that the run was started with."""
     if not saved:
         return
-    if changed := [name for name in sorted({*saved, *now}) if saved.get(name) != now.get(name)]:
-        told = ", ".join(f"{name} was {saved.get(name, 'absent')}, is {now.get(name, 'absent')}" for name in changed)
+    if changed := differing(saved, now):
+        told = ", ".join(f"{name} was {before}, is {here}" for name, (before, here) in changed.items())
         wanted = " ".join(f"'{distributions(name)[0]}=={saved[name]}'" for name in changed if name in saved)
         advice = f"pip install {wanted} to go on with it, or choose" if wanted else "Choose"
         raise ConfigMismatchError(

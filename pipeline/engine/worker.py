@@ -10,6 +10,7 @@ import ctypes
 import faulthandler
 import logging
 import os
+import platform
 import sys
 import time
 import traceback
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.parts import Manifest, find_part
 from handface.pipeline.contract.storage import Folder, StorageError
+from handface.pipeline.engine.libraries import differing, installed
 from handface.pipeline.engine.marks import UnitMark, WorkerDiedError
 from handface.pipeline.engine.parts import write_part
 from handface.pipeline.engine.record import Record
@@ -59,6 +61,7 @@ class Task:
     start: str  # names this start of the run
     batch: int = MICRO_BATCH  # inputs that pass the stages together
     watched: bool = False  # whether workers can die alone, so that deaths must be counted
+    libraries: dict[str, str] = field(default_factory=dict)  # {library: version} that every worker must have
 
 
 @dataclass
@@ -115,6 +118,10 @@ class UnitWorker:
         tune_process()
         self.group, self.task = group, task
         self._broken: tuple[str, str] | None = None  # error and trace of a stage that could not be set up
+        if changed := differing(task.libraries, installed(task.libraries)):
+            told = ", ".join(f"{name} is {here}, not {wanted}" for name, (wanted, here) in changed.items())
+            self._broken = (f"{platform.node()} has other libraries than the machine that started the run: {told}", "")
+            return
         for stage in group.stages:
             try:
                 stage.setup()

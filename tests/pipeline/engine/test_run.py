@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,14 @@ def test_a_run_made_with_other_libraries_is_refused_by_name_with_advice(tmp_path
     del record["libraries"]
     path.write_text(json.dumps(record))
     assert toy_run(tmp_path, local=True) == []
+
+
+def test_a_worker_with_other_libraries_does_nothing_and_says_which(tmp_path: Path) -> None:
+    run = prepare(["toy"], CONFIG, str(tmp_path), list_inputs=lambda: items(5), stages=lambda c, d: toy_stages())
+    run.task = replace(run.task, libraries=run.task.libraries | {"numpy": "1.26.4"})
+    (result,) = execute(run, workers=1, local=True)
+    assert result.fatal and "numpy is" in str(result.error) and "not 1.26.4" in str(result.error)
+    assert not list(tmp_path.glob("part-*"))
 
 
 def test_the_detectors_runtime_is_part_of_a_run() -> None:
