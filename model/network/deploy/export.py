@@ -14,7 +14,6 @@ from torch import nn
 
 from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
-from handface.model.network.fold import fold
 from handface.model.network.openvino_import import import_openvino
 from handface.model.network.output import DiceOutput
 
