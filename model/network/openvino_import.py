@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
 
@@ -13,3 +14,13 @@ def import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, never given back.
+
+    With the last core OpenVINO unloads its CPU plugin but leaves what that had registered for forks; the next fork, such as a
+    DataLoader's, then ends the process (openvino 2026.4.1).
+    """
+    return import_openvino().Core()

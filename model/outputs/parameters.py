@@ -25,7 +25,7 @@ def named_parameters(person: Person) -> dict[str, NDArray[Any]]:
     A rotation of the root that Decaf's head pose holds is `flame_root_pose`.
     """
     hand, head = dict(person.hand.parameters), dict(person.head.parameters)
-    mano = {"hand_pose": hand.pop("pose", None), **hand}
+    mano: dict[str, NDArray[Any] | None] = {"hand_pose": hand.pop("pose", None), **hand}
     joints = _head_pose(person.head)
     head.pop("pose", None)
     flame = head | joints

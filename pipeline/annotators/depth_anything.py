@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from handface.model.network.openvino_import import import_openvino
+from handface.model.network.openvino_import import import_openvino, openvino_core
 from handface.pipeline.annotators.depth_anything_pth import ENDINGS, OriginalLayoutError, load_original
 from handface.pipeline.contract.sample import AnnotatorRecord, DepthKind
 
@@ -281,7 +281,7 @@ def _openvino_predictor(model: Any) -> Predictor:
 
     openvino = import_openvino()
 
-    core = openvino.Core()
+    core = openvino_core()
     graphs: dict[tuple[int, ...], Any] = {}
     options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
 

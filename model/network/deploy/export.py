@@ -14,7 +14,7 @@ from torch import nn
 
 from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
-from handface.model.network.openvino_import import import_openvino
+from handface.model.network.openvino_import import import_openvino, openvino_core
 from handface.model.network.output import DiceOutput
 
 OPSET = 17
@@ -114,14 +114,14 @@ def onnx_outputs(path: Path) -> list[str]:
 def openvino_session(path: Path, precision: Literal["fp32", "bf16"] = "bf16", threads: int = 0) -> Session:
     """Run an exported file with OpenVINO on the CPU. Raises ExportError if the `openvino` extra is not installed."""
     try:
-        openvino = import_openvino()
+        import_openvino()
     except ImportError:
         raise OnnxExportError("OpenVINO is not installed: pip install 'handface[openvino]'") from None
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16"}
     settings["PERFORMANCE_HINT"] = "LATENCY"
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
     # by position: where an output is also used inside the network, OpenVINO may call it by its inner name
     names = onnx_outputs(path)

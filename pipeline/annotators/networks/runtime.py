@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from handface.model.network.openvino_import import import_openvino
+from handface.model.network.openvino_import import import_openvino, openvino_core
 from handface.pipeline.annotators.networks.onnx_graph import to_onnx
 from handface.pipeline.annotators.networks.tflite import Graph, TfliteError, read_tflite
 
@@ -120,7 +120,7 @@ def _open_openvino(content: bytes, graph: Graph, outputs: tuple[str, ...], confi
     openvino = import_openvino()
 
     check_runtime(config)
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(to_onnx(graph, outputs))
     model.reshape({0: [1, *graph.tensors[graph.inputs[0]].shape[1:]]})
     hints = {

@@ -127,3 +127,20 @@ def test_a_failure_costs_the_picture_it_is_on():
     answers = Analyser(Moody(), None).analyse([grey, black, grey])
     assert [isinstance(answer, DetectorError) for answer in answers] == [False, True, False]
     assert "NetworkError: output is not finite" in str(answers[1])
+
+
+def test_a_process_may_fork_after_the_detector_was_closed() -> None:
+    code = (
+        "import os, numpy as np\n"
+        "from handface.model.prediction.prediction import NobodyFoundError\n"
+        "from handface.predict.people import PeopleDetector\n"
+        "detector = PeopleDetector()\n"
+        "try:\n    detector(np.zeros((200, 200, 3), np.uint8))\n"
+        "except NobodyFoundError:\n    pass\n"
+        "detector.close()\n"
+        "child = os.fork()\n"
+        "if not child:\n    os._exit(0)\n"
+        "print(os.waitpid(child, 0)[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
