@@ -21,6 +21,7 @@ from handface.trainers import trainer
 from handface.trainers.data import DatasetConfig
 from handface.trainers.run_folder.checkpoint import list_checkpoints
 from handface.trainers.trainer import train
+from tests.object_store import s3_server
 from tests.trainers.conftest import MakeRun
 
 ROOT = Path(__file__).parents[2]
@@ -29,24 +30,18 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket on a server of our own, on loopback."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }.items():
-        monkeypatch.setenv(name, value)
-    # a bucket of an earlier test may still be there: servers of one process share their memory
-    fsspec.filesystem("s3", skip_instance_cache=True).makedirs("bucket", exist_ok=True)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    yield "s3://bucket"
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
+    with s3_server() as address:
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": address,
+        }.items():
+            monkeypatch.setenv(name, value)
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield "s3://bucket"
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def steps(text: bytes) -> list[int]:

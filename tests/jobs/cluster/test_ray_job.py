@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from handface.jobs.cli import main
+from tests.object_store import s3_server
 from tests.pipeline.toy_stages import parts_of
 
 ROOT = Path(__file__).parents[3]
@@ -41,21 +42,17 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "RAY
 def storage() -> Iterator[str]:
     """Address of an S3 server with an empty bucket named bucket."""
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=address,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
-    s3.create_bucket(Bucket="bucket")
-    yield address
-    server.stop()
+    with s3_server() as address:
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=address,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        s3.create_bucket(Bucket="bucket")
+        yield address
 
 
 @pytest.fixture(scope="module")

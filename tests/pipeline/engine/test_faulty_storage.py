@@ -17,6 +17,7 @@ import pytest
 from handface.jobs import crawl as verb
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.fetch.config import HttpConfig
+from tests.object_store import s3_server
 from tests.pipeline.fetch.server import Server
 from tests.pipeline.images import encode, photo
 
@@ -81,12 +82,7 @@ def _copy(source: socket.socket, target: socket.socket, most: int | None = None)
 @pytest.fixture
 def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     """A bucket behind the proxy."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    _, port = server.get_host_and_port()
-    with FaultyProxy(port) as proxy:
+    with s3_server() as address, FaultyProxy(int(address.rpartition(":")[2])) as proxy:
         for name, value in {
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
@@ -102,7 +98,6 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
         yield proxy
         proxy.on = False
         fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
 
 
 def crawl(listing: Path, output: str) -> int:
