@@ -181,7 +181,8 @@ def _check_command(config: Submit) -> None:
 
 def _submit(client: JobSubmissionClient, config: Submit) -> int:
     verb, *flags = config.command
-    entrypoint = shlex.join(["python", "-m", f"handface.jobs.{verb.replace('-', '_')}", *flags])
+    # exec: the shell makes way, so that stopping the job ends the verb itself
+    entrypoint = "exec " + shlex.join(["python", "-m", f"handface.jobs.{verb.replace('-', '_')}", *flags])
     runtime = {"working_dir": str(config.working_dir.absolute()), "excludes": [".git", ".venv", "out"]}
     end = time.monotonic() + _PATIENCE
     while True:

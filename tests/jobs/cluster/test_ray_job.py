@@ -13,9 +13,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -138,6 +139,18 @@ def jobs(address: str, verb: str, *arguments: str, **environment: str) -> subpro
     return handface("jobs", verb, "--address", address, *arguments, **environment)
 
 
+def workers_on(output: Path) -> list[int]:
+    """Processes whose command line names the folder."""
+    return [one.pid for one in psutil.process_iter(["cmdline"]) if str(output) in (one.info["cmdline"] or [])]
+
+
+def wait_for(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.2)
+
+
 @pytest.mark.slow
 def test_jobs_verb_submits_waits_tells_and_stops(dashboard: str, tmp_path: Path) -> None:
     done = jobs(dashboard, "submit", "--name", "scenes", "--wait", "--", *SCENES, str(tmp_path / "scenes"))
@@ -152,7 +165,9 @@ def test_jobs_verb_submits_waits_tells_and_stops(dashboard: str, tmp_path: Path)
     assert "/none: no such file or folder" in jobs(dashboard, "logs", "bad").stdout
     many = ["synthesize", "--local", "--count", "100000", "--output", str(tmp_path / "many")]
     assert jobs(dashboard, "submit", "--name", "long", "--", *many).returncode == 0
+    wait_for(lambda: (tmp_path / "many").exists(), "the job to begin")
     assert "long: stopping" in jobs(dashboard, "stop", "long").stdout
+    wait_for(lambda: not workers_on(tmp_path / "many"), "the verb to end with its job")
     again = jobs(dashboard, "submit", "--name", "long", "--", *many)
     assert again.returncode == 2 and "the cluster has a job of that name" in again.stderr
 
