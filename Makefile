@@ -1,22 +1,22 @@
-# `make demo` and `make test` set up everything they need; PYTHON picks the interpreter (3.11 or 3.12).
+# `make demo` and `make test` set up everything they need; PYTHON picks the interpreter (3.11 or later).
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test setup lint browser schema clean
+.PHONY: demo test test-fast setup lint tree format docs browser schema clean
 
 demo: $(VENV)/.demo
 	$(BIN)/handface demo --output out/demo
 
 # Two at a time, a file each; tests start Ray clusters and training ranks, so more would only wait for each other.
-test: lint browser
+test: lint docs browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 setup: $(VENV)/.dev
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13) and "handface needs Python 3.11 or 3.12: make PYTHON=python3.11 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "handface needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
@@ -27,13 +27,29 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
 	touch $@
 
-lint: setup
+# What needs no Ray, no browser and no training.
+test-fast: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" \
+		tests/benchmarks tests/model tests/pipeline/contract tests/pipeline/stages tests/pipeline/sources tests/jobs/test_cli.py tests/jobs/test_flags.py
+
+lint: setup tree
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@# One package tree, as an installed handface has it, for tools that do not follow the mapping of folders to import names.
-	@rm -rf .lint && mkdir .lint && cp -rp handface .lint && cp -rp jobs model pipeline trainers .lint/handface
 	$(BIN)/mypy
 	cd .lint && $(abspath $(BIN))/lint-imports --config ../pyproject.toml
+
+# One package tree, as an installed handface has it, for tools that do not follow the mapping of folders to import names.
+tree:
+	@rm -rf .lint && mkdir .lint && cp -rp handface .lint && cp -rp jobs model pipeline trainers .lint/handface
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup tree
+	cp CONTRIBUTING.md docs/contributing.md && sed -i 's|](docs/|](|g; s|](CHANGELOG.md)|](changelog.md)|; s|](SECURITY.md)|](security.md)|' docs/contributing.md
+	cp CHANGELOG.md docs/changelog.md && cp SECURITY.md docs/security.md && sed -i 's|](docs/|](|g' docs/security.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The page tests drive a real browser, the one thing pip cannot install.
 browser:
@@ -44,4 +60,4 @@ schema: setup
 	$(BIN)/python -c 'import json, handface.pipeline.contract.sample as sample; print(json.dumps(sample.json_schema(), indent=1))' > docs/sample.schema.json
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) out build .lint

@@ -24,11 +24,14 @@ def load(
     device: str = "auto",
     precision: Literal["fp32", "bf16"] = "fp32",
     batch_size: int = 8,
+    mesh: Literal["parametric", "drawn"] = "parametric",
+    fit: Literal["on", "off"] = "on",
 ) -> HandFace:
     """A ready predictor.
 
     model: a preset name, a checkpoint folder or its model.safetensors.  hand_model, head_model: body files (.npz), if the checkpoint does
-    not name its own.  Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a missing device.
+    not name its own.  mesh: the bodies that the parameters pose, or the network's own vertices near them.  fit: off gives the network's own answer, not moved onto the detected points.
+    Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a missing device.
     """
     from handface.predict.build import PredictorOptions, build_predictor
     from handface.predict.people import PeopleDetector
@@ -41,6 +44,7 @@ def load(
         device=device,
         precision=precision,
         batch_size=batch_size,
+        mesh=mesh,
+        fit=fit,
     )
-    # In this process: a child would run the caller's script again where it has no `if __name__ == "__main__":`.
-    return HandFace(build_predictor(options, PeopleDetector(isolated=False)))
+    return HandFace(build_predictor(options, PeopleDetector()))

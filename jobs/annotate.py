@@ -1,6 +1,6 @@
 """Turn photos, lists of URLs, tars or videos into labelled shards.
 
-Run the same command again after whatever stopped it: finished parts stay, the rest is done. On a Ray cluster:
+Run the same command again to continue a run that was stopped: finished parts stay, the rest is done. On a Ray cluster:
 `ray job submit --working-dir . -- python -m jobs.annotate --input LIST --output s3://bucket/parts`.
 """
 
@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import tyro
+
+from handface.jobs.shared.units import one_writer
 from handface.pipeline.stages.recipe import AnnotateConfig
 
+if TYPE_CHECKING:
+    from handface.pipeline.sources.check import Listing
+
 log = logging.getLogger(__name__)
-_GLOB = "*?["
+_PATTERN = "*?[{"
+_MODEL_FILES = (".pth", ".pt", ".onnx", ".npz", ".py")
+# Of CPU with MediaPipe's networks, as docs/results/annotate.md measures it.
+_SECONDS_PER_PHOTO = 0.19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +39,15 @@ class Config(AnnotateConfig):
     """Worker processes; 0 is one per CPU (of the cluster that RAY_ADDRESS names). Any number gives the same bytes."""
     local: bool = False
     """Work in this process, one unit after the other, without Ray."""
-    dry_run: bool = False
-    """List the inputs, say what would be done, write nothing."""
+    check: Annotated[bool, tyro.conf.arg(aliases=("--dry-run",))] = False
+    """List the inputs, say what they are, what is wrong with them and what would be done; write nothing."""
+    skip_problems: bool = False
+    """Go on without lists, tars and rows that cannot be read; they are counted as inputs that were turned away."""
+    any_file: bool = False
+    """Let rows of a list name any file of this machine, not only those below the list's folder."""
 
 
+@one_writer
 def run(config: Config) -> int:
     """Plan, work, show the funnel. Returns 0, or 1 if some units failed."""
     from handface.jobs.shared.progress import Progress
@@ -42,28 +55,36 @@ def run(config: Config) -> int:
     from handface.pipeline.contract.exclusion import digest
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.engine.run import prepare
+    from handface.pipeline.engine.units import plan_small_units
     from handface.pipeline.sources import open_source
+    from handface.pipeline.sources.check import Listing
     from handface.pipeline.stages.detect import resolved
     from handface.pipeline.stages.recipe import build_stages
 
     if not config.input:
         raise ValueError("--input: name at least one folder, list, tar, video or URL")
     inputs = [_checked(uri) for uri in config.input]
-    annotate = AnnotateConfig(**{f.name: getattr(config, f.name) for f in fields(AnnotateConfig)})
-    if config.dry_run:
-        return _dry_run(inputs, annotate, config)
+    annotate = AnnotateConfig.of(config)
+    listing = Listing(
+        lambda notes: open_source(inputs, annotate.sources, notes, any_file=config.any_file), config.skip_problems
+    )
+    if config.check:
+        return _check(listing, annotate, config)
     exclude = tuple(absolute(uri) for uri in annotate.dedupe.exclude)
+    _check_models(annotate)
     dedupe = replace(annotate.dedupe, exclude=exclude, exclude_digest=digest(exclude))
     annotate = replace(annotate, detect=resolved(annotate.detect), dedupe=dedupe)
-    with Progress("listing") as listing:
+    with Progress("listing") as progress:
         ready = prepare(
             inputs,
             annotate,
             config.output,
-            list_inputs=lambda: open_source(inputs, annotate.sources),
+            list_inputs=lambda: listing,
             stages=build_stages,
-            progress=listing.advance,
+            plan_with=plan_small_units,
+            progress=progress.advance,
         )
+    listing.finish(absolute(config.output))
     if ready.finished.parts:
         log.info(
             "joining the run of %s in %s: %d parts are finished; inputs that came later need another output folder",
@@ -72,27 +93,42 @@ def run(config: Config) -> int:
     return run_units(ready, "annotating", workers=config.workers, local=config.local)
 
 
-def _dry_run(inputs: Sequence[str], annotate: AnnotateConfig, config: Config) -> int:
-    from handface.jobs.shared.progress import Progress
-    from handface.pipeline.engine.run import group_stages
-    from handface.pipeline.sources import open_source
+def _check(listing: Listing, annotate: AnnotateConfig, config: Config) -> int:
+    from handface.jobs.shared.listing import print_listing
+    from handface.pipeline.engine.executor import group_stages
+    from handface.pipeline.engine.worker import MICRO_BATCH
     from handface.pipeline.stages.recipe import build_stages
 
-    count, problems = 0, Counter[str]()
-    with Progress("listing") as listing:
-        for item in open_source(inputs, annotate.sources):
-            count += 1
-            listing.advance(1)
-            if item.problem is not None:
-                problems[item.problem.value] += 1
+    code = print_listing(listing)
+    count = listing.inputs + listing.problems.total() + len(listing.unlisted)
     units = -(-count // annotate.unit_size)
     print(f"{count:,} inputs in {units:,} units of up to {annotate.unit_size}")
-    if problems:
-        print("list entries that name no input: " + ", ".join(f"{name} {n:,}" for name, n in problems.most_common()))
     for group in group_stages(build_stages(annotate, day="")):
         print(f"  {' > '.join(stage.name for stage in group.stages)}, {group.resources}")
+    most = MICRO_BATCH * (annotate.decode.max_pixels * 3 + annotate.read.max_bytes) >> 20
+    print(f"memory of a worker: the networks (about 1 GB), {MICRO_BATCH} photos at a time (at most {most:,} MB)")
+    print(f"time: about {listing.inputs * _SECONDS_PER_PHOTO / 3600:,.1f} hours of one CPU core")
     print(f"would write {units:,} parts to {config.output}; wrote nothing")
-    return 0
+    return code
+
+
+def _check_models(config: AnnotateConfig) -> None:
+    """Raises FileNotFoundError for a model named by a path that is not there, before anything is planned."""
+    named = {
+        "--depth.depth-anything": config.depth.depth_anything,
+        "--keypoints.mmpose-config": config.keypoints.mmpose_config,
+        "--keypoints.checkpoint": config.keypoints.checkpoint,
+        "--fit.model": config.fit.model,
+        "--fit.hand-model": config.fit.hand_model,
+        "--fit.head-model": config.fit.head_model,
+    }
+    for flag, name in named.items():
+        # Anything else may be a hub id or one of our own names.
+        if name is None or "://" in str(name):
+            continue
+        is_path = isinstance(name, Path) or name.startswith((".", "/")) or name.endswith(_MODEL_FILES)
+        if is_path and not Path(name).exists():
+            raise FileNotFoundError(f"{flag} {name}: no such file or folder")
 
 
 def _checked(uri: str) -> str:
@@ -100,7 +136,7 @@ def _checked(uri: str) -> str:
     from handface.pipeline.contract.storage import absolute
 
     path = absolute(uri)
-    if "://" not in uri and not Path(path).exists() and not any(sign in uri for sign in _GLOB):
+    if "://" not in uri and not Path(path).exists() and not any(sign in uri for sign in _PATTERN):
         raise FileNotFoundError(f"--input {uri}: no such file or folder")
     return path
 

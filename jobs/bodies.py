@@ -24,7 +24,7 @@ class Import:
     """Convert MANO_RIGHT.pkl or FLAME's generic_model.pkl into an .npz that loads without pickle."""
 
     model: tyro.conf.Positional[Path]
-    """MANO_RIGHT.pkl or generic_model.pkl, or an .npz with the same keys."""
+    """MANO_RIGHT.pkl, FLAME's generic_model.pkl (2019, 2020) or flame2023.pkl, or an .npz with the same keys."""
     output: Path
     """The .npz to write; pass it wherever a body is asked for."""
     landmarks: Path | None = None
@@ -33,6 +33,8 @@ class Import:
     """FLAME, optional: .npy of the neck's vertices (Decaf's FLAME_neck_idx.npy)."""
     stiffness: Path | None = None
     """FLAME, optional: .npy with one value per vertex (DICE's stiffness_final.npy)."""
+    mirror_left: bool = False
+    """MANO_LEFT.pkl: make it the right hand that it mirrors, which is what a body file holds."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _import(config: Import) -> int:
         raise ValueError("--neck and --stiffness belong to FLAME, which also needs --landmarks landmark_embedding.npy")
     with Console(stderr=True).status(f"reading {config.model.name}, coarser meshes ..."):
         if config.landmarks is None:
-            body = read_mano(config.model)
+            body = read_mano(config.model, mirror_left=config.mirror_left)
         else:
             body = read_flame(config.model, config.landmarks, neck=config.neck, stiffness=config.stiffness)
         config.output.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,11 @@ DEBUG_VARIABLE = "HANDFACE_DEBUG"  # 1: tracebacks
 LOG_VARIABLE = "HANDFACE_LOG"  # level name, INFO by default
 _USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
 _OURS = ("handface",)
+# Their errors say what a server, a hub or a bucket answered. They are known by name, so that nothing is imported to ask.
+_REMOTE = {
+    *("aiobotocore", "aiohttp", "azure", "boto3", "botocore", "fsspec", "gcsfs", "google", "httpcore", "httpx"),
+    *("huggingface_hub", "requests", "s3fs", "urllib3"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ VERBS = (
     Verb(
         "train",
         "Train",
-        "train the network on shards; the same command goes on after whatever stopped it",
+        "train the network on shards; the same command continues a run that was stopped",
         "train --train out/synthetic --wild out/parts --validation out/validation --output out/run",
     ),
     Verb(
@@ -241,9 +246,18 @@ def _unknown(name: str) -> str:
 
 
 def _expected(error: Exception) -> bool:
-    """Whether the message is for the person at the terminal: bad values, files, missing packages, our own types; not bugs."""
-    return isinstance(error, ValueError | OSError | ImportError) or type(error).__module__.partition(".")[0] in _OURS
+    """Whether the message is for the person at the terminal: bad values, files, missing packages, servers, our own types; not bugs."""
+    return isinstance(error, ValueError | OSError | ImportError) or bool(
+        _packages(error).intersection((*_OURS, *_REMOTE))
+    )
+
+
+def _packages(error: Exception) -> set[str]:
+    """Top packages of the error's type and of those it comes from."""
+    return {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    name, text = type(error).__name__, " ".join(str(error).split())
+    remote = _packages(error) & _REMOTE
+    return f"{name}: {text}" if text and remote else text or name

@@ -1,27 +1,22 @@
 """Fetch images from lists of URLs, seed pages, sitemaps and open collections: politely, safely, every URL accounted for.
 
 robots.txt, ai.txt, TDMRep and opt-out headers are asked and obeyed; private addresses are refused; each host has one worker.
-Run the same command again after whatever stopped it. `handface annotate --input OUTPUT` takes the result.
+Run the same command again to continue a run that was stopped. `handface annotate --input OUTPUT` takes the result.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from handface.jobs.shared.units import one_writer
 from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 
 if TYPE_CHECKING:
     from handface.pipeline.contract.inputs import SourceItem
-    from handface.pipeline.engine.funnel import Funnel
-    from handface.pipeline.engine.worker import UnitResult
-
-log = logging.getLogger(__name__)
-_ERRORS_SHOWN = 10
+    from handface.pipeline.sources import Notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,27 +45,35 @@ class Config(CrawlConfig):
     """Worker processes; 0 is one per CPU (of the cluster that RAY_ADDRESS names)."""
     local: bool = False
     """Work in this process, one unit after the other, without Ray."""
+    check: bool = False
+    """Read the lists, say what they hold, what is wrong with them and what the crawl would need; ask no site, write nothing."""
+    skip_problems: bool = False
+    """Go on without lists and rows that cannot be read; they are counted as inputs that were turned away."""
 
 
+@one_writer
 def run(config: Config) -> int:
     """Crawl round after round, then write `urls.parquet`: a row per URL. Returns 0, or 1 if some units failed."""
-    from handface.jobs.shared.progress import print_funnel
+    from handface.jobs.shared.progress import Progress
+    from handface.jobs.shared.units import run_units
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.crawl.outcomes import write_outcomes
+    from handface.pipeline.sources.check import Listing
 
-    crawl = _crawl(config)
-    number, failed = 0, False
+    crawl, number, failed = _crawl(config), 0, 0
+    if config.check:
+        return _check(crawl, config)
+    listing = Listing(lambda notes: _listing(crawl, config, notes), config.skip_problems)
+    retry = config.retry_failed.split(",") if config.retry_failed else ()
+    runs = crawl.runs(lambda: listing, retry, lambda inputs: progress.advance(inputs))
     while not failed:
-        if config.retry_failed and number == len(crawl.rounds()):
-            if number == 0:
-                raise ValueError(f"--retry-failed: {config.output} holds no crawl yet")
-            if crawl.rounds()[-1].retry != crawl.retry_name(config.retry_failed.split(",")):
-                crawl.add_retry(config.retry_failed.split(","))
-        funnel = _round(crawl, number, config)
-        if funnel is None:
+        with Progress(f"listing round {number}") as progress:
+            ready = next(runs, None)
+        if ready is None:
             break
-        print_funnel(funnel[0])
-        failed = funnel[1]
+        if number == 0:
+            listing.finish(ready.task.output.uri)
+        failed = run_units(ready, f"crawling round {number}", workers=config.workers, local=config.local)
         number += 1
     counts = write_outcomes(crawl)
     kept = counts.pop("kept", 0)
@@ -78,7 +81,7 @@ def run(config: Config) -> int:
         f"{kept:,} of {kept + counts.total():,} URLs kept; " + ", ".join(f"{k} {n:,}" for k, n in counts.most_common())
     )
     print(f"a row per URL: {absolute(config.output)}/urls.parquet")
-    return 1 if failed else 0
+    return failed
 
 
 def _crawl(config: Config) -> Crawl:
@@ -88,7 +91,7 @@ def _crawl(config: Config) -> Crawl:
 
     if not (config.input or config.seeds or config.sitemaps or config.commons or config.openverse):
         raise ValueError("nothing to fetch: give --input, --seeds, --sitemaps, --commons or --openverse")
-    settings = CrawlConfig(**{f.name: getattr(config, f.name) for f in fields(CrawlConfig)})
+    settings = CrawlConfig.of(config)
     exclude = tuple(absolute(uri) for uri in config.exclude)
     settings = replace(
         settings,
@@ -102,14 +105,14 @@ def _crawl(config: Config) -> Crawl:
     return Crawl(absolute(config.output), settings, tuple(inputs))
 
 
-def _listing(crawl: Crawl, config: Config) -> Iterator[SourceItem]:
+def _listing(crawl: Crawl, config: Config, notes: Notes) -> Iterator[SourceItem]:
     """The inputs of round 0."""
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.crawl.rounds import seeds
     from handface.pipeline.fetch.pages.collections import search_commons, search_openverse
     from handface.pipeline.sources import open_source
 
-    yield from open_source([absolute(uri) for uri in config.input], crawl.config.sources)
+    yield from open_source([absolute(uri) for uri in config.input], crawl.config.sources, notes)
     yield from seeds(config.seeds, "page")
     yield from seeds(config.sitemaps, "sitemap")
     for query in config.commons:
@@ -118,31 +121,32 @@ def _listing(crawl: Crawl, config: Config) -> Iterator[SourceItem]:
         yield from search_openverse(query, crawl.config.http, config.per_query)
 
 
-def _round(crawl: Crawl, number: int, config: Config) -> tuple[Funnel, bool] | None:
-    """Work on one round. Returns its funnel and whether units failed, or None if there is nothing to ask for."""
-    from handface.jobs.shared.progress import Progress
-    from handface.pipeline.engine.lanes import execute_lanes
+def _check(crawl: Crawl, config: Config) -> int:
+    """The lists alone: asking collections and reading seed pages would be crawling."""
+    from handface.jobs.shared.listing import print_listing
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.sources import open_source
+    from handface.pipeline.sources.check import Listing
 
-    with Progress(f"listing round {number}") as listing:
-        ready = crawl.open(number, lambda: _listing(crawl, config), listing.advance)
-    if ready is None:
-        return None
-    failed: list[UnitResult] = []
-    done = ready.finished.inputs
-    total = done + sum(ref.inputs for ref in ready.pending)
-    with Progress(f"crawling round {number}", total, done) as progress:
-        for result in execute_lanes(ready, workers=config.workers, local=config.local):
-            if result.manifest is None:
-                failed.append(result)
-            else:
-                ready.finished.add(result.manifest)
-            progress.advance(result.inputs, f", {ready.finished.kept:,} kept, {len(failed)} units failed")
-    for result in failed[:_ERRORS_SHOWN]:
-        log.error("unit %s (%d URLs) failed: %s", result.unit, result.inputs, result.error)
-    if failed:
-        reasons = Counter(result.error for result in failed)
-        log.error("%d units failed (%d ways). Run the same command again for the rest", len(failed), len(reasons))
-    return ready.finished, bool(failed)
+    inputs = [absolute(uri) for uri in config.input]
+    listing = Listing(
+        lambda notes: open_source(inputs, crawl.config.sources, notes), config.skip_problems or not config.input
+    )
+    code = print_listing(listing) if inputs else 0
+    for name in ("seeds", "sitemaps", "commons", "openverse"):
+        if values := getattr(config, name):
+            print(f"{name}: {len(values)}, read when the crawl runs")
+    http = crawl.config.http
+    largest = max(listing.hosts.values(), default=0)
+    print(
+        f"the largest host takes at least {largest * http.host_interval / 3600:,.2f} hours, one request each {http.host_interval:g} s"
+    )
+    under_way, waiting = (count * http.max_bytes >> 20 for count in (http.concurrency, config.unit_size))
+    print(
+        f"memory of a worker: {http.concurrency} bodies at once, {under_way:,} MB if each had the largest size; "
+        f"on its disk (TMPDIR) {waiting:,} MB, {config.unit_size} of them"
+    )
+    return code
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Turn Decaf, or a dataset in its layout, into labelled shards.
 
-Run the same command again after whatever stopped it. On a Ray cluster (the dataset on a file system that all nodes see):
+Run the same command again to continue a run that was stopped. On a Ray cluster (the dataset on a file system that all nodes see):
 `ray job submit --working-dir . -- python -m jobs.decaf_to_shards --decaf /data/DecafDataset --output s3://bucket/decaf`.
 """
 
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
+from handface.jobs.shared.units import one_writer
 from handface.pipeline.decaf.config import DecafConfig
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Config(DecafConfig):
     """Work in this process, one unit after the other, without Ray."""
 
 
+@one_writer
 def run(config: Config) -> int:
     """Check the dataset, convert, show what came out. Returns 0, or 1 if some units failed."""
     from pathlib import Path
@@ -35,7 +37,7 @@ def run(config: Config) -> int:
     from handface.pipeline.decaf.convert import ConvertStage, list_frames, open_bodies
     from handface.pipeline.engine.run import prepare
 
-    decaf = DecafConfig(**{f.name: getattr(config, f.name) for f in fields(DecafConfig)})
+    decaf = DecafConfig.of(config)
     decaf = replace(decaf, decaf=str(Path(decaf.decaf).resolve()))
     open_bodies(decaf)  # what is missing is said now, not once per worker
     ready = prepare(

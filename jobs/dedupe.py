@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from handface.pipeline.contract.parts import FinishedPart
 
 
 @dataclass(frozen=True)
 class Config:
-    """Compare the kept samples of finished parts by perceptual hash and write the copies down; no part is changed."""
+    """Compare the kept samples of finished parts by perceptual hash and checksum, and write the copies down; no part is changed."""
 
     parts: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Folders or URIs that hold parts."""
+    """Folders or URIs that hold parts, or that `handface crawl` wrote."""
     output: str = "duplicates.parquet"
     """Parquet file or fsspec URI: columns dropped, kept, distance."""
     max_distance: int = 6
@@ -22,30 +25,54 @@ class Config:
 
 
 def run(config: Config) -> int:
-    """Write the table; exit code 0."""
-    import fsspec
+    """Write the table. Returns 0, or 1 if there was nothing to compare."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    from handface.pipeline.contract.parts import read_parts
+    from handface.pipeline.contract.storage import write_file
+    from handface.pipeline.contract.tables import dump_table
     from handface.pipeline.export.dedupe import Hashed, find_duplicates
 
-    def kept() -> Iterator[Hashed]:
-        for folder in config.parts:
-            for part in read_parts(folder):
-                rows = part.rows().select(["kept", "key", "phash", "sha256"]).to_pylist()
-                yield from (Hashed(row["key"], row["phash"], row["sha256"]) for row in rows if row["kept"])
+    total = unhashed = 0
 
-    samples = list(kept())
-    found = find_duplicates(samples, config.max_distance)
+    def kept() -> Iterator[Hashed]:
+        nonlocal total, unhashed
+        for part in _parts(config.parts):
+            rows = part.rows(["kept", "key", "phash", "sha256"]).to_pylist()
+            for row in rows:
+                if row["kept"]:
+                    total += 1
+                    unhashed += not row["phash"]
+                    yield Hashed(row["key"], row["phash"], row["sha256"])
+
+    found = find_duplicates(kept(), config.max_distance)
     columns = {name: [getattr(one, name) for one in found] for name in ("dropped", "kept", "distance")}
     types = [pa.string(), pa.string(), pa.int32()]
     table = pa.table({name: pa.array(columns[name], kind) for name, kind in zip(columns, types, strict=True)})
-    with fsspec.open(config.output, "wb") as file:
-        pq.write_table(table, file)
+    write_file(config.output, dump_table(table))
     families = len({one.kept for one in found})
-    print(f"{len(samples):,} samples, {len(found):,} copies of {families:,} of them, written to {config.output}")
-    return 0
+    print(f"{total:,} samples, {len(found):,} copies of {families:,} of them, written to {config.output}")
+    if unhashed:
+        print(
+            f"{unhashed:,} have no perceptual hash (crawled or synthetic) and were compared by checksum alone; "
+            "`handface annotate` adds hashes to crawled pictures"
+        )
+    return 0 if total else 1
+
+
+def _parts(uris: tuple[str, ...]) -> Iterator[FinishedPart]:
+    """Finished parts of folders, a crawl's round by round. Raises FileNotFoundError for a folder that holds none."""
+    from handface.pipeline.contract.parts import read_parts
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.sources.crawl import round_folders
+
+    for uri in uris:
+        empty = True
+        for folder in round_folders(absolute(uri)):
+            for part in read_parts(folder):
+                empty = False
+                yield part
+        if empty:
+            raise FileNotFoundError(f"{uri}: no finished parts there")
 
 
 if __name__ == "__main__":

@@ -133,7 +133,6 @@ def train_network(config: Config) -> int:
 
 
 def _training(config: Config) -> TrainConfig:
-    from handface.model.weights.named import EMBEDDED
     from handface.trainers.config import OptimConfig, TrainConfig
     from handface.trainers.data import DataConfig, DatasetConfig
     from handface.trainers.losses import LossConfig, LossWeights
@@ -141,9 +140,9 @@ def _training(config: Config) -> TrainConfig:
     scenes = DatasetConfig("scenes", (str(_scenes(config)),))
     return TrainConfig(
         data=DataConfig((scenes,), image_size=128, batch_size=4, workers=0),
-        output=_run(config),
+        output=str(_run(config)),
         preset="dice-nano",
-        init=EMBEDDED / "dice-nano",
+        init="dice-nano",
         steps=config.steps,
         loss=LossConfig(LossWeights(touch=0, collision=0)),
         optim=OptimConfig(lr=1e-4, warm_up=1, schedule="constant"),

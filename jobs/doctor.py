@@ -63,7 +63,8 @@ def _checks(output: Path) -> Iterator[Check]:
         check_torchvision,
         lambda: check_import("ray", "pip install 'ray[data,default,train]'"),
         check_opencv,
-        check_mediapipe,
+        check_tested_versions,
+        check_detector,
         check_weights,
         check_gpu,
         check_memory,
@@ -83,11 +84,11 @@ def _checks(output: Path) -> Iterator[Check]:
 
 
 def check_python(found: tuple[int, int] = sys.version_info[:2]) -> Check:
-    """3.11 or 3.12: mediapipe's last release that carries its models has no wheel for later ones."""
+    """3.11 or later."""
     detail = f"{found[0]}.{found[1]} at {sys.executable}"
-    if (3, 11) <= found < (3, 13):
+    if found >= (3, 11):
         return Check("python", "ok", detail)
-    return Check("python", "fail", detail, "make a virtual environment with Python 3.11 or 3.12")
+    return Check("python", "fail", detail, "make a virtual environment with Python 3.11 or later")
 
 
 def check_import(package: str, fix: str) -> Check:
@@ -134,18 +135,37 @@ def check_opencv() -> Iterator[Check]:
         yield Check("opencv", "ok", detail)
 
 
-def check_mediapipe() -> Check:
-    """0.10.13 or .14, with the model files that later wheels no longer carry."""
-    fix = "pip install 'mediapipe>=0.10.13,<0.10.15'"
+def check_tested_versions() -> Iterator[Check]:
+    """Libraries that decide pixels and scores: with other versions a photo may get another key or score than in the tests."""
+    from handface.pipeline.engine.libraries import TESTED, distributions, installed
+
+    found = installed(TESTED)
+    other = {name: number for name, number in found.items() if number != TESTED[name]}
+    for name, number in other.items():
+        fix = f"pip install '{distributions(name)[0]}=={TESTED[name]}', or -c constraints.txt for all at once"
+        yield Check(f"tested {name}", "warn", f"{number} is installed; labels were tested with {TESTED[name]}", fix)
+    if not other:
+        yield Check("tested versions", "ok", ", ".join(f"{name} {number}" for name, number in found.items()))
+
+
+def check_detector() -> Check:
+    """The runtime of the detector's networks, and their files."""
+    from handface.pipeline.annotators.detector import NETWORKS, DetectorConfig
+    from handface.pipeline.annotators.networks.runtime import NetworkError, check_runtime
+    from handface.pipeline.contract.model_store import ModelStore
+
+    runtime = DetectorConfig().runtime
     try:
-        found = version("mediapipe")
-        module = importlib.import_module("mediapipe")
-    except (PackageNotFoundError, ImportError) as error:
-        return Check("mediapipe", "fail", str(error), fix)
-    models = list((Path(module.__file__ or "").parent / "modules").rglob("*.tflite"))
-    if not models or not hasattr(module, "solutions"):
-        return Check("mediapipe", "fail", f"{found} carries no models", fix)
-    return Check("mediapipe", "ok", f"{found} with {len(models)} models")
+        check_runtime(runtime)
+    except NetworkError as error:
+        return Check("detector", "fail", str(error), f"pip install {runtime.name}")
+    absent = [name for name in NETWORKS if ModelStore().find(name) is None]
+    if absent:
+        fix = f"handface models pull {' '.join(absent)}  (to work offline later)"
+        return Check(
+            "detector", "warn", f"{runtime.name} {version(runtime.name)}; networks are fetched when first needed", fix
+        )
+    return Check("detector", "ok", f"{runtime.name} {version(runtime.name)} with {len(NETWORKS)} networks")
 
 
 def check_weights() -> Iterator[Check]:
@@ -166,7 +186,7 @@ def check_weights() -> Iterator[Check]:
 
 
 def check_gpu() -> Check:
-    """Not needed for MediaPipe; used by depth and mmpose networks and by training."""
+    """Not needed for the detector; used by depth and mmpose networks and by training."""
     import torch
 
     if torch.cuda.is_available():

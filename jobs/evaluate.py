@@ -39,11 +39,13 @@ class Config:
     shards: tyro.conf.Positional[tuple[str, ...]]
     """Data sets: NAME=PATH or PATH, of tars, folders or globs; each is a row of its own in the tables, too."""
     model: str | None = None
-    """Checkpoint folder (config.json and model.safetensors); baselines alone without it."""
+    """Checkpoint folder (config.json and model.safetensors), or a preset that comes with weights; baselines alone without it."""
     train: tuple[str, ...] = ()
     """Training shards for the mean-pose baseline; no such baseline without them."""
     output: Path = Path("out/evaluation")
     """Folder for table.md, results.json, results.csv, samples.parquet, index.html and pictures/."""
+    mesh: Literal["parametric", "drawn"] = "parametric"
+    """Mesh of the row `network`, as in `predict`; the other one has a row of its own."""
     variant: Literal["both", "paper", "corrected"] = "both"
     """paper: as the paper's code computes it; corrected: both heads on the same origin, closed head, leaks counted."""
     hand_model: str | None = None
@@ -79,8 +81,8 @@ def run(config: Config) -> int:
     """Measure and write. Returns 0; 1 if nothing could be measured, or if the labels do not score perfectly against themselves."""
     from handface.trainers.data import make_pass
     from handface.trainers.evaluation.facts import read_facts
-    from handface.trainers.evaluation.run import collect, tabulate
-    from handface.trainers.evaluation.setup import closed_surface, data_of, network_system, open_network, oracle_error
+    from handface.trainers.evaluation.run import FEW_SUBJECTS, collect, pair, tabulate
+    from handface.trainers.evaluation.setup import closed_surface, data_of, network_systems, open_network, oracle_error
     from handface.trainers.evaluation.systems import MeanPose, Oracle
     from handface.trainers.evaluation.truth import LabelMeshes
     from handface.trainers.evaluation.write import write_results, write_samples
@@ -98,7 +100,9 @@ def run(config: Config) -> int:
     surface = closed_surface(truth) if config.plausibility else None
     systems: dict[str, System] = {}
     if model is not None:
-        systems[NETWORK] = network_system(model, sizes, config.precision)
+        meshes = network_systems(model, sizes, config.precision)
+        systems[NETWORK] = meshes.pop(config.mesh)
+        systems |= {f"{NETWORK}, {mesh}": system for mesh, system in meshes.items()}
     if config.train:
         train = data_of(config.train, sizes, side, config.batch_size, config.workers, config.train_limit)
         loader_of_train = make_pass(train, pin_memory=False)
@@ -110,13 +114,22 @@ def run(config: Config) -> int:
     with _progress("provenance", 0) as step:
         facts = read_facts({dataset.name: dataset.shards for dataset in data.datasets}, lambda: step(0))
     with _progress("evaluate", sum(loader.sizes)) as step:
-        records = collect(systems, (batch.to(device) for batch in loader), truth, surface, facts, step)
+        names = [dataset.name for dataset in data.datasets]
+        records = collect(systems, (batch.to(device) for batch in loader), truth, surface, facts, step, names)
     if not len(records[ORACLE]):
         log.error("no sample could be read: %s", "; ".join(list(loader.bad.values())[:3]) or "the data sets are empty")
         return 1
     rows = tabulate(records, facts, config.table)
+    pairs = pair({name: found for name, found in records.items() if name != ORACLE}, facts, config.table.bootstrap)
+    if rows[0].repeated and rows[0].subject_count < FEW_SUBJECTS:
+        log.warning(
+            "%d samples of only %d subjects: intervals are over subjects (Student's t) and wide; believe no difference within them",
+            rows[0].samples,
+            rows[0].subject_count,
+        )
     speed = _speed(config, model)
-    write_results(config.output, rows, config.variant, config.table.bootstrap.level, [asdict(s) for s in speed])
+    level = config.table.bootstrap.level
+    write_results(config.output, rows, pairs, config.variant, level, [asdict(s) for s in speed])
     write_samples(config.output / "samples.parquet", records, facts)
     sheets = _pictures(config, data, records, systems, truth)
     _write_page(config, rows, sheets, speed)
@@ -161,17 +174,19 @@ def _pictures(
 
     from handface.trainers.data import make_pass
     from handface.trainers.evaluation.pictures import choose, draw_cases
+    from handface.trainers.evaluation.run import name_samples
 
     system, device = next(iter(systems)), truth.hand.template.device
     cases = choose(records[system], config.pictures) if config.pictures else []
     batches = (batch.to(device) for batch in make_pass(data, pin_memory=False))
     with _progress("draw", len(cases)) as step:
-        drawn = draw_cases(cases, batches, systems[system], truth, step)
+        names = [dataset.name for dataset in data.datasets]
+        drawn = draw_cases(cases, batches, systems[system], truth, step, lambda batch: name_samples(batch, names))
     folder = config.output / "pictures"
     folder.mkdir(exist_ok=True)
     for kind, found in drawn.items():
         for rank, (case, sheet) in enumerate(found):
-            Pictures.fromarray(sheet).save(folder / f"{kind}-{rank}-{case.key}.png")
+            Pictures.fromarray(sheet).save(folder / f"{kind}-{rank}-{case.key.rpartition('/')[2]}.png")
     return drawn
 
 
@@ -209,9 +224,11 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
             table.add_column(row.system, justify="right")
         for metrics in chosen(mine, config.variant):
             for metric in metrics:
-                table.add_row(heading(metric), *(cell(row.frames.get(metric.name), metric) for row in mine))
+                table.add_row(heading(metric), *(cell(row.estimates.get(metric.name), metric) for row in mine))
             table.add_section()
         console.print(table)
+    over = "subjects (Student's t)" if rows[0].repeated else "samples"
+    console.print(f"Brackets are {100 * config.table.bootstrap.level:g} % intervals over {over}.")
     console.print(f"Subsets, files and pictures: {config.output}/index.html")
 
 

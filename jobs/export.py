@@ -36,7 +36,7 @@ def run(config: Config) -> int:
     with byte_progress("exporting") as advance:
         made = release([absolute(uri) for uri in config.parts], absolute(config.output), settings, advance)
     if config.coco:
-        from handface.pipeline.export.coco import write_coco
+        from handface.pipeline.export.metadata.coco import write_coco
 
         write_coco(absolute(config.output), config.coco)
     shards = [info for info in made.files.values() if info.samples]

@@ -1,7 +1,7 @@
 """Jobs on a Ray cluster: submit any verb from this folder, ask how it is doing, read its log, stop it. Thin over Ray's Job SDK.
 
 The address is `--address`, or RAY_API_SERVER_ADDRESS, or RAY_ADDRESS with http://, or the head on this machine. A cluster that asks
-for a token wants RAY_AUTH_MODE=token here too.
+for a token wants RAY_AUTH_MODE=token here too, and the token in RAY_AUTH_TOKEN or ~/.ray/auth_token.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,11 +19,12 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 _LOCAL = "http://127.0.0.1:8265"
 _STARTING = "No available agent"  # what the dashboard says in its first seconds
 _PATIENCE = 30  # seconds it may say so
+_WATCH_PAUSE = 5  # seconds between two looks
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,16 @@ class Status:
 
 
 @dataclass(frozen=True)
+class List:
+    """All jobs of the cluster, oldest first."""
+
+    address: str = ""
+    """Dashboard of the cluster."""
+    watch: bool = False
+    """Print a line whenever a job starts, ends or changes, until all have ended."""
+
+
+@dataclass(frozen=True)
 class Logs:
     """What a job has printed so far."""
 
@@ -71,52 +85,104 @@ class Stop:
     """Dashboard of the cluster."""
 
 
-SUBCOMMANDS = {"submit": Submit, "status": Status, "logs": Logs, "stop": Stop}
+SUBCOMMANDS = {"submit": Submit, "list": List, "status": Status, "logs": Logs, "stop": Stop}
 
 
-def run(config: Submit | Status | Logs | Stop) -> int:
+def run(config: Submit | List | Status | Logs | Stop) -> int:
     """Do it. Returns 0, or 1 for a job that failed."""
-    client = _client(config.address)
-    match config:
-        case Submit():
-            return _submit(client, config)
-        case Status():
-            return _status(client, config.name)
-        case Logs():
-            if config.follow:
-                return _follow(client, config.name)
-            print(client.get_job_logs(config.name), end="")
-        case Stop():
-            print(f"{config.name}: {'stopping' if client.stop_job(config.name) else 'had ended already'}")
+    if isinstance(config, Submit):
+        _check_command(config)
+    address = _address(config.address)
+    with _in_sentences(address):
+        client = _client(address)
+        match config:
+            case Submit():
+                return _submit(client, config)
+            case List():
+                _list(client, config.watch)
+            case Status():
+                return _status(client, config.name)
+            case Logs():
+                _find(client, config.name)
+                if config.follow:
+                    return _follow(client, config.name)
+                print(client.get_job_logs(config.name), end="")
+            case Stop():
+                _find(client, config.name)
+                print(f"{config.name}: {'stopping' if client.stop_job(config.name) else 'had ended already'}")
     return 0
+
+
+def _address(given: str) -> str:
+    ray_address = os.environ.get("RAY_ADDRESS", "")
+    found = given or os.environ.get("RAY_API_SERVER_ADDRESS", "")
+    return found or (ray_address if ray_address.startswith("http") else _LOCAL)
+
+
+@contextmanager
+def _in_sentences(address: str) -> Iterator[None]:
+    """Say what a dashboard that refuses, or is none, wants. Raises PermissionError or ConnectionError with the address."""
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise PermissionError(f"{address}: {_about_token(str(error))}") from error
+    except RuntimeError as error:
+        raise ConnectionError(f"{address}: the cluster did not do it: {error}") from error
+
+
+def _about_token(answer: str) -> str:
+    """What to do about an answer 401 or 403."""
+    if "Invalid" in answer or "Authentication failed" in answer:
+        return "the cluster refuses this token (403); put the head's token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return (
+            "the cluster asks for a token (401) and RAY_AUTH_MODE does not tell this shell to send one; "
+            "export RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless ~/.ray/auth_token holds it"
+        )
+    return "the cluster asks for a token (401) and there is none; put it into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 
 def _client(address: str) -> JobSubmissionClient:
     """A client. Raises ConnectionError that names the address."""
     from ray.job_submission import JobSubmissionClient
 
-    ray_address = os.environ.get("RAY_ADDRESS", "")
-    found = address or os.environ.get("RAY_API_SERVER_ADDRESS", "")
-    found = found or (ray_address if ray_address.startswith("http") else _LOCAL)
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(f"--address {address}: give the dashboard's, http://HEAD:8265")
     try:
-        return JobSubmissionClient(found)
-    except (ConnectionError, RuntimeError) as error:
+        return JobSubmissionClient(address)
+    # KeyError and ValueError: something else than Ray answered.
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise ConnectionError(
-            f"{found}: no Ray dashboard answers there ({error}); give --address http://HEAD:8265"
+            f"{address}: no Ray dashboard answers there ({error}); is the head up and its port forwarded? "
+            "give --address http://HEAD:8265"
         ) from error
 
 
-def _submit(client: JobSubmissionClient, config: Submit) -> int:
-    import time
+def _check_command(config: Submit) -> None:
+    """Read the verb's flags here, before anything is sent. Raises ValueError, or SystemExit as the verb itself would."""
+    from importlib import import_module
 
     from handface.jobs.cli import BY_NAME
+    from handface.jobs.shared.arguments import parse_arguments
 
     verb, *flags = config.command or ("",)
     if verb not in BY_NAME or verb == "jobs":
         raise ValueError(
             f"no verb {verb!r} to submit; give `-- VERB FLAGS`, e.g. -- annotate --input urls.parquet --output s3://..."
         )
-    entrypoint = shlex.join(["python", "-m", f"handface.jobs.{verb.replace('-', '_')}", *flags])
+    if not (config.working_dir / "handface").is_dir():
+        raise ValueError(
+            f"--working-dir {config.working_dir}: no folder handface in it; run this from a checkout of the project, which goes along"
+        )
+    parse_arguments(import_module(f"handface.jobs.{verb.replace('-', '_')}"), f"handface {verb}", "", flags)
+
+
+def _submit(client: JobSubmissionClient, config: Submit) -> int:
+    verb, *flags = config.command
+    # exec: the shell makes way, so that stopping the job ends the verb itself
+    entrypoint = "exec " + shlex.join(["python", "-m", f"handface.jobs.{verb.replace('-', '_')}", *flags])
     runtime = {"working_dir": str(config.working_dir.absolute()), "excludes": [".git", ".venv", "out"]}
     end = time.monotonic() + _PATIENCE
     while True:
@@ -124,22 +190,62 @@ def _submit(client: JobSubmissionClient, config: Submit) -> int:
             name = client.submit_job(entrypoint=entrypoint, submission_id=config.name or None, runtime_env=runtime)
             break
         except RuntimeError as error:
+            if "already exists" in str(error):
+                raise ValueError(f"--name {config.name}: the cluster has a job of that name; choose another") from error
             if _STARTING not in str(error) or time.monotonic() > end:
-                raise ConnectionError(f"the cluster did not take the job: {error}") from error
+                raise
             time.sleep(1)
     print(name)
     return _follow(client, name) if config.wait else 0
 
 
+def _find(client: JobSubmissionClient, name: str) -> JobDetails:
+    """The job. Raises ValueError with the names there are."""
+    try:
+        return client.get_job_info(name)
+    except RuntimeError as error:
+        if "404" not in str(error):
+            raise
+        names = ", ".join(job.submission_id or str(job.job_id) for job in _by_start(client)[-5:]) or "none"
+        raise ValueError(f"no job {name!r} on this cluster; the latest are: {names} (`handface jobs list`)") from error
+
+
+def _by_start(client: JobSubmissionClient) -> list[JobDetails]:
+    return sorted(client.list_jobs(), key=lambda job: job.start_time or 0)
+
+
+def _list(client: JobSubmissionClient, watch: bool) -> None:
+    """Print all jobs; with `watch`, again those that changed, until all have ended."""
+    shown: dict[str, str] = {}
+    while True:
+        jobs = _by_start(client)
+        for job in jobs:
+            name = job.submission_id or str(job.job_id)
+            if shown.get(name) != job.status:
+                print(_line(job), flush=True)
+            shown[name] = job.status
+        if not watch or all(job.status.is_terminal() for job in jobs):
+            break
+        time.sleep(_WATCH_PAUSE)
+    if not shown:
+        print("no jobs yet")
+
+
+def _line(job: JobDetails) -> str:
+    seconds = ((job.end_time or 0) - (job.start_time or 0)) / 1000
+    took = f"  {seconds:.0f} s" if seconds > 0 else ""
+    return f"{job.submission_id or job.job_id}  {job.status}{took}  {job.entrypoint}"
+
+
 def _status(client: JobSubmissionClient, name: str) -> int:
     from ray.job_submission import JobStatus
 
-    jobs = [client.get_job_info(name)] if name else client.list_jobs()
-    for job in sorted(jobs, key=lambda job: job.start_time or 0):
-        seconds = ((job.end_time or 0) - (job.start_time or 0)) / 1000
-        took = f"  {seconds:.0f} s" if seconds > 0 else ""
-        print(f"{job.submission_id or job.job_id}  {job.status}{took}  {job.entrypoint}")
-    return int(bool(name) and jobs[0].status == JobStatus.FAILED)
+    if not name:
+        _list(client, watch=False)
+        return 0
+    job = _find(client, name)
+    print(_line(job))
+    return int(job.status == JobStatus.FAILED)
 
 
 def _follow(client: JobSubmissionClient, name: str) -> int:

@@ -1,8 +1,8 @@
 """Predict hand and head meshes, their contact and the face's deformation from photos or videos.
 
 Per photo NAME.json and NAME.npz (parameters, camera, keypoints, contact, meshes), NAME.png (overlay) and NAME_0_contact.png for
-each person; per video NAME.mp4 and NAME.parquet. summary.json lists what was found, where nobody was found and why, and what
-could not be read.
+each person; per video NAME.mp4 (VP9 or H.264) and NAME.parquet. index.html shows all photos. summary.json lists what was found and how far
+to trust it, where nobody was found and why, and what could not be read.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from handface.pipeline.sources import Unlisted
 from handface.predict.build import PredictorOptions, build_predictor
 from handface.predict.inputs import Input, InputError, PhotoReader, list_inputs
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from handface.jobs.page.predictions import PredictionsPage
     from handface.model.outputs import MeshFormat
     from handface.model.prediction.prediction import Prediction
     from handface.model.prediction.predictor import Predictor
@@ -41,22 +44,45 @@ class Config(PredictorOptions):
     output: Path
     """Folder for the results; files of the same name are overwritten."""
     meshes: str = ""
-    """Mesh files to write for each person, e.g. `glb,ply,obj`."""
-    format: Literal["files", "rerun"] = "files"
-    """rerun: also NAME.rrd of every photo for the Rerun viewer (extra `rerun`)."""
+    """Mesh files to write for each person of a photo, e.g. `glb,ply,obj`; refused where an input is a video."""
+    format: Literal["files", "rerun", "smplx", "coco"] = "files"
+    """Also, for photos: rerun: NAME.rrd for the Rerun viewer (extra `rerun`); smplx: NAME_0_parameters.npz under the names of the MANO, FLAME and SMPL-X layers; coco: keypoints_coco.json of all."""
     pictures: bool = True
-    """Write overlays and contact maps."""
+    """Write overlays, contact maps and the page index.html."""
+    limit: int | None = None
+    """Predict only the first N inputs."""
+    any_file: bool = False
+    """Let rows of a list name any file of this machine, not only those below the list's folder."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit {self.limit} must be at least 1")
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """How a video was written. mean_rate: frames per second of the drawn video; the table has each frame's own time."""
+
+    frames: int
+    mean_rate: float
+    codec: str
 
 
 @dataclass
 class Summary:
-    """What became of every input, by name. persons: how many in a photo, how many different ones in a video."""
+    """What became of every input, by name.
+
+    persons: how many in a photo, how many different ones in a video.  people: of each photo's people the side, probabilities,
+    quality, contact shares, and how far to trust them in words.
+    """
 
     model: str
     trained: bool
     persons: dict[str, int] = field(default_factory=dict)
+    people: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     nobody: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    videos: dict[str, VideoFacts] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -78,37 +104,73 @@ class Summary:
             f"{total} inputs: {len(self.persons)} with people ({sum(self.persons.values())}),"
             f" {len(self.nobody)} without, {len(self.failed)} failed"
         ]
+        lines += self._table()
         for what, names in (("nobody in", self.nobody), ("failed", self.failed)):
             lines += [f"  {what} {name}: {reason}" for name, reason in list(names.items())[:_SHOWN]]
             if len(names) > _SHOWN:
                 lines.append(f"  ... and {len(names) - _SHOWN} more, see summary.json")
         return "\n".join(lines)
 
+    def _table(self) -> list[str]:
+        """The people of least quality first: these are to be looked at."""
+        rows = [(name, one) for name, people in self.people.items() for one in people]
+        rows.sort(key=lambda row: -1.0 if row[1]["quality"] is None else row[1]["quality"])
+        if not rows:
+            return []
+        lines = [f"  {'quality':>7}  {'touch':>5}  {'detected':>8}  {'hand':5}  photo"]
+        for name, one in rows[:_SHOWN]:
+            numbers = ["-" if one[key] is None else f"{one[key]:.2f}" for key in ("quality", "presence", "confidence")]
+            note = "" if one["level"] == "good" else f": {one['words']}"
+            lines.append(f"  {numbers[0]:>7}  {numbers[1]:>5}  {numbers[2]:>8}  {one['side']:5}  {name}{note}")
+        if len(rows) > _SHOWN:
+            lines.append(f"  ... and {len(rows) - _SHOWN} people of higher quality, see summary.json")
+        return lines
+
 
 def run(config: Config) -> int:
     """Predict every input, going on past bad ones. Returns 0; 1 if some failed, or there is nobody in any of them."""
+    from handface.jobs.page.predictions import PredictionsPage
     from handface.jobs.shared.progress import Progress
+    from handface.model.outputs.coco import CocoFile
+    from handface.model.outputs.trust import describe_person
 
     meshes = _mesh_kinds(config.meshes)
-    inputs = list(list_inputs(config.inputs))
+    inputs = list(islice(list_inputs(config.inputs, any_file=config.any_file), config.limit))
     if not inputs:
         raise ValueError(f"no photo or video in {' '.join(config.inputs) or 'an empty list'}")
+    if all(isinstance(one.item, Unlisted) for one in inputs):
+        raise FileNotFoundError("; ".join(one.item.detail for one in inputs[:_SHOWN]))
+    photos, videos = [one for one in inputs if not one.is_video], [one for one in inputs if one.is_video]
+    if meshes and videos:
+        raise ValueError(
+            f"--meshes writes meshes of photos, and {videos[0].name} is a video: leave --meshes out for videos"
+            " (their table has the parameters that pose the meshes), or give their frames as photos"
+        )
     predictor = build_predictor(config)
     config.output.mkdir(parents=True, exist_ok=True)
     summary = Summary(config.model, predictor.trained)
+    page = PredictionsPage(config.output, predictor.trained)
+    coco = CocoFile()
     _notice(summary)
-    photos, videos = [one for one in inputs if not one.is_video], [one for one in inputs if one.is_video]
     with Progress("predicting", len(photos)) as progress:
         for one, answer in predict_photos(predictor, photos):
             if isinstance(answer, str):
                 summary.failed[one.name] = answer
             else:
                 image, prediction = answer
-                _save(config, meshes, one, image, prediction)
+                _save(config, meshes, one, image, prediction, page)
+                if config.format == "coco":
+                    coco.add(one.name, prediction)
+                if prediction.persons:
+                    summary.people[one.name] = [describe_person(who, prediction.trained) for who in prediction.persons]
                 summary.found(one.name, len(prediction.persons), prediction.reason)
             progress.advance(1, f", {len(summary.persons)} with people, {len(summary.failed)} failed")
     for one in videos:
         predict_video(predictor, config, one, summary)
+    if config.format == "coco":
+        (config.output / "keypoints_coco.json").write_text(json.dumps(coco.record, allow_nan=False) + "\n")
+    if config.pictures and photos:
+        page.write({one.name: summary.failed[one.name] for one in photos if one.name in summary.failed})
     (config.output / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
     print(summary.text)
     print(f"results are in {config.output}")
@@ -138,43 +200,59 @@ def predict_photos(
 
 def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | str]:
     """Together; if that fails one by one, so that a photo on which the detector dies costs only itself."""
-    from handface.pipeline.annotators.isolated import DetectorError, DetectorHung
+    from handface.pipeline.annotators.analyser import DetectorError
 
-    failures = (DetectorHung, DetectorError)
     try:
         return list(predictor.predict_many(images))
-    except failures as error:
+    except DetectorError as error:
         if len(images) == 1:
             return [f"the detector failed: {error}"]
         return [answer for image in images for answer in _predict_all(predictor, [image])]
 
 
 def _save(
-    config: Config, meshes: Sequence[MeshFormat], one: Input, image: NDArray[np.uint8], prediction: Prediction
+    config: Config,
+    meshes: Sequence[MeshFormat],
+    one: Input,
+    image: NDArray[np.uint8],
+    prediction: Prediction,
+    page: PredictionsPage,
 ) -> None:
     """Everything about one photo."""
-    from handface.model.outputs import (
-        OverlayConfig,
-        draw_contact_map,
-        draw_overlay,
-        encode_mesh,
-        write_record,
-        write_recording,
-    )
+    from handface.model.outputs import encode_mesh, write_parameters, write_record, write_recording
 
     write_record(config.output, one.stem, one.name, prediction)
     if config.format == "rerun":
         write_recording(config.output / f"{one.stem}.rrd", image, prediction)
-    if config.pictures:
-        overlay = draw_overlay(image, prediction, OverlayConfig(keypoints=True))
-        _write_png(config.output / f"{one.stem}.png", overlay)
     for index, person in enumerate(prediction.persons):
-        if config.pictures:
-            picture = draw_contact_map(person, prediction.trained)
-            _write_png(config.output / f"{one.stem}_{index}_contact.png", picture)
         for kind in meshes:
             data = encode_mesh(person, kind, prediction.trained)
             (config.output / f"{one.stem}_{index}.{kind}").write_bytes(data)
+        if config.format == "smplx":
+            write_parameters(config.output / f"{one.stem}_{index}_parameters.npz", person, prediction.trained)
+    if config.pictures:
+        _save_pictures(config.output, meshes, one, image, prediction, page)
+
+
+def _save_pictures(
+    folder: Path,
+    meshes: Sequence[MeshFormat],
+    one: Input,
+    image: NDArray[np.uint8],
+    prediction: Prediction,
+    page: PredictionsPage,
+) -> None:
+    """Overlay and contact maps, as files and on the page."""
+    from handface.model.outputs import OverlayConfig, draw_contact_map, draw_overlay, with_banner
+
+    overlay = draw_overlay(image, prediction, OverlayConfig(keypoints=True, banner=False))
+    _write_png(folder / f"{one.stem}.png", overlay if prediction.trained else with_banner(overlay))
+    maps = [draw_contact_map(person, prediction.trained) for person in prediction.persons]
+    for index, contact in enumerate(maps):
+        _write_png(folder / f"{one.stem}_{index}_contact.png", contact)
+    written = [f"{one.stem}.{suffix}" for suffix in ("png", "json", "npz")]
+    written += [f"{one.stem}_{index}.{kind}" for index in range(len(maps)) for kind in meshes]
+    page.add(one.name, one.stem, image, overlay, prediction, maps, written)
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
@@ -189,6 +267,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     from handface.jobs.shared.video_output import ParameterTable, VideoWriter
     from handface.model.outputs import OverlayConfig, draw_overlay
     from handface.model.prediction.video import VideoPredictor
+    from handface.pipeline.contract.names.addresses import AddressRefusedError
     from handface.pipeline.sources.video import VideoFrames
 
     look = OverlayConfig(keypoints=True)
@@ -198,7 +277,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
         with (
             VideoFrames(one.item.uri) as frames,
             Progress(one.name, frames.count or None) as progress,
-            ParameterTable(config.output / f"{one.stem}.parquet", predictor.trained) as table,
+            ParameterTable(config.output / f"{one.stem}.parquet", predictor.trained, predictor.config.mesh) as table,
             VideoWriter(config.output / f"{one.stem}.mp4", frames.rate) as video,
         ):
             for count, frame in enumerate(VideoPredictor(predictor).predict(frames), start=1):
@@ -207,12 +286,13 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
                     video.add(draw_overlay(frame.image, frame.prediction, look))
                 tracks |= {person.track for person in frame.prediction.persons}
                 progress.advance(1, f", {len(tracks)} people")
-    except OSError as error:
+    except (OSError, AddressRefusedError) as error:
         summary.failed[one.name] = str(error)
         return
     if not count:
         summary.failed[one.name] = "a video without a frame that can be decoded"
         return
+    summary.videos[one.name] = VideoFacts(count, frames.rate, video.codec)
     summary.found(one.name, len(tracks), "no hand near a face in any frame")
 
 

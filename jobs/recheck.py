@@ -1,6 +1,7 @@
 """Ask every site again whether its pictures may be used, and list those that may not; give the list to `--exclude`.
 
-A picture that is gone, forbidden now, or whose site cannot be reached is listed.
+A picture that is gone, forbidden now, or whose site cannot be reached is listed. What was not asked, because its host failed or
+had its time, is not: run the same command again for those.
 """
 
 from __future__ import annotations
@@ -8,11 +9,16 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from handface.pipeline.fetch.config import HttpConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from handface.pipeline.crawl.recheck import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +37,31 @@ class Config:
 
 
 def run(config: Config) -> int:
-    """Ask and write. Returns 0."""
+    """Ask and write. Returns 0, or 1 if the answer for some pictures is unknown."""
     from handface.jobs.shared.progress import Progress
-    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.contract.storage import Folder, absolute
     from handface.pipeline.crawl.recheck import kept_samples, recheck, write_exclusions
     from handface.pipeline.fetch.config import user_agent
 
     http = replace(config.http, user_agent=user_agent(config.contact))
     samples = list(kept_samples(absolute(folder) for folder in config.folder))
+    answers = Folder(f"{absolute(config.output)}.answers")
     with Progress("rechecking", len(samples)) as progress:
-        found = recheck(samples, http, keep_unreachable=config.keep_unreachable, progress=progress.advance)
-    write_exclusions(config.output, found)
-    reasons = Counter(one.reason for one in found)
-    listed = ", ".join(f"{name} {count:,}" for name, count in reasons.most_common())
-    print(f"{len(samples):,} pictures from the web, {len(found):,} to exclude{': ' + listed if listed else ''}")
+        found = recheck(
+            samples, http, keep_unreachable=config.keep_unreachable, answers=answers, progress=progress.advance
+        )
+    write_exclusions(absolute(config.output), found.excluded)
+    print(f"{len(samples):,} pictures from the web, {len(found.excluded):,} to exclude{_counts(found.excluded)}")
     print(f"wrote {config.output}")
-    return 0
+    if found.unknown:
+        print(f"{len(found.unknown):,} not asked, so neither listed nor cleared{_counts(found.unknown)}.")
+        print("Run the same command again for these; the other answers are kept for a day.")
+    return 1 if found.unknown else 0
+
+
+def _counts(refusals: Sequence[Refusal]) -> str:
+    counts = Counter(refusal.reason for refusal in refusals)
+    return "".join(f"{',' if i else ':'} {name} {n:,}" for i, (name, n) in enumerate(counts.most_common()))
 
 
 if __name__ == "__main__":

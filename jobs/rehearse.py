@@ -36,7 +36,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Check:
+class RehearsalCheck:
     """A number and what it must be."""
 
     what: str
@@ -132,7 +132,7 @@ def report_nodes(cluster: Cluster, killed: bool) -> None:
     log.info("annotated; %s, %d of the working nodes left", "one node was killed" if killed else "no node died", left)
 
 
-def checks(config: Config, pictures: int, killed: bool) -> list[Check]:
+def checks(config: Config, pictures: int, killed: bool) -> list[RehearsalCheck]:
     """Nothing lost, nothing twice, and everybody reads the same number of samples."""
     import pyarrow.parquet as pq
 
@@ -149,17 +149,17 @@ def checks(config: Config, pictures: int, killed: bool) -> list[Check]:
     assert release is not None  # the export ended well
     total = sum(release.samples.values())
     return [
-        Check("nodes killed while annotating", int(killed), 1),
-        Check("pictures fetched, once each", len(set(fetched)), pictures),
-        Check("rows of pictures in urls.parquet", len(fetched), pictures),
-        Check("pictures that annotation accounts for", len(set(annotated)), pictures),
-        Check("rows of annotation", len(annotated), pictures),
-        Check("samples in the dataset: at least one", min(total, 1), 1),
-        *(Check(f"samples that {name} reads", read(dataset), total) for name, read in READERS.items()),
+        RehearsalCheck("nodes killed while annotating", int(killed), 1),
+        RehearsalCheck("pictures fetched, once each", len(set(fetched)), pictures),
+        RehearsalCheck("rows of pictures in urls.parquet", len(fetched), pictures),
+        RehearsalCheck("pictures that annotation accounts for", len(set(annotated)), pictures),
+        RehearsalCheck("rows of annotation", len(annotated), pictures),
+        RehearsalCheck("samples in the dataset: at least one", min(total, 1), 1),
+        *(RehearsalCheck(f"samples that {name} reads", read(dataset), total) for name, read in READERS.items()),
     ]
 
 
-def show(found: list[Check]) -> int:
+def show(found: list[RehearsalCheck]) -> int:
     """Print the table. Returns 1 if something is not as it must be."""
     from rich.console import Console
     from rich.table import Table

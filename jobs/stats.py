@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from handface.pipeline.export.metadata.index import Figures
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,10 @@ class Config:
 def run(config: Config) -> int:
     """Print the tables. Returns 0."""
     from handface.pipeline.contract.storage import Folder, absolute
-    from handface.pipeline.contract.tables import load_table
-    from handface.pipeline.export.manifest import INDEX, read_release
+    from handface.pipeline.export.manifest import read_release
+    from handface.pipeline.export.metadata.index import Figures, index_tables
+
+    figures = Figures()
 
     folders = [absolute(uri) for uri in config.folder]
     made = read_release(Folder(folders[0])) if len(folders) == 1 else None
@@ -34,13 +36,17 @@ def run(config: Config) -> int:
         print(f"{made.name}, revision {made.revision}")
         _print_counts("split", list(made.samples.items()), sum(made.samples.values()), config.top)
         _print_reasons(made.funnel | ({"export": made.dropped} if made.dropped else {}), made.inputs)
-        _print_sources(load_table(Folder(folders[0]).read(INDEX)), config.top)
+        for table in index_tables(Folder(folders[0]), [*figures.columns, "host"]):
+            figures.add(table)
+        _print_sources(figures, config.top)
         return 0
     from handface.pipeline.export.catalogue import read_catalogue
 
     catalogue = read_catalogue(folders)
     _print_reasons(catalogue.funnel, catalogue.inputs)
-    _print_sources(catalogue.rows, config.top)
+    for table in catalogue.tables(figures.columns):
+        figures.add(table)
+    _print_sources(figures, config.top)
     return 0
 
 
@@ -50,14 +56,9 @@ def _print_reasons(funnel: dict[str, dict[str, int]], inputs: int) -> None:
     _print_counts("turned away", sorted(rows, key=lambda row: -row[1]), inputs, len(rows))
 
 
-def _print_sources(rows: pa.Table, top: int) -> None:
-    from collections import Counter
-
-    from handface.pipeline.export.card import licences
-
-    hosts = Counter(value or "(files)" for value in rows["host"].to_pylist())
-    _print_counts("host", sorted(hosts.items(), key=lambda p: (-p[1], p[0])), len(rows), top)
-    _print_counts("licence", licences(rows), len(rows), top)
+def _print_sources(figures: Figures, top: int) -> None:
+    _print_counts("host", figures.hosts, figures.samples, top)
+    _print_counts("licence", figures.licences, figures.samples, top)
 
 
 def _print_counts(what: str, counts: list[tuple[str, int]], total: int, top: int) -> None:

@@ -1,20 +1,18 @@
 """Render scenes of a hand at a face, with exact 3D labels, into labelled shards or a dataset in Decaf's layout.
 
-Scene i of a seed is the same whoever renders it; run the same command again after whatever stopped it. On a Ray cluster:
+Scene i of a seed is the same whoever renders it; run the same command again to continue a run that was stopped. On a Ray cluster:
 `ray job submit --working-dir . -- python -m jobs.synthesize --count 100000 --output s3://bucket/synthetic`.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
+from handface.jobs.shared.units import one_writer
 from handface.pipeline.synthesis.make import SynthesisConfig
 from handface.pipeline.synthesis.studio.dataset import CaptureConfig
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +33,7 @@ class Config(SynthesisConfig):
     """Work in this process, one unit after the other, without Ray."""
 
 
+@one_writer
 def run(config: Config) -> int:
     """Plan, render, show what came out. Returns 0, or 1 if some units or subjects failed."""
     if config.count < 1:
@@ -45,15 +44,17 @@ def run(config: Config) -> int:
 def _shards(config: Config) -> int:
     from handface.jobs.shared.units import run_units
     from handface.pipeline.engine.run import prepare
+    from handface.pipeline.engine.units import plan_small_units
     from handface.pipeline.synthesis.make import SCHEME, SynthesizeStage, list_scenes
 
-    synthesis = SynthesisConfig(**{f.name: getattr(config, f.name) for f in fields(SynthesisConfig)})
+    synthesis = SynthesisConfig.of(config)
     ready = prepare(
         [f"{SCHEME}:{config.seed} 0..{config.count - 1}"],
         synthesis,
         config.output,
         list_inputs=lambda: list_scenes(synthesis, config.count),
         stages=lambda settings, _: [SynthesizeStage(settings)],
+        plan_with=plan_small_units,
     )
     return run_units(ready, "rendering", workers=config.workers, local=config.local)
 
@@ -61,27 +62,26 @@ def _shards(config: Config) -> int:
 def _film(config: Config) -> int:
     from pathlib import Path
 
-    from handface.jobs.shared.progress import Progress
-    from handface.pipeline.synthesis.studio.dataset import DatasetConfig
-    from handface.pipeline.synthesis.studio.film import film, pending
+    from handface.jobs.shared.units import run_units
+    from handface.pipeline.engine.run import prepare
+    from handface.pipeline.synthesis.studio.capture import write_shared
+    from handface.pipeline.synthesis.studio.dataset import StudioConfig
+    from handface.pipeline.synthesis.studio.film import SCHEME, FilmStage, list_subjects, run_folder
 
     if "://" in config.output:
         raise ValueError(f"--output {config.output}: --layout decaf writes videos and needs a folder on a file system")
     root = Path(config.output).resolve()
-    dataset = DatasetConfig(seed=config.seed, frames=config.count, capture=config.capture, pictures=config.pictures)
-    numbers = pending(root, dataset)
-    failed = []
-    done = config.count - sum(dataset.frames_of(number) for number in numbers)
-    with Progress("filming", config.count, done) as progress:
-        for result in film(root, dataset, numbers, workers=config.workers, local=config.local):
-            if result.error:
-                failed.append(result)
-            progress.advance(result.frames)
-    for result in failed:
-        log.error("subject %s (%d frames) failed: %s", result.subject, result.frames, result.error)
-        log.debug("%s", result.trace)
-    if failed:
-        return 1
+    dataset = StudioConfig(seed=config.seed, frames=config.count, capture=config.capture, pictures=config.pictures)
+    ready = prepare(
+        [f"{SCHEME}:{config.seed}"],
+        dataset,
+        run_folder(root),
+        list_inputs=lambda: list_subjects(dataset),
+        stages=lambda settings, _: [FilmStage(root, settings)],
+    )
+    write_shared(root, dataset)
+    if status := run_units(ready, "filming", workers=config.workers, local=config.local):
+        return status
     subjects, cameras = config.capture.subjects, config.capture.cameras
     print(f"{config.count} frames of {subjects} subjects, each from {cameras} cameras, in {config.output}")
     print(

@@ -33,43 +33,84 @@ class Config:
     """Bits in which the perceptual hash of a copy may differ."""
     reason: str = "requested"
     """Kept with the tombstone."""
+    coco: tuple[Path, ...] = ()
+    """Folders that `export --coco` wrote; one in the release's folder or beside it is known."""
+    verify: bool = False
+    """Afterwards, search the release for what was ever taken down of it, and print every file that still holds some. Without a
+    picture to take down, only search."""
+    look_in: tuple[Path, ...] = ()
+    """Further folders that --verify searches: parts, crawls, other releases, reports, folders of photos."""
 
 
 def run(config: Config) -> int:
-    """Remove. Returns 0, or 1 if the release held nothing of it (the tombstone is written all the same)."""
-    import hashlib
+    """Remove and search. Returns 0; 1 if the release held nothing of it (the tombstone is written all the same) or it is still there."""
     from datetime import UTC, datetime
 
     from handface.pipeline.contract.storage import absolute
-    from handface.pipeline.export.takedown import Request, take_down
+    from handface.pipeline.export.takedown import TakedownRequest, take_down
 
-    sha256, phash = list(config.sha256), [value.lower() for value in config.phash]
+    sha256, phash = list(config.sha256), list(config.phash)
     for path in config.image:
-        data = path.read_bytes()
-        sha256.append(hashlib.sha256(data).hexdigest())
-        phash.append(_hash(data, path))
-    request = Request(
-        config.key, config.url, tuple(value.lower() for value in sha256), tuple(phash), config.distance, config.reason
-    )
-    done = take_down(absolute(config.release), request, datetime.now(UTC).date().isoformat())
-    for key in done.keys:
-        print(f"removed {key}")
-    print(
-        f"{len(done.keys)} samples removed, {len(done.shards)} shards rewritten, revision {done.revision}: {config.release}"
-    )
-    return 0 if done.keys else 1
+        checksum, picture = _names_of(path)
+        sha256.append(checksum)
+        phash += picture
+    output, code = absolute(config.release), 0
+    if not (config.verify and not (config.key or config.url or sha256 or phash)):
+        request = TakedownRequest(config.key, config.url, tuple(sha256), tuple(phash), config.distance, config.reason)
+        today = datetime.now(UTC).date().isoformat()
+        done = take_down(output, request, today, tuple(str(folder) for folder in config.coco))
+        for key in done.keys:
+            print(f"removed {key}")
+        files = f"{len(done.shards)} shards rewritten" + (f", {done.pictures} COCO pictures" if done.pictures else "")
+        print(f"{len(done.keys)} samples removed, {files}, revision {done.revision}: {config.release}")
+        code = 0 if done.keys else 1
+    if config.verify:
+        code = max(code, _verify(config, output))
+    return code
 
 
-def _hash(data: bytes, path: Path) -> str:
-    import cv2
-    import numpy as np
+def _verify(config: Config, output: str) -> int:
+    from pathlib import Path
 
-    from handface.pipeline.contract.phash import hash_hex, perceptual_hash
+    from handface.pipeline.contract.storage import Folder
+    from handface.pipeline.export.manifest import read_release
+    from handface.pipeline.export.metadata.coco import coco_folders
+    from handface.pipeline.export.takedown import read_tombstones
+    from handface.pipeline.export.verify import find_remains
 
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # turned upright by its EXIF
-    if image is None:
-        raise ValueError(f"{path}: not a readable picture")
-    return hash_hex(perceptual_hash(np.ascontiguousarray(image[..., ::-1])))
+    folder = Folder(output)
+    if read_release(folder) is None:
+        raise FileNotFoundError(f"{config.release}: holds no release")
+    if not folder.local:
+        raise ValueError(f"{config.release}: --verify searches local folders; copy the release here first")
+    stones = read_tombstones(folder)
+    inside = Path(folder.path()).resolve()
+    others = (*coco_folders(folder), *map(str, config.coco), *map(str, config.look_in))
+    folders = [folder.path(), *(one for one in others if not Path(one).resolve().is_relative_to(inside))]
+    files: dict[str, list[str]] = {}
+    for one in find_remains(folders, stones):
+        files.setdefault(one.file, []).append(one.name)
+    for file, names in files.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        print(f"still there: {file}: {', '.join(names[:3])}{more}")
+    print(f"{len(stones)} names searched for in {len(folders)} folders, found in {len(files)} files")
+    return 1 if files else 0
+
+
+def _names_of(path: Path) -> tuple[str, list[str]]:
+    """Checksum of a picture file, and its perceptual hash as [16 hex digits], [] for a flat picture."""
+    import hashlib
+
+    from handface.pipeline.contract.images.phash import hash_hex, perceptual_hash
+    from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image
+
+    data = path.read_bytes()
+    try:
+        # as annotate does: the same pixels give the same hash
+        value = perceptual_hash(decode_image(data, DecodeConfig(min_side=1)))
+    except RejectedImage as error:
+        raise ValueError(f"{path}: not a readable picture ({error})") from error
+    return hashlib.sha256(data).hexdigest(), [hash_hex(value)] if value else []
 
 
 if __name__ == "__main__":

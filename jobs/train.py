@@ -1,55 +1,75 @@
 """Train the network on shards: as one process, under `torchrun --nproc-per-node N -m jobs.train ...`, or on Ray with --workers.
 
-The folder of a run says how far it is: the same command goes on after whatever stopped it. Every choice there is can be made in a JSON
-file (--dump-config writes one to start from); flags that are given override it.
+The folder of a run says how far it is: the same command continues a run that was stopped. The preset decides optimiser, losses and
+average (`docs/training.md` has the recipes). Every choice there is can be made in a JSON or YAML file (--dump-config writes one to start
+from) or with --set; flags that are given override the file.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
-    from handface.trainers.data import DatasetConfig
-    from handface.trainers.train import TrainResult
+    from handface.trainers.trainer import TrainResult
+
+_OF_PRESET = tyro.conf.arg(help_behavior_hint="(default: the preset's)")
 
 
 @dataclass(frozen=True)
 class Config:
-    """What to train on, what, for how long, and where. None: as the JSON file has it, else the default."""
+    """What to train on, what, for how long, and where."""
 
     train: tuple[str, ...] = ()
-    """Shards with 3D labels: [NAME=]PATH of tars, folders or globs."""
+    """Shards with 3D labels: [NAME=]PATH[:WEIGHT] of tars, folders or globs, local or s3://, gs://. Every set, of --wild too, is drawn
+    equally often whatever its size, unless weights say otherwise: --train A:3 --wild B:1."""
     wild: tuple[str, ...] = ()
-    """Shards of which only 2D keypoints and depth are used: [NAME=]PATH."""
+    """Shards of which only 2D keypoints and depth are used: [NAME=]PATH[:WEIGHT]."""
     validation: tuple[str, ...] = ()
     """Shards that choose the best checkpoint: [NAME=]PATH. Never the test split."""
-    output: Path | None = None
-    """Folder of the run, on storage that all workers see."""
-    preset: Literal["dice-w64", "dice-s", "dice-nano"] | None = None
-    """The network."""
-    init: Path | None = None
-    """Start from these weights."""
-    steps: int | None = None
-    """Optimizer steps."""
-    batch_size: int | None = None
+    exclude: tuple[str, ...] = ()
+    """Parquet lists of samples to leave out of all training sets, as `handface recheck` and `handface dedupe` write."""
+    output: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: out/run)")] = None
+    """Folder of the run, on storage that all workers see: a path, s3://, gs://."""
+    preset: Annotated[
+        Literal["dice-w64", "dice-s", "dice-nano"] | None, tyro.conf.arg(help_behavior_hint="(default: dice-s)")
+    ] = None
+    """The network and its recipe."""
+    init: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: random weights)")] = None
+    """Start from these weights: a folder, or the name of a network that ships with the package, such as dice-nano."""
+    hand_model: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: what the shards name)")] = None
+    """The hand of the 3D labels: free-hand, or an imported .npz."""
+    head_model: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: what the shards name)")] = None
+    """The head of the 3D labels: free-head, or an imported .npz."""
+    steps: Annotated[int | None, _OF_PRESET] = None
+    """Optimizer steps. With more than before, the same command prolongs a run."""
+    batch_size: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 32)")] = None
     """Samples per step of each worker."""
-    lr: float | None = None
+    lr: Annotated[float | None, _OF_PRESET] = None
     """Peak learning rate."""
     priors: tuple[str, ...] = ()
     """Sources of real hand and face parameters for the adversarial priors; none without."""
-    precision: Literal["fp32", "bf16"] | None = None
-    seed: int | None = None
+    precision: Annotated[Literal["fp32", "bf16"] | None, tyro.conf.arg(help_behavior_hint="(default: fp32)")] = None
+    """bf16: the network in mixed precision; losses stay in fp32."""
+    seed: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 88, of the data 0)")] = None
     """Of weights, data order and everything else that is drawn."""
-    config: Path | None = None
-    """JSON of a whole `TrainConfig`, e.g. the config.json of another run."""
-    dump_config: Path | None = None
+    set: tuple[str, ...] = ()
+    """Any other setting by its key in the file: --set loss.weights.touch=0 optim.ema=0.99."""
+    config: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
+    """JSON or YAML of a `TrainConfig`, whole or in part, e.g. the config.json of another run."""
+    dump_config: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """Write the resolved configuration there and do nothing else."""
+    dry_run: bool = False
+    """Print what the sets hold and how often they are drawn, draw the first batch as batch.png, and do nothing else."""
+    estimate: bool = False
+    """Measure a few steps on this machine, say how long the run would take, and do nothing else."""
     workers: str = "0"
     """Ray Train workers: N, or MIN..MAX to go on with fewer while machines are missing. 0: this process, or torchrun's."""
     gpus: bool = False
@@ -60,140 +80,128 @@ class Config:
 
 def run(config: Config) -> int:
     """Train, say how it went. Returns 0."""
-    from handface.trainers.train import train
-
     resolved = resolve(config)
     if config.dump_config is not None:
         config.dump_config.write_text(resolved.dumps())
         print(f"wrote {config.dump_config}")
         return 0
-    if config.workers == "0":
-        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0:
-            resolved = replace(resolved, resume="auto")  # torchrun started its ranks again
-        result = train(resolved)
-        if _rank() == 0:
-            _print(resolved, result)
+    if config.dry_run:
+        from handface.trainers.data.summary import print_summary
+
+        print_summary(resolved.data, resolved.optim.accumulate, Path("batch.png"))
         return 0
-    _on_ray(resolved, config)
+    if config.estimate:
+        from handface.trainers.estimate import estimate
+
+        print(estimate(resolved))
+        return 0
+    if config.workers != "0":
+        from handface.jobs.shared.ray_train import train_on_ray
+
+        train_on_ray(resolved, config.workers, config.gpus, config.failures)
+        print(f"trained to step {resolved.steps}; weights are in {resolved.output}/last")
+        return 0
+    from handface.trainers.trainer import train
+
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0:
+        # torchrun started its ranks again
+        resolved = replace(resolved, resume="auto")
+    result = train(resolved)
+    if int(os.environ.get("RANK", 0)) == 0:
+        _print(resolved, result)
     return 0
 
 
 def resolve(config: Config) -> TrainConfig:
-    """The file's configuration, or the defaults, with the flags that are given. Raises ValueError naming what is missing or wrong."""
-    from handface.trainers.config import PriorsRun, TrainConfig
-    from handface.trainers.data import DataConfig
-    from handface.trainers.priors import PriorSource, RealConfig
+    """The file's configuration, or the preset's recipe, with the flags that are given. Raises ValueError naming what is missing or wrong."""
+    from handface.trainers.build import network_config
+    from handface.trainers.config import TrainConfig
+    from handface.trainers.strict import read_mapping
 
-    sets = (*_datasets(config.train, weak=False), *_datasets(config.wild, weak=True))
-    if config.config is not None:
-        try:
-            base = TrainConfig.loads(config.config.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{config.config}: {error}") from error
-    elif sets:
-        base = TrainConfig(data=DataConfig(sets))
-    else:
+    settings = read_mapping(config.config) if config.config is not None else {}
+    sets = [*_datasets(config.train, weak=False), *_datasets(config.wild, weak=True)]
+    if not sets and "datasets" not in settings.get("data", {}):
         raise ValueError("nothing to train on: give --train SHARDS or --config FILE")
-    side = _image_size(config.init or base.init, config.preset or base.preset)
-    data = _changed(base.data, datasets=sets or None, batch_size=config.batch_size, seed=config.seed, image_size=side)
-    source = tuple(PriorSource(path) for path in config.priors)
-    return _changed(
-        base,
-        data=data,
-        validation=_datasets(config.validation, weak=False) or None,
-        output=config.output,
-        preset=config.preset,
-        init=config.init,
-        steps=config.steps,
-        optim=_changed(base.optim, lr=config.lr),
-        priors=PriorsRun(RealConfig(hand=source, head=source)) if source else None,
-        precision=config.precision,
-        seed=config.seed,
-    )
+    given: dict[str, Any] = {
+        "data.datasets": sets or None,
+        "data.batch_size": config.batch_size,
+        "data.seed": config.seed,
+        "data.hand_body": config.hand_model,
+        "data.head_body": config.head_model,
+        "validation": _datasets(config.validation, weak=False) or None,
+        "output": config.output,
+        "preset": config.preset,
+        "init": config.init,
+        "steps": config.steps,
+        "optim.lr": config.lr,
+        "precision": config.precision,
+        "seed": config.seed,
+    }
+    if config.priors:
+        sources = [{"path": path} for path in config.priors]
+        given["priors"] = {"real": {"hand": sources, "head": sources}}
+    for key, value in given.items():
+        if value is not None:
+            _put(settings, key, value)
+    for text in config.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text}: expected KEY=VALUE, such as optim.ema=0.99")
+        _put(settings, key, _plain(value))
+    for dataset in settings["data"]["datasets"] if config.exclude else ():
+        dataset["exclude"] = [*dataset.get("exclude", ()), *config.exclude]
+    try:
+        resolved = TrainConfig.of(settings)
+    except ValueError as error:
+        raise ValueError(f"{config.config}: {error}" if config.config is not None else str(error)) from error
+    # the only size there is to train this network on
+    side = network_config(resolved.init, resolved.preset).input.size
+    return replace(resolved, data=replace(resolved.data, image_size=side))
 
 
-def _image_size(init: Path | None, name: str) -> int:
-    """Side of the pictures that a network sees: the only size there is to train it on. Raises WeightsError."""
-    from handface.model.network.config import preset
-    from handface.model.weights.checkpoint import read_config
+def _put(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value in nested mappings. Raises ValueError if a name on the way holds a plain value."""
+    *path, name = key.split(".")
+    for step in path:
+        if settings.get(step) is None:
+            settings[step] = {}
+        settings = settings[step]
+        if not isinstance(settings, dict):
+            raise ValueError(f"{key}: {step} is no group of settings")
+    settings[name] = value
 
-    return (preset(name) if init is None else read_config(init)).input.size
+
+def _plain(text: str) -> Any:
+    """A flag's value: a JSON value where it is one, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
-def _changed(owner: Any, **values: Any) -> Any:
-    """`owner` with the values that are not None."""
-    return replace(owner, **{name: value for name, value in values.items() if value is not None})
-
-
-def _datasets(arguments: tuple[str, ...], weak: bool) -> tuple[DatasetConfig, ...]:
-    from handface.trainers.data import DatasetConfig
-
+def _datasets(arguments: tuple[str, ...], weak: bool) -> list[dict[str, Any]]:
+    """Sets of shards as the file has them, from [NAME=]PATH[:WEIGHT]."""
     found = []
     for argument in arguments:
         name, equals, path = argument.partition("=")
         if not equals:
-            path, name = argument, Path(argument.rstrip("/")).name
-        found.append(DatasetConfig(name, (path,), weak=weak))
-    return tuple(found)
-
-
-def _on_ray(resolved: TrainConfig, config: Config) -> None:
-    """Run the same loop on Ray Train workers. Lost ones are started again and go on from the run's newest checkpoint.
-
-    Raises CheckpointError if the folder holds a run and `resume` is "never".
-    """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    from handface.pipeline.engine.cluster import cluster
-    from handface.trainers.checkpoint import allowed, newest
-
-    low, dots, high = config.workers.partition("..")
-    try:
-        count: Any = (int(low), int(high)) if dots else int(low)
-        most = int(high or low)
-    except ValueError as error:
-        raise ValueError(f"--workers {config.workers}: expected N or MIN..MAX") from error
-    output = resolved.output.absolute()
-    allowed(newest(output), resolved)
-    resolved = replace(resolved, output=output, resume="auto")  # workers that start again go on with this very run
-    trainer = TorchTrainer(
-        _ray_worker,
-        train_loop_config={"config": resolved.dumps()},
-        scaling_config=ScalingConfig(num_workers=count, use_gpu=config.gpus),
-        run_config=RunConfig(
-            name=output.name,
-            storage_path=str(output.parent),
-            failure_config=FailureConfig(max_failures=config.failures),
-        ),
-    )
-    with cluster(most):
-        trainer.fit()
-    print(f"trained to step {resolved.steps}; weights are in {output / 'last'}")
-
-
-def _ray_worker(settings: Mapping[str, str]) -> None:
-    """What every Ray Train worker runs; Ray has set up the process group."""
-    import ray.train
-
-    from handface.trainers.config import TrainConfig
-    from handface.trainers.train import train
-
-    train(TrainConfig.loads(settings["config"]), report=lambda step, values: ray.train.report({"step": step, **values}))
+            path, name = argument, ""
+        before, colon, last = path.rpartition(":")
+        weight = 1.0
+        if colon and last.replace(".", "", 1).isdigit():
+            path, weight = before, float(last)
+        name = name or path.rstrip("/").rpartition("/")[2]
+        found.append({"name": name, "shards": [path], "weak": weak, "weight": weight})
+    return found
 
 
 def _print(config: TrainConfig, result: TrainResult) -> None:
+    weights = f"{config.output.rstrip('/')}/{'last' if result.best is None else 'best'}"
     if result.best is not None:
-        print(f"step {result.steps}; best {result.metric} {result.best:.2f}, weights in {config.output / 'best'}")
-        weights = config.output / "best"
+        print(f"step {result.steps}; best {result.metric} {result.best:.2f}, weights in {weights}")
     else:
-        weights = config.output / "last"
         print(f"step {result.steps}; weights in {weights}; without --validation nothing says how good they are")
     print(f"measure them: handface evaluate SHARDS --model {weights}")
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", 0))
 
 
 if __name__ == "__main__":

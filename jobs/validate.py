@@ -46,13 +46,14 @@ def run(config: Config) -> int:
 
 
 def _validate(uris: list[str], max_findings: int) -> list[FileResult]:
-    import fsspec
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from handface.pipeline.contract.checks.validate import validate
+    from handface.pipeline.contract.names.addresses import filesystem_of
 
-    sizes = [fsspec.core.url_to_fs(uri)[0].size(fsspec.core.url_to_fs(uri)[1]) or 0 for uri in uris]
+    places = [filesystem_of(uri) for uri in uris]
+    sizes = [filesystem.size(path) or 0 for filesystem, path in places]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,1 +1,1 @@
-"""Images to labelled shards: sources, stages, annotators, parts. Start reading at graph.py."""
+"""Images to labelled shards: sources, stages, annotators, parts. Start reading at engine/run.py and stages/recipe.py."""

@@ -67,6 +67,11 @@ class Batch:
         """Face, then hand points. (B, 89, 3)."""
         return torch.cat([self.face_keypoints_2d, self.hand_keypoints_2d], 1)
 
+    def __getitem__(self, rows: slice) -> Batch:
+        """Some of the samples."""
+        part = _each_tensor(self, lambda value: value[rows])
+        return replace(part, keys=self.keys[rows])
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device; copies from pinned memory do not block."""
         return _each_tensor(self, lambda value: value.to(device, non_blocking=True))

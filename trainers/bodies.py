@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from handface.model.bodies import DECAF, SMPLX, ParametricBody, load_body
+from handface.model.bodies import DECAF, SMPLX, ParametricBody
 from handface.model.network.config import DiceConfig
 from handface.model.network.heads import BodyParameters
 from handface.trainers.batch import BodyLabels
-from handface.trainers.regressor import keypoint_regressor
+from handface.trainers.regressor import KeypointReader
 
 
 class Bodies(nn.Module):
@@ -19,13 +19,10 @@ class Bodies(nn.Module):
 
     hand, head: in the network's convention, as its parameters are meant.  head_plain, head_decaf: the same head as labels mean it
     (every joint but the root turns, about the root joint; Decaf: root and jaw, about the centroid).
-    hand_regressor: (21, Vh) and head_regressor: (68, Vf), keypoints from vertices.
+    read_hand, read_head: keypoints from vertices.
     camera_origin: as in the network's `CameraConfig`.
     Everything is a constant: keep it out of checkpoints and optimizers.
     """
-
-    hand_regressor: torch.Tensor
-    head_regressor: torch.Tensor
 
     def __init__(
         self, hand: ParametricBody, head: ParametricBody, camera_origin: Literal["head_mean", "world"] = "head_mean"
@@ -34,15 +31,14 @@ class Bodies(nn.Module):
         self.hand, self.head, self.camera_origin = hand, head, camera_origin
         self.head_plain = ParametricBody(head.arrays, SMPLX, head.dtype)
         self.head_decaf = ParametricBody(head.arrays, DECAF["head"], head.dtype)
-        self.register_buffer("hand_regressor", keypoint_regressor(hand))
-        self.register_buffer("head_regressor", keypoint_regressor(head))
+        self.read_hand, self.read_head = KeypointReader(hand), KeypointReader(head)
         self.requires_grad_(False)
 
     @classmethod
     def of(cls, config: DiceConfig) -> Bodies:
         """The bodies a network was made for. Raises BodyFileError or ValueError."""
         hand, head = config.sizes.hand, config.sizes.head
-        return cls(load_body(hand.body, hand.convention), load_body(head.body, head.convention), config.camera.origin)
+        return cls(hand.load(), head.load(), config.camera.origin)
 
     def head_pose(self, pose: torch.Tensor) -> torch.Tensor:
         """What is supervised of the head's predicted pose, (B, P) -> (B, 3 J): its joints but for a second root rotation."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from handface.trainers.data.config import DataConfig, DatasetConfig
 from handface.trainers.losses.config import LossConfig
 from handface.trainers.priors import PriorsConfig, RealConfig
+from handface.trainers.recipes import with_recipe
+from handface.trainers.strict import check_keys
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW as the authors run it; weight decay on matrices only."""
+    """AdamW as the authors run it, weight decay on matrices only. A preset's recipe changes some of it (`trainers/recipes.py`)."""
 
     lr: float = 3e-5
     """Peak learning rate."""
@@ -32,9 +34,9 @@ class OptimConfig:
     clip_norm: float | None = None
     """Largest gradient norm."""
     accumulate: int = 1
-    """Batches per step."""
+    """Batches per step, each of `data.batch_size`; every loss is a mean over the samples of all of them."""
     freeze_backbone: int = 0
-    """Steps in which the backbone stays as it is."""
+    """Steps in which the backbone stays as it is: its weights, and the statistics of its norms."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is validated and exported; 0 is none."""
 
@@ -51,28 +53,32 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class PriorsRun:
-    """Adversarial priors: the game, and where real parameters come from."""
+    """Adversarial priors: their losses, and where real parameters come from."""
 
     real: RealConfig
-    game: PriorsConfig = field(default_factory=PriorsConfig)
+    adversarial: PriorsConfig = field(default_factory=PriorsConfig)
     lr: float = 3e-5
     """Learning rate of the discriminators."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run. Its folder holds `config.json`, `log.jsonl`, TensorBoard files, `checkpoints/`, and the weights in `best/` and `last/`."""
+    """A run. Its folder holds `config.json`, `log.jsonl`, TensorBoard files, `checkpoints/`, and the weights in `best/` and `last/`.
+
+    The defaults written here are those of the released training script; `TrainConfig.for_preset` and `loads` put the preset's
+    recipe before them.
+    """
 
     data: DataConfig
     """Training data."""
-    output: Path = Path("out/run")
-    """Folder of the run, on storage that all ranks see."""
+    output: str = "out/run"
+    """Folder of the run, a path or fsspec URI (s3://, gs://) that all ranks see."""
     preset: str = "dice-s"
     """dice-w64, dice-s or dice-nano."""
     one_branch: bool = False
     """One transformer for mesh and interaction, the paper's ablation."""
-    init: Path | None = None
-    """Start from these weights (a folder of `handface weights`) instead of random ones."""
+    init: str | None = None
+    """Start from these weights, a folder of `handface weights` or of another run, instead of random ones."""
     steps: int = 100_000
     """Optimizer steps."""
     validation: tuple[DatasetConfig, ...] = ()
@@ -80,8 +86,6 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     priors: PriorsRun | None = None
-    depth_from: int = 0
-    """Step from which the depth term counts (the authors: from epoch 2)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast in the network; losses stay in fp32."""
     compile: bool = False
@@ -91,6 +95,8 @@ class TrainConfig:
     seed: int = 88
     """Of weights, masks and dropout; the data have their own."""
     log_every: int = 20
+    log_samples: bool = False
+    """Also write the keys of every step's samples, to samples-RANK.jsonl."""
     validate_every: int = 1000
     validate_samples: int = 512
     """At most so many samples of each validation set."""
@@ -116,38 +122,48 @@ class TrainConfig:
                 )
 
     def dumps(self) -> str:
-        """As JSON text."""
+        """As JSON text, every setting spelled out."""
         from pydantic import TypeAdapter
 
         return TypeAdapter(TrainConfig).dump_json(self, indent=1).decode() + "\n"
 
     @classmethod
-    def loads(cls, text: str | bytes) -> TrainConfig:
-        """From JSON text. Raises ValueError (pydantic's) that names the field."""
+    def loads(cls, text: str | bytes, strict: bool = True) -> TrainConfig:
+        """From JSON text; what it does not name is as the preset's recipe has it.
+
+        Args:
+            text: A JSON object.
+            strict: Refuse keys that no setting has. False for checkpoints, which another version may have written.
+
+        Raises:
+            ValueError: A key is unknown or a value is wrong; the message names it.
+        """
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"not JSON ({error})") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"holds a {type(found).__name__}; a configuration is a mapping of names to values")
+        return cls.of(found, strict)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], strict: bool = True) -> TrainConfig:
+        """From nested plain values, as `loads`."""
         from pydantic import TypeAdapter
 
-        return TypeAdapter(TrainConfig).validate_json(text)
+        if strict:
+            check_keys(settings, cls)
+        preset = settings.get("preset", cls.preset)
+        return TypeAdapter(TrainConfig).validate_python(with_recipe(settings, preset))
 
-    def differences(self, other: TrainConfig) -> list[str]:
-        """Fields that decide the weights and differ, as `name mine != theirs`."""
-        free = {"output", "wandb", "log_every", "validate_every", "checkpoint_every", "keep", "resume", "rollbacks"}
-        if self.optim.schedule == "constant" and self.optim.warm_up_of(self.steps) == other.optim.warm_up_of(
-            other.steps
-        ):
-            free.add("steps")  # other schedules depend on it
-        free |= {"data.batch_size", "data.workers", "data.prefetch", "data.index_folder", "validate_samples"}
-        mine, theirs = (_flat(json.loads(config.dumps())) for config in (self, other))
-        return [
-            f"{name} {mine.get(name)!r} != {theirs.get(name)!r}"
-            for name in sorted(mine | theirs)
-            if name not in free and mine.get(name) != theirs.get(name)
-        ]
+    @classmethod
+    def for_preset(cls, preset: str, data: DataConfig, **changes: Any) -> TrainConfig:
+        """A run with a preset's recipe; `changes` replace whole fields. Pictures get the size that the preset sees."""
+        from handface.model.network.config import preset as network
 
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    return {key: value for name, branch in tree.items() for key, value in _flat(branch, f"{prefix}{name}.").items()}
+        recipe = cls.of({"preset": preset, "data": {"datasets": [{"name": "none", "shards": ["none"]}]}})
+        sized = replace(data, image_size=network(preset).input.size)
+        return replace(recipe, data=sized, **changes)
 
 
 def _is_test(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ def make_optimizer(module: nn.Module, lr: float, config: OptimConfig) -> torch.o
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=config.betas, fused=fused)
 
 
-def rate(step: int, steps: int, config: OptimConfig) -> float:
+def lr_factor(step: int, steps: int, config: OptimConfig) -> float:
     """Factor of the learning rate in a step (0-based) of `steps`."""
     warm_up = config.warm_up_of(steps)
     if step < warm_up:
@@ -33,7 +33,7 @@ def rate(step: int, steps: int, config: OptimConfig) -> float:
     return 1.0
 
 
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Use a learning rate from now on."""
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -50,7 +50,7 @@ def clip(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.Tenso
     return norm
 
 
-class Average:
+class EMA:
     """Exponential moving average of a module's parameters; other state is taken as it is. The average warms up with the steps."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -59,12 +59,18 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Take a step's weights in."""
+        """Add a step's weights."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         current = module.state_dict()
         trained = {name for name, _ in module.named_parameters()}
-        mine = [self.state[name] for name in trained]
-        torch._foreach_lerp_(mine, [current[name].detach() for name in trained], 1 - decay)
+        averaged = [self.state[name] for name in trained]
+        torch._foreach_lerp_(averaged, [current[name].detach() for name in trained], 1 - decay)
         for name in self.state.keys() - trained:
             self.state[name].copy_(current[name])
+
+    def load(self, state: Mapping[str, torch.Tensor], steps: int) -> None:
+        """Go on from a saved average."""
+        self.steps = steps
+        for name, value in state.items():
+            self.state[name].copy_(value)

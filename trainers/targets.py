@@ -18,6 +18,7 @@ import torch
 from handface.model.network.output import DiceOutput, PartOutput
 from handface.trainers.batch import Batch
 from handface.trainers.bodies import Bodies, at_levels, pose_body
+from handface.trainers.regressor import KeypointReader
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,7 @@ def make_targets(batch: Batch, bodies: Bodies) -> Targets:
     """
     with torch.autocast(batch.images.device.type, enabled=False):
         hand = pose_body(bodies.hand, batch.hand)
-        plain, decaf = pose_body(bodies.head_plain, batch.head), pose_body(bodies.head_decaf, batch.head)
-        chosen = batch.decaf_head[:, None, None]
-        vertices = torch.where(chosen, decaf.vertices, plain.vertices)
-        keypoints = torch.where(chosen, decaf.keypoints, plain.keypoints)
-        turn = torch.where(chosen, decaf.rigid[:, :3, :3], plain.rigid[:, :3, :3])
+        vertices, keypoints, turn = _pose_head(batch, bodies)
         origin = vertices.mean(1, keepdim=True)
         deformation = -(batch.head_deformation.to(turn) @ turn.mT)
         contact = {"hand": batch.hand_contact.to(turn), "head": batch.head_contact.to(turn)}
@@ -108,6 +105,22 @@ def make_targets(batch: Batch, bodies: Bodies) -> Targets:
     )
 
 
+def _pose_head(batch: Batch, bodies: Bodies) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Vertices (B, V, 3), keypoints (B, K, 3) and rotation (B, 3, 3) of the labels' heads, each in its own convention."""
+    chosen = batch.decaf_head
+    if chosen.device.type == "cpu" and bool((chosen == chosen[:1]).all()):
+        # asking costs nothing here, and one convention is the rule
+        posed = pose_body(bodies.head_decaf if bool(chosen[:1].any()) else bodies.head_plain, batch.head)
+        return posed.vertices, posed.keypoints, posed.rigid[:, :3, :3]
+    plain, decaf = pose_body(bodies.head_plain, batch.head), pose_body(bodies.head_decaf, batch.head)
+    chosen = chosen[:, None, None]
+    return (
+        torch.where(chosen, decaf.vertices, plain.vertices),
+        torch.where(chosen, decaf.keypoints, plain.keypoints),
+        torch.where(chosen, decaf.rigid[:, :3, :3], plain.rigid[:, :3, :3]),
+    )
+
+
 @dataclass(frozen=True)
 class PosedPart:
     """Predicted hand or head. NP: drawn by the network itself; P: the body posed by predicted parameters.
@@ -130,7 +143,7 @@ class PosedPart:
 
 
 @dataclass(frozen=True)
-class Posed:
+class PosedTargets:
     """A prediction, centred as the targets are. camera: (B, 3) s, tx, ty for these centred points unless the camera's origin is the
     world's.  deformed: (B, Vf, 3), P head minus the predicted deformation.
     """
@@ -141,7 +154,7 @@ class Posed:
     camera: torch.Tensor
 
 
-def pose_output(output: DiceOutput, bodies: Bodies) -> Posed:
+def pose_output(output: DiceOutput, bodies: Bodies) -> PosedTargets:
     """What losses need of a prediction, in float32 or wider. NP points are relative to the NP head's mean, P to the P head's."""
     with torch.autocast(output.camera.device.type, enabled=False):
         output = widen(output)
@@ -155,10 +168,10 @@ def pose_output(output: DiceOutput, bodies: Bodies) -> Posed:
             placed = points + removed if world else points
             return output.camera[:, None, :1] * placed[..., :2] + output.camera[:, None, 1:]
 
-        def part(drawn: PartOutput, posed, regressor: torch.Tensor, pose: torch.Tensor) -> PosedPart:  # type: ignore[no-untyped-def]
+        def part(drawn: PartOutput, posed, read: KeypointReader, pose: torch.Tensor) -> PosedPart:  # type: ignore[no-untyped-def]
             np_vertices = tuple(level - np_origin for level in drawn.vertices)
             np_keypoints = drawn.keypoints - np_origin
-            np_regressed = regressor.to(np_origin) @ np_vertices[0]
+            np_regressed = read(np_vertices[0])
             keypoints = posed.keypoints - origin
             return PosedPart(
                 np_vertices,
@@ -172,9 +185,9 @@ def pose_output(output: DiceOutput, bodies: Bodies) -> Posed:
                 pose,
             )
 
-        posed_head = part(output.head, head, bodies.head_regressor, bodies.head_pose(output.head.parameters.pose))
-        return Posed(
-            hand=part(output.hand, hand, bodies.hand_regressor, output.hand.parameters.pose),
+        posed_head = part(output.head, head, bodies.read_head, bodies.head_pose(output.head.parameters.pose))
+        return PosedTargets(
+            hand=part(output.hand, hand, bodies.read_hand, output.hand.parameters.pose),
             head=posed_head,
             deformed=posed_head.vertices - output.head.deformation[0],
             camera=output.camera,

@@ -14,9 +14,9 @@ from handface.model.network.output import DiceOutput
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import make_pass
 from handface.trainers.distributed.ranks import Ranks
-from handface.trainers.evaluation.pictures import Drawer, View
+from handface.trainers.evaluation.pictures import Drawer, PictureView
 from handface.trainers.evaluation.run import collect
-from handface.trainers.evaluation.systems import Network
+from handface.trainers.evaluation.systems import NetworkSystem
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.metrics import BootstrapConfig, summarise
 from handface.trainers.step import TrainStep
@@ -29,40 +29,40 @@ _SHOWN = 4
 
 
 class Validation:
-    """Opens the validation data once; call it to evaluate a trainer's weights."""
+    """Opens the validation data once; call it to evaluate a run's weights."""
 
     def __init__(self, config: TrainConfig, ranks: Ranks) -> None:
         most = config.validate_samples
-        limited = tuple(replace(d, limit=min(d.limit or most, most)) for d in config.validation)
+        limited = tuple(replace(d, limit=min(d.limit or most, most), fitted=False) for d in config.validation)
         self.loader = make_pass(replace(config.data, datasets=limited), ranks.rank, ranks.world)
         self.device = ranks.device
         self.truth: LabelMeshes | None = None
 
-    def __call__(self, trainer: TrainStep) -> Mapping[str, float]:
+    def __call__(self, step: TrainStep) -> Mapping[str, float]:
         """{metric: value} over the whole set, the same on all ranks; of the moving average, if there is one."""
-        system, truth = self._system(trainer), self._truth(trainer)
+        system, truth = self._system(step), self._truth(step)
         batches = (batch.to(self.device) for batch in self.loader)
         records = collect({"network": system}, batches, truth, surface=None)["network"]
         return {name: estimate.value for name, estimate in summarise(records, _NO_INTERVALS).items()}
 
-    def pictures(self, trainer: TrainStep) -> NDArray[np.uint8]:
+    def pictures(self, step: TrainStep) -> NDArray[np.uint8]:
         """The first samples as one picture (n S, 5 S, 3): crop, prediction, truth, and both from the side."""
-        system, truth = self._system(trainer), self._truth(trainer)
+        system, truth = self._system(step), self._truth(step)
         batch = next(iter(self.loader)).to(self.device)
         expected, labels = truth(batch), torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)
         meshes = system(batch, expected).meshes
         assert meshes.pixels is not None
-        predicted = View(meshes, torch.cat([meshes.pixels, torch.ones_like(meshes.pixels[..., :1])], -1))
+        predicted = PictureView(meshes, torch.cat([meshes.pixels, torch.ones_like(meshes.pixels[..., :1])], -1))
         drawer = Drawer(truth.hand.faces.cpu().numpy(), truth.head.faces.cpu().numpy())
         images = batch.images.permute(0, 2, 3, 1).cpu().numpy()
-        known = View(expected, labels)
+        known = PictureView(expected, labels)
         return np.concatenate([drawer.draw(images[k], predicted, known, k) for k in range(min(_SHOWN, len(batch)))])
 
-    def _system(self, trainer: TrainStep) -> Network:
-        network = trainer.network
-        if trainer.average is not None:
+    def _system(self, step: TrainStep) -> NetworkSystem:
+        network = step.network
+        if step.ema is not None:
             network = copy.deepcopy(network)
-            network.load_state_dict(trainer.average.state)
+            network.load_state_dict(step.ema.state)
         network.eval()
 
         def run(images: torch.Tensor) -> DiceOutput:
@@ -70,10 +70,10 @@ class Validation:
                 output: DiceOutput = network(images)
             return output
 
-        return Network(run, trainer.bodies.hand, trainer.bodies.head, network.config.camera.origin)
+        return NetworkSystem(run, network.config, step.bodies.hand, step.bodies.head)
 
-    def _truth(self, trainer: TrainStep) -> LabelMeshes:
-        self.truth = self.truth or LabelMeshes(trainer.network.config.sizes, self.device)
+    def _truth(self, step: TrainStep) -> LabelMeshes:
+        self.truth = self.truth or LabelMeshes(step.network.config.sizes, self.device)
         return self.truth
 
 

@@ -32,6 +32,10 @@ class PredictorOptions:
     """torch.compile: a slow first photo, faster later ones."""
     batch_size: int = 8
     """Crops the network gets at once."""
+    mesh: Literal["parametric", "drawn"] = "parametric"
+    """parametric: the bodies that the parameters pose; drawn: the network's own vertices, some millimetres from them. A fit is parametric."""
+    fit: Literal["on", "off"] = "on"
+    """Move the network's bodies until they lie on the detected points; off: the bare network."""
 
 
 def build_predictor(options: PredictorOptions, detector: Detector | None = None) -> Predictor:
@@ -39,7 +43,8 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
 
     Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a device that is not there.
     """
-    from handface.model.network.inference import InferenceConfig
+    from handface.model.fitting.config import FitConfig
+    from handface.model.network.deploy.inference import InferenceConfig
     from handface.model.prediction.predictor import Predictor, PredictorConfig
     from handface.model.weights.named import load_network
     from handface.predict.people import PeopleDetector
@@ -53,9 +58,10 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
         detector or PeopleDetector(),
         loaded.trained,
         InferenceConfig(options.precision, options.compile),
-        PredictorConfig(batch=options.batch_size),
+        PredictorConfig(batch=options.batch_size, mesh=options.mesh),
         options.hand_model,
         options.head_model,
+        FitConfig() if options.fit == "on" else None,
     )
 
 

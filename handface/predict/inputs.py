@@ -33,33 +33,29 @@ class Input:
     is_video: bool
 
 
-def list_inputs(uris: Sequence[str]) -> Iterator[Input]:
-    """Every photo and video of files, URLs, folders, patterns, lists and tars, in order; stems are made unique."""
+def list_inputs(uris: Sequence[str], *, any_file: bool = False) -> Iterator[Input]:
+    """Every photo and video of files, URLs, folders, patterns, lists and tars, in order; stems are made unique.
+
+    any_file: rows of lists may name local files that do not lie below the list's folder.
+    """
     taken: dict[str, int] = {}
-    for uri in uris:
-        items = _videos(uri) if _is_video(uri) else open_source([uri])
-        for item in items:
-            stem = PurePosixPath((item.member or item.uri).split("?")[0]).stem or "photo"
-            taken[stem] = taken.get(stem, 0) + 1
-            if taken[stem] > 1:
-                stem = f"{stem}-{taken[stem]}"
-            yield Input(item, item.name, stem, _is_video(item.uri))
+    for item in open_source(uris, whole_videos=True, any_file=any_file):
+        stem = PurePosixPath((item.member or item.uri).split("?")[0]).stem or "photo"
+        taken[stem] = taken.get(stem, 0) + 1
+        if taken[stem] > 1:
+            stem = f"{stem}-{taken[stem]}"
+        yield Input(item, item.name, stem, item.problem is None and item.member is None and _is_video(item.uri))
 
 
 def _is_video(uri: str) -> bool:
     return uri.split("?")[0].lower().endswith(VIDEO_SUFFIXES)
 
 
-def _videos(uri: str) -> Iterator[SourceItem]:
-    """A video is one input, unlike for annotation."""
-    yield SourceItem(uri)
-
-
 class PhotoReader:
     """Bytes -> pixels with the pipeline's own caps: by content, upright, 8-bit RGB, alpha on white."""
 
     def __init__(self) -> None:
-        from handface.pipeline.contract.picture import DecodeConfig
+        from handface.pipeline.contract.images.picture import DecodeConfig
         from handface.pipeline.stages.decode import DecodeStage
         from handface.pipeline.stages.read import ReadStage
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from handface.model.prediction.prediction import Detection, NobodyFoundError
-from handface.pipeline.annotators.isolated import Isolated, IsolationConfig
-from handface.pipeline.annotators.mediapipe import MediaPipeConfig, is_near
+from handface.pipeline.annotators.analyser import Analyser, DetectorError
+from handface.pipeline.annotators.detector import DetectorConfig, HandFaceDetector
+from handface.pipeline.annotators.landmarks import is_near
+from handface.pipeline.annotators.selfie_segmenter import SEGMENTER, SelfieSegmenter
 from handface.pipeline.contract.detections import Detections, Face, Hand
 from handface.pipeline.stages.contact_evidence import ContactConfig, contact_evidence, scale_ratio
-from handface.pipeline.stages.detect import SEGMENTER, Analyser, visible_share
+from handface.pipeline.stages.detect import visible_share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +26,7 @@ log = logging.getLogger(__name__)
 class PeopleConfig:
     """Who counts. Wider than the filter for training data: whether a near hand touches is the network's to say."""
 
-    mediapipe: MediaPipeConfig = field(default_factory=MediaPipeConfig)
-    isolation: IsolationConfig = field(default_factory=IsolationConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
     contact: ContactConfig = field(default_factory=ContactConfig)
     min_face: int = 32
     """Faces smaller than this (longer side, pixels) are left out."""
@@ -37,46 +37,38 @@ class PeopleConfig:
 
 
 class PeopleDetector:
-    """Finds people with a hand near their face. MediaPipe starts at the first photo.
+    """Finds people with a hand near their face. The networks are loaded at the first photo.
 
-    isolated: in a child process that may hang or die without harm; a script that does so needs `if __name__ == "__main__":`.
     The skin segmenter is used if its weights are on this machine; nothing is fetched.
     """
 
-    def __init__(self, config: PeopleConfig = PeopleConfig(), isolated: bool = True) -> None:
-        self.config, self.isolated = config, isolated
-        self._analyser: Isolated | Analyser | None = None
+    def __init__(self, config: PeopleConfig = PeopleConfig()) -> None:
+        self.config = config
+        self._analyser: Analyser | None = None
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
         """RGB (H, W, 3) uint8 -> people, the likeliest contact first.
 
-        Raises NobodyFoundError with the reason; DetectorHung or DetectorError if MediaPipe fails on the photo.
+        Raises NobodyFoundError with the reason; DetectorError if the detector fails on the photo.
         """
-        if self._analyser is None:
-            self._analyser = self._start()
-        if isinstance(self._analyser, Isolated):
-            found, skin = self._analyser.call("analyse", image)
-        else:
-            found, skin = self._analyser.analyse(image)
-        return people(found, skin, image.shape[1], image.shape[0], self.config)
+        self._analyser = self._analyser or self._start()
+        (answer,) = self._analyser.analyse([image])
+        if isinstance(answer, DetectorError):
+            raise answer
+        return people(answer.found, answer.skin, image.shape[1], image.shape[0], self.config)
 
     def close(self) -> None:
-        """End MediaPipe; the next photo starts it again."""
-        if isinstance(self._analyser, Isolated):
-            self._analyser.close()
-        elif self._analyser is not None:
-            self._analyser.detector.close()
+        """Free the networks; the next photo loads them again."""
         self._analyser = None
 
-    def _start(self) -> Isolated | Analyser:
+    def _start(self) -> Analyser:
         from handface.pipeline.contract.model_store import ModelStore
 
-        segmenter = ModelStore().find(SEGMENTER)
-        if segmenter is None:
+        segmenter = ModelStore().find(SEGMENTER) is not None
+        if not segmenter:
             log.info("whose hand is whose is judged without the skin segmenter; `handface models pull %s`", SEGMENTER)
-        if not self.isolated:
-            return Analyser(self.config.mediapipe, segmenter, own_process=False)
-        return Isolated(partial(Analyser, self.config.mediapipe, segmenter), self.config.isolation)
+        runtime = self.config.detector.runtime
+        return Analyser(HandFaceDetector(self.config.detector), SelfieSegmenter(runtime) if segmenter else None)
 
 
 def people(
@@ -121,4 +113,5 @@ def _at_the_distance_of(face: Face, hand: Hand, config: PeopleConfig) -> bool:
 
 
 def _detection(face: Face, hand: Hand) -> Detection:
-    return Detection(face.keypoints, hand.keypoints, hand.side, min(face.score, hand.score, 1.0), face.box)
+    confidence = min(face.score, hand.score, 1.0)
+    return Detection(face.keypoints, hand.keypoints, hand.side, confidence, face.box, hand.world)

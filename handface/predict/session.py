@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,12 +41,26 @@ class HandFace:
 
         image: path, URL, Pillow image, or array (H, W, 3) uint8 RGB, grey, or with alpha; files are turned upright by EXIF.
         Raises InputError (a ValueError) if it is no usable photo. No person is an answer: see `Prediction.reason`.
+        The prediction keeps the picture, so that it can `plot` and `save` itself.
         """
-        return self.predictor.predict(self._pixels(image))
+        return next(self.predict_many([image]))
 
     def predict_many(self, images: Iterable[str | Path | NDArray[np.uint8] | Image]) -> Iterator[Prediction]:
-        """One prediction per photo, in order; the network gets crops of several photos at once."""
-        return self.predictor.predict_many(self._pixels(image) for image in images)
+        """One prediction per photo, in order; the network gets crops of several photos at once.
+
+        Each prediction keeps its picture: to hold very many, save them first or `dataclasses.replace(prediction, image=None)`.
+        """
+        from handface.model.prediction.crop import as_rgb
+
+        waiting: deque[NDArray[np.uint8]] = deque()
+
+        def read() -> Iterator[NDArray[np.uint8]]:
+            for image in images:
+                waiting.append(as_rgb(self._pixels(image)))
+                yield waiting[-1]
+
+        for prediction in self.predictor.predict_many(read()):
+            yield replace(prediction, image=waiting.popleft())
 
     def predict_video(self, path: str | Path, config: VideoConfig | None = None) -> Iterator[Frame]:
         """Every frame of a video file with its people, tracked and smoothed, as it is decoded. Raises OSError."""

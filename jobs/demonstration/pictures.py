@@ -1,5 +1,6 @@
 """Pictures for the demo that need no download: two portraits that installed packages carry, the same with a rendered hand
-at, beside and in front of the face, and files that are bad on purpose, so that the funnel has something to say."""
+at, beside and in front of the face, and files that are bad on purpose, so that the funnel has something to say.
+"""
 
 from __future__ import annotations
 

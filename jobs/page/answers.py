@@ -27,7 +27,7 @@ class BadPhotoError(ValueError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class PageAnswer:
     """What the page gets. summary: JSON values.  files: name -> (media type, bytes)."""
 
     summary: dict[str, Any]
@@ -39,7 +39,7 @@ class Answer:
         return sum(len(data) for _, data in self.files.values())
 
 
-def answer(data: bytes, predict: Predict, max_pixels: int) -> Answer:
+def answer(data: bytes, predict: Predict, max_pixels: int) -> PageAnswer:
     """Decode, predict, draw. Raises BadPhotoError, and what the predictor raises."""
     from handface.model.outputs import OverlayConfig, draw_overlay
     from handface.model.outputs.records import to_json
@@ -56,12 +56,12 @@ def answer(data: bytes, predict: Predict, max_pixels: int) -> Answer:
         "found": len(prediction.persons),
         "persons": [_facts(person) for person in shown],
     }
-    return Answer(summary, files)
+    return PageAnswer(summary, files)
 
 
 def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """An uploaded file -> (H, W, 3) uint8 RGB; its type is told by content. Raises BadPhotoError saying what is wrong."""
-    from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image
+    from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image
     from handface.predict.inputs import MIN_SIDE
 
     if not data:
@@ -107,12 +107,12 @@ class Store:
 
     def __init__(self, count: int, size: int) -> None:
         self.count, self.size = count, size
-        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._answers: OrderedDict[str, PageAnswer] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    def add(self, one: Answer) -> str:
+    def add(self, one: PageAnswer) -> str:
         """Keep an answer and return its name."""
         name = secrets.token_urlsafe(12)
         self._answers[name] = one

@@ -30,7 +30,8 @@ class Web:
 
     def write_list(self, path: Path) -> int:
         """A list of the other sites' pictures, with licence and author, and of one URL per site that robots.txt forbids and one
-        that is gone. Returns its rows."""
+        that is gone. Returns its rows.
+        """
         hosts = list(self.pictures)[len(self.pictures) // 2 :]
         rows = [(self._url(host, f"/{p.name}"), "CC0-1.0", host) for host in hosts for p in self.pictures[host]]
         rows += [(self._url(host, name), "", "") for host in hosts for name in ("/private/a.jpg", "/gone.jpg")]

@@ -1,9 +1,10 @@
-"""Progress of an annotation: a bar on a terminal, a log line now and then elsewhere, and the funnel at the end."""
+"""Progress of a run: a bar on a terminal, a line every few seconds elsewhere, and the funnel at the end."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,13 +15,18 @@ if TYPE_CHECKING:
     from handface.pipeline.engine.funnel import Funnel
 
 log = logging.getLogger(__name__)
-_LOG_EVERY = 15.0  # seconds, without a terminal
+HEARTBEAT = 10.0  # seconds between lines, without a terminal
 
 
 class Progress:
     """Counts inputs as they are listed, or as their units end. Use as a context manager.
 
-    total: inputs there will be (None while listing).  done: those that earlier starts finished.
+    Without a terminal a line is logged every few seconds, also while no unit ends.
+
+    Args:
+        what: What is being done.
+        total: Inputs there will be; None while listing.
+        done: Those that earlier starts finished.
     """
 
     def __init__(self, what: str, total: int | None = None, done: int = 0) -> None:
@@ -30,37 +36,48 @@ class Progress:
         columns: list[progress.ProgressColumn | str] = [f"{what}: {{task.completed:,}} inputs"]
         if total is not None:
             columns = [f"{what} {{task.completed:,}}/{{task.total:,}}", progress.BarColumn()]
-            columns += [progress.TaskProgressColumn(), "{task.fields[text]}"]
+            columns += [progress.TaskProgressColumn(), progress.TimeElapsedColumn(), "{task.fields[text]}"]
         self._bar = progress.Progress(
             *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
         )
         self._task = self._bar.add_task(what, total=total, completed=done, text="")
-        self._what, self._total, self._done, self._here = what, total, done, 0
-        self._start = self._logged = time.monotonic()
+        self._what, self._total, self._done, self._here, self._note = what, total, done, 0, ""
+        self._start = time.monotonic()
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Progress:
         self._bar.start()
+        if self._bar.disable:
+            self._heart.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         self._bar.stop()
+        if self._heart.ident is not None:
+            self._heart.join()
 
     def advance(self, inputs: int, note: str = "") -> None:
         """Count `inputs` more; `note` is shown beside the rate."""
         self._here += inputs
-        text = f"{self._rate()}{note}"
-        self._bar.update(self._task, advance=inputs, text=text)
-        if self._bar.disable and time.monotonic() - self._logged > _LOG_EVERY:
-            self._logged = time.monotonic()
+        self._note = note
+        self._bar.update(self._task, advance=inputs, text=f"{self._rate()}{note}")
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT):
             of = f"/{self._total:,}" if self._total is not None else ""
-            log.info("%s: %s%s inputs, %s", self._what, f"{self._done + self._here:,}", of, text)
+            log.info("%s: %s%s inputs, %s%s", self._what, f"{self._done + self._here:,}", of, self._rate(), self._note)
 
     def _rate(self) -> str:
-        rate = self._here / max(time.monotonic() - self._start, 1e-9)
+        seconds = time.monotonic() - self._start
+        rate = self._here / max(seconds, 1e-9)
         if self._total is None:
             return f"{rate:.0f} inputs/s"
+        if not self._here:
+            return f"{seconds:.0f} s so far"
         left = (self._total - self._done - self._here) / max(rate, 1e-9)
         return f"{rate:.1f} inputs/s, {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
 
@@ -91,7 +108,11 @@ def print_funnel(funnel: Funnel) -> None:
     table.add_column("in", justify="right")
     table.add_column("out", justify="right")
     table.add_column("turned away")
+    if funnel.ended:
+        table.add_column("done without a sample")
     for row in funnel.rows():
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in row.reasons.items())
-        table.add_row(row.stage, f"{row.entered:,}", f"{row.passed:,}", reasons)
+        texts = [
+            ", ".join(f"{reason} {count:,}" for reason, count in found.items()) for found in (row.reasons, row.ended)
+        ]
+        table.add_row(row.stage, f"{row.entered:,}", f"{row.passed:,}", *texts[: len(table.columns) - 3])
     Console().print(table)

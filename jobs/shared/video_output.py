@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from handface.model.prediction.prediction import Part, Person
     from handface.model.prediction.video import Frame
 
+CODECS = {"vp09": "VP9", "avc1": "H.264", "mp4v": "MPEG-4 part 2, which browsers do not play"}
+"""By preference: OpenCV's wheels write VP9 but have no H.264 encoder, and browsers play both."""
 _ROWS = 256  # per row group, and at most in memory
 
 
 class ParameterTable:
-    """One row per person and frame: time, track, side, camera, presence, and the parameters of hand and head. A context manager.
+    """One row per person and frame: time, track, side, camera, presence, contact, keypoints, and the parameters of hand and head.
 
-    The columns' lengths are those of the first person; the file exists even if there is none.
+    mesh: which mesh contact, keypoints_3d and parameters belong to, said in the metadata. A context manager. The columns' lengths are those of the first person; the file exists even if there is none.
     """
 
-    def __init__(self, path: Path, trained: bool) -> None:
-        self.path, self.trained = path, trained
+    def __init__(self, path: Path, trained: bool, mesh: str) -> None:
+        self.path, self.trained, self.mesh = path, trained, mesh
         self._rows: list[dict[str, Any]] = []
         self._writer: pq.ParquetWriter | None = None
 
@@ -59,17 +61,26 @@ class ParameterTable:
 
         columns = [("frame", pa.int64()), ("time", pa.float64()), ("track", pa.int64()), ("side", pa.string())]
         columns += [("detected", pa.bool_()), ("confidence", pa.float64()), ("presence", pa.float64())]
-        columns += [("camera", pa.list_(pa.float64(), 3))]
+        columns += [("camera", pa.list_(pa.float64())), ("fitted", pa.bool_()), ("quality", pa.float64())]
+        points, vertices = pa.list_(pa.list_(pa.float32())), pa.list_(pa.int32())
+        columns += [("face_keypoints_2d", points), ("hand_keypoints_2d", points)]
+        for part in ("hand", "head"):
+            columns += [(f"{part}_keypoints_3d", points), (f"{part}_contact_vertices", vertices)]
         known = {name for row in self._rows for name in row} - {name for name, _ in columns}
         columns += [(name, pa.list_(pa.float32())) for name in sorted(known)]
-        return pa.schema(columns, metadata={"trained": "true" if self.trained else "false"})
+        return pa.schema(columns, metadata={"trained": str(self.trained).lower(), "mesh": self.mesh})
 
 
 class VideoWriter:
-    """Frames (H, W, 3) uint8 RGB -> MP4. A context manager; raises OSError if this machine cannot encode."""
+    """Frames (H, W, 3) uint8 RGB -> MP4 at a constant rate, in the first of `CODECS` that this machine's OpenCV can write.
+
+    A context manager; raises OSError if it can write none.
+    """
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self.rate = path, rate
+        self.codec = ""
+        """What was chosen at the first frame, for people; "" before."""
         self._writer: Any = None
 
     def __enter__(self) -> VideoWriter:
@@ -86,16 +97,23 @@ class VideoWriter:
         import cv2
 
         if self._writer is None:
-            height, width = image.shape[:2]
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self.path), codec, self.rate, (width, height))
-            if not self._writer.isOpened():
-                raise OSError(f"{self.path}: OpenCV on this machine cannot write MP4; use --no-pictures")
+            self._writer = self._open(image.shape[1], image.shape[0])
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def _open(self, width: int, height: int) -> Any:
+        import cv2
+
+        for code, name in CODECS.items():
+            writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*code), self.rate, (width, height))
+            if writer.isOpened():
+                self.codec = name
+                return writer
+        raise OSError(f"{self.path}: OpenCV on this machine cannot write MP4; use --no-pictures")
 
 
 def _row(number: int, time: float, person: Person) -> dict[str, Any]:
-    camera = person.camera
+    from handface.model.outputs.records import camera_numbers
+
     row = {
         "frame": number,
         "time": time,
@@ -104,10 +122,17 @@ def _row(number: int, time: float, person: Person) -> dict[str, Any]:
         "detected": person.detection is not None,
         "confidence": person.confidence,
         "presence": person.presence,
-        "camera": [camera.scale, camera.tx, camera.ty],
+        "camera": camera_numbers(person.camera),
+        "fitted": person.fit is not None and person.fit.fitted,
+        "quality": None if person.fit is None else person.fit.quality,
     }
-    return row | _parameters("hand", person.hand) | _parameters("head", person.head)
+    for name in ("face", "hand"):
+        row[f"{name}_keypoints_2d"] = None if person.detection is None else getattr(person.detection, name).tolist()
+    return row | _part("hand", person.hand) | _part("head", person.head)
 
 
-def _parameters(name: str, part: Part) -> dict[str, list[float]]:
-    return {f"{name}_{key}": value.tolist() for key, value in part.parameters.items()}
+def _part(name: str, part: Part) -> dict[str, Any]:
+    columns = {f"{name}_{key}": value.tolist() for key, value in part.parameters.items()}
+    columns[f"{name}_keypoints_3d"] = part.keypoints_3d.tolist()
+    columns[f"{name}_contact_vertices"] = (part.contact > 0.5).nonzero()[0].tolist()
+    return columns

@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,25 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             archive.writestr(entry, buffer.getvalue())
 
 
+@dataclass(frozen=True)
+class PickledMember:
+    """An array of objects in an .npz, left as it lies there. data: the .npy."""
+
+    data: bytes = field(repr=False)
+
+
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read every array of an .npz without pickle. Raises BodyFileError naming the file, and the key that is broken."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for key, value in read_members(path).items():
+        if isinstance(value, PickledMember):
+            raise BodyFileError(f"{path}: key {key!r} holds objects, expected numbers; write the body again")
+        arrays[key] = value
+    return arrays
+
+
+def read_members(path: Path) -> dict[str, NDArray[Any] | PickledMember]:
+    """Read an .npz that others wrote; arrays of objects are left closed. Raises BodyFileError as `read_arrays`."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: _member(path, archive, key) for key in archive.files}
@@ -45,10 +62,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise BodyFileError(f"{path}: not a whole .npz ({error}); copy it again") from error
 
 
-def _member(path: Path, archive: Any, key: str) -> NDArray[Any]:
+def _member(path: Path, archive: Any, key: str) -> NDArray[Any] | PickledMember:
     try:
         value: NDArray[Any] = archive[key]
     except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
+        if "allow_pickle=False" in str(error):
+            return PickledMember(archive.zip.read(f"{key}.npy"))
         raise BodyFileError(f"{path}: key {key!r} cannot be read ({error}); copy the file again") from error
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,25 @@ from scipy.spatial import cKDTree
 
 from handface.model.bodies.arrays import BodyArrays, BodyFileError, KeypointSet, MirrorMap
 from handface.model.bodies.decimate import build_levels
+from handface.model.bodies.mirror import mirror_arrays
 from handface.model.bodies.names import HAND_JOINTS, HEAD_JOINTS, HEAD_MIRROR_JOINTS, IBUG_MIRROR, MEDIAPIPE_FROM_POINTS
-from handface.model.bodies.npz import read_arrays
+from handface.model.bodies.npz import PickledMember, read_members
 from handface.model.bodies.restricted_pickle import load_pickle, plain
 
 # Tip vertices, thumb to pinky, of the two codes that Decaf and DICE use; other libraries differ by a vertex or so.
 MANO_TIPS: Mapping[str, tuple[int, ...]] = {"mano": (744, 320, 443, 554, 671), "metro": (745, 317, 445, 556, 673)}
-FLAME_IDENTITIES = 300  # columns of shapedirs before the expressions start
+# columns of FLAME's shapedirs -> how many of them are shape, before the expressions start: the files of 2019, 2020 and 2023, and
+# the short form of some packages
+FLAME_LAYOUTS: Mapping[int, int] = {400: 300, 150: 100}
 _REQUIRED = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
 _HAND_LEVELS, _HEAD_LEVELS = (195,), (1675, 559)
 _MIRROR_TOLERANCE = 1e-5  # metres; FLAME's template is exactly symmetric
 
 
-def read_mano(path: Path, num_betas: int = 10) -> BodyArrays:
-    """MANO v1.2 `MANO_RIGHT.pkl` (or an .npz of the same keys). Raises BodyFileError naming file and key.
+def read_mano(path: Path, num_betas: int = 10, mirror_left: bool = False) -> BodyArrays:
+    """MANO v1.2 `MANO_RIGHT.pkl` (or an .npz of the same keys) as a right hand. Raises BodyFileError naming file and key.
 
+    mirror_left: make a left hand the right one that it mirrors; otherwise left hands are refused.
     Keypoint sets: `mano` (tips as in otaheri/MANO and Decaf) and `metro` (as in DICE's network), both in MediaPipe order.
     """
     model = _read_model(path)
@@ -44,7 +49,41 @@ def read_mano(path: Path, num_betas: int = 10) -> BodyArrays:
     fields["keypoint_sets"] = {name: _hand_points(path, body, tips) for name, tips in MANO_TIPS.items()}
     fields["pose_mean"], fields["pose_components"] = model["hands_mean"].ravel(), model["hands_components"]
     fields["levels"] = build_levels(body.template, body.faces, _HAND_LEVELS)
-    return BodyArrays(**fields).check(str(path))
+    right = BodyArrays(**fields).check(str(path))
+    if not _is_left(right):
+        return right
+    if not mirror_left:
+        raise BodyFileError(
+            f"{path}: a left hand (its middle finger points to +x); import MANO_RIGHT.pkl, from which left hands are mirrored, or "
+            "mirror this one: `handface bodies import --mirror-left`"
+        )
+    return mirror_arrays(_with_left_shapes(right)).check(str(path))
+
+
+def _is_left(hand: BodyArrays) -> bool:
+    """Whether the middle finger points to +x from the wrist; MANO's right hand points to -x."""
+    wrist, finger = (hand.joint_names.index(name) for name in ("wrist", "middle3"))
+    return bool(hand.joint_template[finger, 0] > hand.joint_template[wrist, 0])
+
+
+def _with_left_shapes(hand: BodyArrays) -> BodyArrays:
+    """MANO_LEFT.pkl holds the right hand's shape directions, whose x points the wrong way (github.com/vchoutas/smplx/issues/48).
+
+    The first direction makes the whole hand larger or smaller, so that along x and along the rest it must point the same way.
+    """
+    centred = hand.template - hand.template.mean(0)
+    growth = (centred * hand.shapedirs[:, :, 0]).sum(0)
+    if growth[0] * (growth[1] + growth[2]) >= 0:
+        return hand
+    flip = np.array([-1.0, 1.0, 1.0])[:, None]
+    return replace(
+        hand,
+        shapedirs=hand.shapedirs * flip,
+        joint_shapedirs=hand.joint_shapedirs * flip,
+        keypoint_sets={
+            name: replace(points, shapedirs=points.shapedirs * flip) for name, points in hand.keypoint_sets.items()
+        },
+    )
 
 
 def read_flame(
@@ -55,15 +94,22 @@ def read_flame(
     neck: Path | None = None,
     stiffness: Path | None = None,
 ) -> BodyArrays:
-    """FLAME 2020 `generic_model.pkl` (or .npz) with DECA's `landmark_embedding.npy` (or .npz).
+    """FLAME's `generic_model.pkl` (2019, 2020), `flame2023.pkl` or an .npz of the same keys, with DECA's landmark embedding.
 
     Takes the first `num_betas` of 300 shape and the first `num_expressions` of 100 expression directions, as Decaf does.
+    landmarks: `landmark_embedding.npy` or .npz.
     neck: .npy of vertex indices or a mask; stiffness: .npy (V,). Raises BodyFileError naming file and key.
     """
     model = _read_model(path)
     _joints(path, model, HEAD_JOINTS)
     shape = _columns(path, model["shapedirs"], 0, num_betas)
-    expression = _columns(path, model["shapedirs"], FLAME_IDENTITIES, num_expressions)
+    columns = model["shapedirs"].shape[2]
+    if columns not in FLAME_LAYOUTS:
+        raise BodyFileError(
+            f"{path}: key 'shapedirs' has {columns} directions; FLAME of 2019, 2020 and 2023 has 400 (300 of shape, then 100 of "
+            "expression), its short form 150 (100, then 50)"
+        )
+    expression = _columns(path, model["shapedirs"], FLAME_LAYOUTS[columns], num_expressions)
     body = _assemble("head", path, model, shape, expression, HEAD_JOINTS)
     fields = dict(vars(body))
     fields["keypoint_sets"] = {"ibug68": read_landmarks(landmarks, body)}
@@ -128,7 +174,7 @@ def _read_model(path: Path) -> dict[str, NDArray[Any]]:
 def _read_keys(path: Path) -> Mapping[str, Any]:
     """The dict in a .pkl, .npz or object .npy."""
     if path.suffix == ".npz":
-        return read_arrays(path)
+        return read_members(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -160,7 +206,13 @@ def _pickle_in_npy(path: Path, data: bytes) -> bytes:
 def _array(path: Path, data: Mapping[str, Any], key: str) -> NDArray[Any]:
     if key not in data:
         raise BodyFileError(f"{path}: key {key!r} is missing; it has {', '.join(sorted(map(str, data)))}")
-    value = plain(data[key], f"{path}: key {key!r}")
+    stored = data[key]
+    if isinstance(stored, PickledMember):
+        # a sparse matrix or the like that numpy saved as an object
+        stored = load_pickle(_pickle_in_npy(path, stored.data), path)
+    if isinstance(stored, np.ndarray) and stored.dtype.hasobject and stored.shape == ():
+        stored = stored.item()
+    value = plain(stored, f"{path}: key {key!r}")
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise BodyFileError(f"{path}: key {key!r} holds {array.dtype}, expected numbers")

@@ -24,12 +24,12 @@ class _Sealed(type):
         raise pickle.UnpicklingError(f"the file tries to change {cls.__name__}.{name}")
 
 
-class Record(metaclass=_Sealed):
+class InertRecord(metaclass=_Sealed):
     """State of an object whose class is not wanted here. state: what the file stored for it."""
 
     state: Any
 
-    def __new__(cls, *_arguments: object) -> Record:
+    def __new__(cls, *_arguments: object) -> InertRecord:
         """Whatever arguments the file gives are dropped."""
         return object.__new__(cls)
 
@@ -37,15 +37,15 @@ class Record(metaclass=_Sealed):
         self.__dict__["state"] = state
 
 
-class Chumpy(Record):
+class Chumpy(InertRecord):
     """chumpy.ch.Ch: its array is `x`."""
 
 
-class ChumpySelect(Record):
+class ChumpySelect(InertRecord):
     """chumpy.reordering.Select: `a`'s numbers at `idxs`, as `preferred_shape`."""
 
 
-class Sparse(Record):
+class Sparse(InertRecord):
     """A scipy sparse matrix of some format."""
 
 
@@ -55,6 +55,10 @@ class SparseColumns(Sparse):
 
 class SparseRows(Sparse):
     """csr_matrix."""
+
+
+class SparseTriples(Sparse):
+    """coo_matrix: numbers with the row and column of each."""
 
 
 class _Function:
@@ -85,10 +89,26 @@ class _RebuildScalar(_Function):
 class _RebuildObject(_Function):
     __slots__ = ()
 
-    def __call__(self, kind: type, base: object = object, state: object = None) -> Record:
-        if not (isinstance(kind, type) and issubclass(kind, Record)):
+    def __call__(self, kind: type, base: object = object, state: object = None) -> InertRecord:
+        if not (isinstance(kind, type) and issubclass(kind, InertRecord)):
             raise pickle.UnpicklingError(f"object of class {kind!r}")
         return kind()
+
+
+class _FromBuffer(_Function):
+    """numpy's arrays in protocol 5: the numbers, their type, the shape, and the order of axes in memory."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, data: object, dtype: object, shape: object, order: str = "C", axes: tuple[int, ...] | None = None
+    ) -> np.ndarray:
+        if not isinstance(data, bytes | bytearray) or not isinstance(dtype, np.dtype) or dtype.hasobject:
+            raise pickle.UnpicklingError("an array that is not numbers")
+        flat = np.frombuffer(data, dtype).copy() if len(data) else np.empty(0, dtype)
+        if order == "K" and axes is not None:
+            return flat.reshape(shape).transpose(axes)  # type: ignore[call-overload]
+        return flat.reshape(shape, order=order)  # type: ignore[call-overload]
 
 
 class _EncodeLatin1(_Function):
@@ -100,11 +120,20 @@ class _EncodeLatin1(_Function):
         return text.encode("latin1")
 
 
+class _NoBytes(_Function):
+    """An empty byte string, as protocols 0 to 2 write it."""
+
+    __slots__ = ()
+
+    def __call__(self) -> bytes:
+        return b""
+
+
 class _Ignore(_Function):
     __slots__ = ()
 
-    def __call__(self, *arguments: object) -> Record:
-        return Record()
+    def __call__(self, *arguments: object) -> InertRecord:
+        return InertRecord()
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -121,12 +150,17 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 for _core in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED |= {(_core, "_reconstruct"): _RebuildArray(), (_core, "scalar"): _RebuildScalar()}
+for _core in ("numpy.core.numeric", "numpy._core.numeric"):
+    _ALLOWED[_core, "_frombuffer"] = _FromBuffer()
 for _builtins in ("__builtin__", "builtins"):
     _ALLOWED |= {(_builtins, "set"): set, (_builtins, "object"): object}
+    _ALLOWED[_builtins, "bytes"] = _NoBytes()
 for _module in ("scipy.sparse", "scipy.sparse.csc", "scipy.sparse._csc"):
-    _ALLOWED[_module, "csc_matrix"] = SparseColumns
+    _ALLOWED |= {(_module, "csc_matrix"): SparseColumns, (_module, "csc_array"): SparseColumns}
 for _module in ("scipy.sparse", "scipy.sparse.csr", "scipy.sparse._csr"):
-    _ALLOWED[_module, "csr_matrix"] = SparseRows
+    _ALLOWED |= {(_module, "csr_matrix"): SparseRows, (_module, "csr_array"): SparseRows}
+for _module in ("scipy.sparse", "scipy.sparse.coo", "scipy.sparse._coo"):
+    _ALLOWED |= {(_module, "coo_matrix"): SparseTriples, (_module, "coo_array"): SparseTriples}
 
 
 class _Unpickler(pickle.Unpickler):
@@ -137,7 +171,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_pickle(data: bytes, file: Path) -> Any:
-    """The object in a pickle of any protocol (Python 2 text as latin1). Raises BodyFileError if it wants to run something."""
+    """The object in a pickle of protocol 0 to 5 (Python 2 text as latin1). Raises BodyFileError if it wants to run something."""
     try:
         return _Unpickler(io.BytesIO(data), encoding="latin1").load()
     except pickle.UnpicklingError as error:
@@ -166,6 +200,9 @@ def _dense(value: Sparse) -> np.ndarray:
 
     state = value.state
     shape = state.get("_shape", state.get("shape"))
+    if isinstance(value, SparseTriples):
+        places = state["coords"] if "coords" in state else (state["row"], state["col"])
+        return np.asarray(scipy.sparse.coo_matrix((state["data"], places), shape=shape).todense())
     kind = scipy.sparse.csc_matrix if isinstance(value, SparseColumns) else scipy.sparse.csr_matrix
     matrix = kind((state["data"], state["indices"], state["indptr"]), shape=shape)
     matrix.check_format(full_check=True)

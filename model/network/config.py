@@ -146,7 +146,7 @@ FACING = (3.1415927, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class PlacementConfig:
-    """Rest meshes are first placed by an affine map per part, read from the feature cells; tokens draw what is left.
+    """Rest meshes are first placed by an affine map per part, read from the feature cells; tokens predict the rest.
 
     Not in the paper. Attention learns to turn a template only slowly; this says it in twelve numbers per part.
     """
@@ -186,6 +186,9 @@ class DiceConfig:
     mask_value: float = 0.01
     presence_gate: bool = True
     """In eval mode, no deformation at full resolution where the presence of contact is <= 0.5."""
+    released: bool = False
+    """Weights of the release: keypoints are the posed bodies', for the order of its keypoint tokens is not ours, and the neck yields to
+    no hand, as in its own evaluation."""
     preset: str = "custom"
 
     def __post_init__(self) -> None:

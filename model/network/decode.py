@@ -1,4 +1,4 @@
-"""Network output -> people in the photo: meshes about the head's mean, the photo's camera, left hands out of the mirror."""
+"""Network output -> people in the photo: meshes about the head's mean, the photo's camera, left hands mirrored back."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 
 from handface.model.bodies.arrays import BodyArrays
 from handface.model.bodies.convention import named_convention
-from handface.model.bodies.load import load_arrays
+from handface.model.bodies.load import load_arrays, load_body
 from handface.model.bodies.mirror import mirror_head_parameters
 from handface.model.bodies.names import HEAD_MIRROR_JOINTS, IBUG_MIRROR
+from handface.model.network.config import DiceConfig
+from handface.model.network.mesh import Mesh, MeshChoice
 from handface.model.network.output import DiceOutput, PartOutput
-from handface.model.network.topology import PartSizes, Sizes, TopologyError
+from handface.model.network.topology import PartSizes, TopologyError
 from handface.model.prediction.crop import Crop
 from handface.model.prediction.prediction import Detection, Floats, Part, Person, WeakCamera
 
@@ -24,7 +26,7 @@ _FREE = ("free-hand", "free-head")
 
 
 @dataclass(frozen=True)
-class _Body:
+class NamedBody:
     """A body's arrays, and what it is called in results."""
 
     arrays: BodyArrays
@@ -33,15 +35,20 @@ class _Body:
     pose_joints: tuple[int, ...]
 
 
-class Decoder:
-    """Turns DiceOutput into `Person`s. hand, head: body files, if not those that the sizes name.
+class PersonDecoder:
+    """Turns DiceOutput into `Person`s. hand, head: body files, if not those that the network names.  mesh: which one people get.
 
     Raises BodyFileError if a body cannot be read, TopologyError if it is not the one the network was made for.
     """
 
-    def __init__(self, sizes: Sizes, hand: str | None = None, head: str | None = None) -> None:
+    def __init__(
+        self, network: DiceConfig, hand: str | None = None, head: str | None = None, mesh: Mesh = "parametric"
+    ) -> None:
+        sizes = network.sizes
         self.hand = _load("hand", sizes.hand, hand)
         self.head = _load("head", sizes.head, head)
+        bodies = (load_body(body.name, body.convention) for body in (self.hand, self.head))
+        self.choose_mesh = MeshChoice(mesh, network, *bodies)
 
     def decode(
         self,
@@ -52,7 +59,7 @@ class Decoder:
     ) -> list[Person]:
         """One person per crop. output: B predictions for B crops."""
         flat = {name: value.float().cpu() for name, value in output.flatten().items()}
-        output = DiceOutput.unflatten(flat)
+        output = self.choose_mesh(DiceOutput.unflatten(flat))
         origin = output.head.vertices[0].mean(1)  # (B, 3)
         shift = output.camera[:, :1] * (origin - output.camera_origin)[:, :2]  # (B, 2), the camera about `origin`
         translation = output.camera[:, 1:] + shift
@@ -100,7 +107,7 @@ def mirrored_hand(part: Part) -> Part:
     )
 
 
-def mirrored_head(part: Part, body: _Body) -> Part:
+def mirrored_head(part: Part, body: NamedBody) -> Part:
     """A head in the mirror x -> -x. Its vertices exchange sides if the body says which is opposite which."""
     mirror = body.arrays.mirror
     turned = mirrored_hand(part)
@@ -139,7 +146,7 @@ def _mirror_vector(name: str, value: Floats) -> Floats:
     return value * _FLIP if name == "transl" else value
 
 
-def _part(output: PartOutput, row: int, origin: torch.Tensor, body: _Body) -> Part:
+def _part(output: PartOutput, row: int, origin: torch.Tensor, body: NamedBody) -> Part:
     """One row of the network's answer, about `origin` (3,)."""
     vertices = output.deformed[row] - origin
     deformation = output.deformation[0][row] if output.deformation else torch.zeros_like(vertices)
@@ -157,7 +164,7 @@ def _part(output: PartOutput, row: int, origin: torch.Tensor, body: _Body) -> Pa
     )
 
 
-def _load(kind: str, sizes: PartSizes, given: str | None) -> _Body:
+def _load(kind: str, sizes: PartSizes, given: str | None) -> NamedBody:
     name = given or sizes.body
     if not name or (name not in _FREE and not name.endswith(".npz")):
         raise TopologyError(
@@ -173,4 +180,4 @@ def _load(kind: str, sizes: PartSizes, given: str | None) -> _Body:
             f"{': ' + differences if differences else ''}; give the body it was made for"
         )
     joints = named_convention(sizes.convention, kind).pose_joints or tuple(range(1, len(arrays.parents)))
-    return _Body(arrays, name, sizes.convention, joints)
+    return NamedBody(arrays, name, sizes.convention, joints)

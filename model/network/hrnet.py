@@ -91,7 +91,7 @@ def _resize(channels: tuple[int, ...], source: int, target: int) -> nn.Module:
     return nn.Sequential(*inner, nn.Sequential(*conv_norm(channels[source], channels[target], 3, 2)))
 
 
-class Stage(nn.Sequential):
+class HRNetStage(nn.Sequential):
     """FusionModules one after another."""
 
     def __init__(self, config: StageConfig) -> None:
@@ -128,11 +128,11 @@ class HRNet(nn.Module):
         )
         two, three, four = config.stages
         self.transition1 = _transition((width,), two.channels)
-        self.stage2 = Stage(two)
+        self.stage2 = HRNetStage(two)
         self.transition2 = _transition(two.channels, three.channels)
-        self.stage3 = Stage(three)
+        self.stage3 = HRNetStage(three)
         self.transition3 = _transition(three.channels, four.channels)
-        self.stage4 = Stage(four)
+        self.stage4 = HRNetStage(four)
         self.incre_modules = nn.ModuleList(
             nn.Sequential(Bottleneck(channels, planes))
             for channels, planes in zip(four.channels, config.head_planes, strict=True)

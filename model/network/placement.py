@@ -1,4 +1,4 @@
-"""Rigid motion said outright, for networks small enough to train without a cluster: not in the paper, off in `dice-w64`.
+"""An affine map per body part, for networks small enough to train without a cluster: not in the paper, off in `dice-w64`.
 
 Attention and perceptrons learn only slowly to turn a mesh and to tell how it is turned. So that they need not: `PlacementHead` puts
 the template where the picture wants it, tokens drawing what is left; `AlignedRegressor` takes the rotation from the drawn vertices
@@ -100,37 +100,37 @@ class AlignedRegressor(nn.Module):
         rest = rest - rest.mean(0)
         centre = vertices.mean(1)  # (B, 3)
         about = vertices - centre[:, None]
-        turn = nearest_rotation(linear_map(rest, about))  # (B, 3, 3)
-        shape = (product(about, turn) - rest) / _SPREAD
+        turn = nearest_rotation(fit_affine(rest, about))  # (B, 3, 3)
+        shape = (matmul(about, turn) - rest) / _SPREAD
         betas, expression, pose, remaining, offset = self.local(shape)
-        turn = product(turn, axis_angle_to_matrix(_TURN * remaining.to(centre)))
+        turn = matmul(turn, axis_angle_to_matrix(_TURN * remaining.to(centre)))
         offset = _OFFSET * offset.to(centre) + self.pivot - self.centre  # rest x goes to R (x - pivot) + pivot + transl
         return BodyParameters(
             betas,
             expression,
             _TURN * pose,
             matrix_to_axis_angle(turn, self.near),
-            centre + product(offset[:, None], turn.transpose(1, 2))[:, 0] - self.pivot,
+            centre + matmul(offset[:, None], turn.transpose(1, 2))[:, 0] - self.pivot,
         )
 
 
-def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Matrix product of narrow matrices in full precision whatever autocast says. (..., n, k), (..., k, m) -> (..., n, m)."""
     return (left[..., None] * right[..., None, :, :]).sum(-2)
 
 
-def linear_map(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def fit_affine(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """M with target ~ M source in least squares. source: (V, 3), target: (B, V, 3), both about their means -> (B, 3, 3)."""
-    spread = product(source.t(), source)  # (3, 3), symmetric
+    spread = matmul(source.t(), source)  # (3, 3), symmetric
     a, b, c = spread.unbind(0)
     cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)])
     inverse = cofactors / (a * cofactors[0]).sum()  # torch.linalg.inv would wait for the device
-    return product((target[..., :, None] * source[:, None, :]).sum(1), inverse)
+    return matmul((target[..., :, None] * source[:, None, :]).sum(1), inverse)
 
 
 def nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:
     """The orthogonal polar factor, by Newton-Schulz: X <- 1.5 X - 0.5 X X^T X. (B, 3, 3) -> (B, 3, 3); a reflection stays one."""
     x = matrix / matrix.square().sum((1, 2), keepdim=True).sqrt().clamp(min=1e-12)
     for _ in range(_POLAR_STEPS):
-        x = 1.5 * x - 0.5 * product(product(x, x.transpose(1, 2)), x)
+        x = 1.5 * x - 0.5 * matmul(matmul(x, x.transpose(1, 2)), x)
     return x

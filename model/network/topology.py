@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ class PartSizes:
 
     vertices: vertex count of each mesh level, full resolution first; tokens stand for the last.
     body, convention: what `load_body` was given; for messages and for posing the predicted parameters.
+    keep: for each coarser level the vertices of the full mesh that it has; () where the body's own levels are meant.
+    rest_sha256: of the full-resolution rest shape that the network was made for, "" in checkpoints that do not say.
     """
 
     vertices: tuple[int, ...]
@@ -32,14 +35,26 @@ class PartSizes:
     expression: int = 0
     body: str = ""
     convention: str = "decaf"
+    keep: tuple[tuple[int, ...], ...] = ()
+    rest_sha256: str = ""
+
+    def load(self) -> ParametricBody:
+        """The body, with the mesh levels that the network has. Raises BodyFileError or ValueError."""
+        from handface.model.bodies import load_body
+
+        body = load_body(self.body, self.convention)
+        return body if not self.keep else body.with_levels(self.keep)
 
     def differences(self, other: PartSizes) -> list[str]:
         """`name mine != theirs` for every count that differs."""
+        mine, theirs = self, other
+        if self.keep:  # a selection of its own, which needs only the full mesh
+            mine, theirs = (replace(part, vertices=part.vertices[:1]) for part in (self, other))
         names = ("vertices", "keypoints", "betas", "pose", "expression")
         return [
-            f"{name} {getattr(self, name)} != {getattr(other, name)}"
+            f"{name} {getattr(mine, name)} != {getattr(theirs, name)}"
             for name in names
-            if getattr(self, name) != getattr(other, name)
+            if getattr(mine, name) != getattr(theirs, name)
         ]
 
 
@@ -59,6 +74,10 @@ class Sizes:
     def tokens(self) -> int:
         """T, their sum."""
         return sum(self.groups)
+
+    def with_bodies(self, other: Sizes) -> Sizes:
+        """These sizes with the body files of `other`: the same bodies, wherever they are now."""
+        return Sizes(replace(self.hand, body=other.hand.body), replace(self.head, body=other.head.body))
 
     def require(self, other: Sizes) -> None:
         """Raise TopologyError unless `other` has the same counts."""
@@ -91,6 +110,7 @@ class PartTopology:
 
     keypoints: (K, 3) and coarse: (n, 3) of the template.  up: coarsest level first, one step per level; empty if unknown.
     pivot: (3,) the point of the template that global_orient turns about; the coarse vertices' mean if unknown.
+    rest: (V, 3) all vertices of the template, if known.
     """
 
     sizes: PartSizes
@@ -98,6 +118,7 @@ class PartTopology:
     coarse: NDArray[np.float64]
     up: tuple[UpStep, ...] = ()
     pivot: NDArray[np.float64] | None = None
+    rest: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         for name, value, count in (
@@ -125,6 +146,7 @@ class PartTopology:
             expression=body.arrays.num_expressions,
             body=name,
             convention=convention,
+            rest_sha256=rest_sha256(body),
         )
         vertices = rest.vertices[0].double().numpy(force=True)
         keep = [np.arange(body.num_vertices), *(np.asarray(level.keep) for level in levels)]
@@ -139,7 +161,12 @@ class PartTopology:
         keypoints = rest.keypoints[0].double().numpy(force=True)
         about_joint = body.convention.pivot == "root_joint"
         pivot = rest.joints[0, 0].double().numpy(force=True) if about_joint else vertices.mean(0)
-        return cls(sizes, keypoints, vertices[keep[-1]], up[::-1], pivot)
+        return cls(sizes, keypoints, vertices[keep[-1]], up[::-1], pivot, vertices)
+
+
+def rest_sha256(body: ParametricBody) -> str:
+    """What tells a body's full-resolution rest shape from any other."""
+    return hashlib.sha256(np.ascontiguousarray(body.arrays.template, "<f4").tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from handface.model.network.attention import attend
 from handface.model.network.config import BlockConfig
 
 
@@ -56,7 +57,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, H) -> (B, T, H)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, H / heads)
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        attended = attend(q, k, v, self.dropout if self.training else 0.0)
         attended = self.out(attended.transpose(1, 2).flatten(2))
         x = self.norm1(x + F.dropout(attended, self.dropout, self.training))
         return self.norm2(x + F.dropout(self.fc2(F.gelu(self.fc1(x))), self.dropout, self.training))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from handface.model.outputs.colours import Ramp, ramp_uv
 from handface.model.prediction.prediction import Floats
-from handface.model.render import DirectionalLight, Lighting, Material, Mesh, WeakPerspectiveCamera, render
+from handface.model.render import Camera, DirectionalLight, Lighting, Material, Mesh, render
 from handface.model.render.texture import to_linear, to_srgb
 
 Image = NDArray[np.uint8]
@@ -29,7 +29,7 @@ def ramp_mesh(vertices: Floats, faces: NDArray[np.int64], values: Floats, ramp: 
     return Mesh(vertices, faces, Material(ramp.texture(), specular=0.12, scatter=0.6), ramp_uv(values))
 
 
-def draw_over(image: Image, meshes: Sequence[Mesh], camera: WeakPerspectiveCamera, opacity: float) -> Image | None:
+def draw_over(image: Image, meshes: Sequence[Mesh], camera: Camera, opacity: float) -> Image | None:
     """(H, W, 3) with the meshes over it; None if they cannot be drawn: not finite, or over the picture thousands of times."""
     if not all(np.isfinite(mesh.vertices).all() for mesh in meshes) or _fragments(meshes, camera) > _MOST_FRAGMENTS:
         return None
@@ -38,7 +38,7 @@ def draw_over(image: Image, meshes: Sequence[Mesh], camera: WeakPerspectiveCamer
     return np.rint(image * (1 - share) + to_srgb(picture.colour) * share).astype(np.uint8)
 
 
-def _fragments(meshes: Sequence[Mesh], camera: WeakPerspectiveCamera) -> float:
+def _fragments(meshes: Sequence[Mesh], camera: Camera) -> float:
     """At most how many pixels the triangles have: half of their boxes, cut at the picture's edges."""
     total = 0.0
     for mesh in meshes:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from handface.model.outputs.colours import HAND, HEAD
+from handface.model.outputs.colours import HAND, HEAD, Ramp
+from handface.model.outputs.glb import GlbMesh, encode_glb
 from handface.model.prediction.prediction import Floats, Part, Person
 
 if TYPE_CHECKING:
@@ -24,19 +25,18 @@ def upright(points: Floats) -> Floats:
 
 
 def encode_mesh(person: Person, kind: MeshFormat, trained: bool) -> bytes:
-    """A file's bytes. Metres, x right, y up, z towards the viewer; contact is in the vertex colours.
+    """A file's bytes. Metres, x right, y up, z towards the viewer; contact is in the vertex colours; vertices keep their numbers.
 
-    glb: two nodes, `hand` and `head`; ply and obj: one mesh, the hand's vertices first. An untrained network's file says so: in
-    the glb's node names and scene extras, in a comment of ply and obj.
+    glb: two nodes, `hand` and `head`, with the probability of contact as the vertex attribute `_CONTACT`; ply and obj: one mesh,
+    the hand's vertices first. An untrained network's file says so: in the glb's node names and scene extras, in a comment of ply
+    and obj.
     """
-    meshes = {"hand": _coloured(person.hand, HAND.colours(person.hand.contact))}
-    meshes["head"] = _coloured(person.head, HEAD.colours(person.head.contact))
     if kind == "glb":
-        return _glb(meshes, person, trained)
+        return _glb(person, trained)
     from trimesh.exchange.obj import export_obj
     from trimesh.exchange.ply import export_ply
 
-    both = meshes["hand"] + meshes["head"]
+    both = _coloured(person.hand, HAND) + _coloured(person.head, HEAD)
     comment = "" if trained else NOTE
     if kind == "obj":
         return export_obj(both, header=comment or None, include_normals=False).encode()
@@ -46,16 +46,14 @@ def encode_mesh(person: Person, kind: MeshFormat, trained: bool) -> bytes:
     return b"\n".join([first, form, *([f"comment {comment}".encode()] if comment else []), rest])
 
 
-def _glb(meshes: dict[str, Trimesh], person: Person, trained: bool) -> bytes:
-    import trimesh
-
-    scene = trimesh.Scene()
-    scene.metadata |= {"trained": trained, "side": person.side, "presence": float(person.presence)}
-    for name, mesh in meshes.items():
+def _glb(person: Person, trained: bool) -> bytes:
+    meshes = []
+    for name, part, ramp in (("hand", person.hand, HAND), ("head", person.head, HEAD)):
         named = name if trained else f"{name} (untrained)"
-        scene.add_geometry(mesh, node_name=named, geom_name=named)
-    data: bytes = scene.export(file_type="glb")
-    return data
+        contact = {"_CONTACT": np.nan_to_num(part.contact)}
+        meshes.append(GlbMesh(named, upright(part.vertices), part.faces, ramp.colours(part.contact), contact))
+    presence = float(person.presence) if np.isfinite(person.presence) else None
+    return encode_glb(meshes, {"trained": trained, "side": person.side, "presence": presence})
 
 
 def glb_extras(data: bytes) -> dict[str, object]:
@@ -67,7 +65,8 @@ def glb_extras(data: bytes) -> dict[str, object]:
     return extras
 
 
-def _coloured(part: Part, colours: np.ndarray) -> Trimesh:
+def _coloured(part: Part, ramp: Ramp) -> Trimesh:
     import trimesh
 
+    colours = ramp.colours(part.contact)
     return trimesh.Trimesh(upright(part.vertices), part.faces, vertex_colors=colours, process=False)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from handface.model.outputs.banner import with_banner, write_words
 from handface.model.outputs.colours import HAND, HEAD
 from handface.model.outputs.draw import draw_over, ramp_mesh
-from handface.model.prediction.prediction import Person, Prediction
-from handface.model.render import WeakPerspectiveCamera
+from handface.model.prediction.prediction import Floats, Person, PinholeCamera, Prediction
+from handface.model.render import Camera, PerspectiveCamera, WeakPerspectiveCamera
 
 Image = NDArray[np.uint8]
 _FACE_DOT, _HAND_DOT = (90, 220, 130), (255, 176, 0)
@@ -38,7 +38,7 @@ class OverlayConfig:
 def draw_overlay(image: Image, prediction: Prediction, config: OverlayConfig = OverlayConfig()) -> Image:
     """(H, W, 3) RGB uint8 photo -> hand and head in two colours over it, contact in a third, by each person's camera.
 
-    Farther people first (they are smaller in a weak-perspective camera). A mesh that cannot be drawn is said in words.
+    Farther people first (they are smaller). A mesh that cannot be drawn is said in words.
     Raises ValueError if the photo is not the prediction's.
     """
     import cv2
@@ -63,19 +63,25 @@ def draw_overlay(image: Image, prediction: Prediction, config: OverlayConfig = O
     return canvas.copy() if prediction.trained or not config.banner else with_banner(canvas)
 
 
-def zoomed_camera(person: Person, zoom: float, width: int, height: int) -> WeakPerspectiveCamera:
-    """The person's camera for the photo at `zoom` times its size; pixel centres stay at integers."""
+def zoomed_camera(person: Person, zoom: float, width: int, height: int) -> tuple[Camera, Floats]:
+    """The person's camera for the photo at `zoom` times its size, and what is added to the points it sees, (3,) metres.
+
+    Pixel centres stay at integers.
+    """
     shift = (zoom - 1) / 2
     camera = person.camera
-    return WeakPerspectiveCamera(
-        camera.scale * zoom, (camera.tx * zoom + shift, camera.ty * zoom + shift), width, height
-    )
+    if isinstance(camera, PinholeCamera):
+        focal, cx, cy = camera.focal * zoom, camera.cx * zoom + shift, camera.cy * zoom + shift
+        intrinsics = np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
+        return PerspectiveCamera(intrinsics, width, height), np.array(camera.transl, np.float32)
+    offset = (camera.tx * zoom + shift, camera.ty * zoom + shift)
+    return WeakPerspectiveCamera(camera.scale * zoom, offset, width, height), np.zeros(3, np.float32)
 
 
 def _draw_person(canvas: Image, person: Person, zoom: float, config: OverlayConfig) -> Image | None:
-    camera = zoomed_camera(person, zoom, canvas.shape[1], canvas.shape[0])
+    camera, offset = zoomed_camera(person, zoom, canvas.shape[1], canvas.shape[0])
     meshes = [
-        ramp_mesh(part.vertices, part.faces, part.contact, ramp)
+        ramp_mesh(part.vertices + offset, part.faces, part.contact, ramp)
         for part, ramp in ((person.head, HEAD), (person.hand, HAND))
     ]
     drawn = draw_over(canvas, meshes, camera, config.opacity)

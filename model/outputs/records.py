@@ -11,10 +11,18 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.model.prediction.prediction import Detection, Part, Person, Prediction, WeakCamera
+from handface.model.prediction.prediction import (
+    CONTACT,
+    Detection,
+    Fit,
+    Part,
+    Person,
+    PinholeCamera,
+    Prediction,
+    WeakCamera,
+)
 
-SCHEMA = "handface-prediction/1"
-_CONTACT = 0.5  # probability from which the JSON lists a vertex
+SCHEMA = "handface-prediction/2"
 _ARRAYS = ("vertices", "faces", "keypoints_3d", "contact", "deformation")
 
 
@@ -27,7 +35,10 @@ def write_record(folder: Path, stem: str, photo: str, prediction: Prediction) ->
     arrays: dict[str, NDArray[Any]] = {"trained": np.array(prediction.trained)}
     for index, person in enumerate(prediction.persons):
         arrays[f"person{index}/crop"] = person.crop
-        arrays[f"person{index}/camera"] = np.array([person.camera.scale, person.camera.tx, person.camera.ty])
+        arrays[f"person{index}/camera"] = np.array(camera_numbers(person.camera))
+        if person.fit is not None:
+            arrays[f"person{index}/fitted"] = np.array(person.fit.fitted)
+            arrays[f"person{index}/quality"] = np.array(person.fit.quality)
         for kind, part in (("hand", person.hand), ("head", person.head)):
             named = {name: getattr(part, name) for name in _ARRAYS} | part.parameters
             arrays |= {f"person{index}/{kind}/{name}": value for name, value in named.items()}
@@ -39,7 +50,7 @@ def to_json(photo: str, prediction: Prediction) -> dict[str, Any]:
     """Everything but the meshes as plain JSON values; numbers that are not finite become null."""
     record = {"schema": SCHEMA, "photo": photo}
     record |= {name: getattr(prediction, name) for name in ("width", "height", "trained", "reason")}
-    return record | {"persons": [_person(person) for person in prediction.persons]}
+    return record | {"persons": [person_to_json(person) for person in prediction.persons]}
 
 
 def read_record(path: Path) -> tuple[str, Prediction]:
@@ -63,18 +74,31 @@ def read_record(path: Path) -> tuple[str, Prediction]:
         raise RecordError(f"{path.with_suffix('.npz')}: {error}") from error
 
 
-def _person(person: Person) -> dict[str, Any]:
+def person_to_json(person: Person) -> dict[str, Any]:
+    """Everything of a person but the meshes as plain JSON values."""
     found = person.detection
     numbers: dict[str, Any] = {"side": person.side, "track": person.track}
     numbers |= {"presence": _plain(person.presence), "confidence": _plain(person.confidence)}
-    numbers |= {"camera": {name: _plain(value) for name, value in asdict(person.camera).items()}}
+    kind = "perspective" if isinstance(person.camera, PinholeCamera) else "weak"
+    numbers |= {"camera": {"kind": kind} | {name: _plain(value) for name, value in asdict(person.camera).items()}}
+    fit = person.fit
+    numbers |= {
+        "fitted": fit is not None and fit.fitted,
+        "quality": None if fit is None else _plain(fit.quality),
+        "fit": None if fit is None else {"reason": fit.reason, "residuals": _plain(fit.residuals)},
+    }
     numbers |= {
         "crop": person.crop.tolist(),
         "face_keypoints_2d": None if found is None else found.face.tolist(),
         "hand_keypoints_2d": None if found is None else found.hand.tolist(),
         "detection": None
         if found is None
-        else {"side": found.side, "confidence": found.confidence, "face_box": found.face_box},
+        else {
+            "side": found.side,
+            "confidence": _plain(found.confidence),
+            "face_box": None if found.face_box is None else _plain(found.face_box),
+            "hand_world": None if found.hand_world is None else _plain(found.hand_world),
+        },
     }
     return numbers | {"hand": _part(person.hand), "head": _part(person.head)}
 
@@ -83,7 +107,7 @@ def _part(part: Part) -> dict[str, Any]:
     return {
         "body": part.body,
         "convention": part.convention,
-        "contact_vertices": np.flatnonzero(part.contact > _CONTACT).tolist(),
+        "contact_vertices": np.flatnonzero(part.contact > CONTACT).tolist(),
         "keypoints_3d": _plain(part.keypoints_3d),
         "parameters": {name: _plain(value) for name, value in part.parameters.items()},
     }
@@ -102,18 +126,41 @@ def _read_person(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[
     if (found := record["detection"]) is not None:
         face, hand = (np.array(record[f"{kind}_keypoints_2d"], np.float32) for kind in ("face", "hand"))
         box = None if found["face_box"] is None else tuple(found["face_box"])
-        detection = Detection(face, hand, _side(found["side"]), found["confidence"], box)
+        world = None if found["hand_world"] is None else np.array(found["hand_world"], np.float32)
+        detection = Detection(face, hand, _side(found["side"]), _number(found["confidence"]), box, world)
     return Person(
         hand=_read_part(record["hand"], f"{prefix}/hand", arrays),
         head=_read_part(record["head"], f"{prefix}/head", arrays),
         side=_side(record["side"]),
-        camera=WeakCamera(*arrays[f"{prefix}/camera"].tolist()),
+        camera=_read_camera(arrays[f"{prefix}/camera"].tolist()),
         presence=_number(record["presence"]),
         confidence=_number(record["confidence"]),
         crop=arrays[f"{prefix}/crop"],
         detection=detection,
         track=record["track"],
+        fit=_read_fit(record),
     )
+
+
+def camera_numbers(camera: WeakCamera | PinholeCamera) -> list[float]:
+    """scale, tx, ty of a weak camera; focal, cx, cy and the translation's three of a pinhole."""
+    if isinstance(camera, PinholeCamera):
+        return [camera.focal, camera.cx, camera.cy, *camera.transl]
+    return [camera.scale, camera.tx, camera.ty]
+
+
+def _read_camera(numbers: list[float]) -> WeakCamera | PinholeCamera:
+    if len(numbers) == 3:
+        return WeakCamera(*numbers)
+    focal, cx, cy, x, y, z = numbers
+    return PinholeCamera(focal, cx, cy, (x, y, z))
+
+
+def _read_fit(record: dict[str, Any]) -> Fit | None:
+    if (fit := record["fit"]) is None:
+        return None
+    residuals = np.array([np.nan if value is None else value for value in fit["residuals"]], np.float32)
+    return Fit(record["fitted"], _number(record["quality"]), fit["reason"], residuals)
 
 
 def _read_part(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[Any]]) -> Part:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 Floats = NDArray[np.float32]
+CONTACT = 0.5  # probability from which a vertex counts as touching
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,7 @@ class Detection:
 
     face: (68, 3) and hand: (21, 3) x, y, confidence.  side: the person's own hand.  confidence: in [0, 1].
     face_box: x0, y0, x1, y1 from hairline to chin, which decides the crop; None: that of the 68 points.
+    hand_world: (21, 3) the hand's points in metres about any origin, camera axes, as if seen in the middle of a view; or None.
     """
 
     face: Floats
@@ -24,6 +30,7 @@ class Detection:
     side: Literal["left", "right"]
     confidence: float
     face_box: tuple[float, float, float, float] | None = None
+    hand_world: Floats | None = None
 
 
 class NobodyFoundError(Exception):
@@ -50,6 +57,54 @@ class WeakCamera:
         """(..., 3) metres -> (..., 2) pixels."""
         return (self.scale * points[..., :2] + np.array([self.tx, self.ty])).astype(np.float32)
 
+    def placed(self, scale: float, x: float, y: float) -> WeakCamera:
+        """The camera that sees the origin at pixel (x, y) and `scale` pixels per metre there."""
+        return WeakCamera(scale, x, y)
+
+
+@dataclass(frozen=True)
+class PinholeCamera:
+    """u = focal (X + x) / (Z + z) + cx, v = focal (Y + y) / (Z + z) + cy: metres in camera axes -> pixels of the picture.
+
+    transl: (x, y, z) metres, where the origin of the points lies.
+    """
+
+    focal: float
+    cx: float
+    cy: float
+    transl: tuple[float, float, float]
+
+    @property
+    def scale(self) -> float:
+        """Pixels per metre at the points' origin."""
+        return self.focal / self.transl[2]
+
+    def project(self, points: Floats) -> Floats:
+        """(..., 3) metres -> (..., 2) pixels."""
+        seen = np.asarray(points, np.float64) + self.transl
+        return (self.focal * seen[..., :2] / seen[..., 2:] + [self.cx, self.cy]).astype(np.float32)
+
+    def placed(self, scale: float, x: float, y: float) -> PinholeCamera:
+        """The camera that sees the origin at pixel (x, y) and `scale` pixels per metre there."""
+        return PinholeCamera(
+            self.focal, self.cx, self.cy, ((x - self.cx) / scale, (y - self.cy) / scale, self.focal / scale)
+        )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What came of fitting a person's bodies to the detected points.
+
+    fitted: False where the network's own answer was kept.  quality: in [0, 1], how far to trust meshes and parameters.
+    reason: why the quality is low, or why nothing was fitted; "" if all is well.
+    residuals: (89,) distance of each projected keypoint from the detected one, in shares of the face's longer side; NaN: unseen.
+    """
+
+    fitted: bool
+    quality: float
+    reason: str
+    residuals: Floats
+
 
 @dataclass(frozen=True)
 class Part:
@@ -58,7 +113,8 @@ class Part:
     vertices: (V, 3), the head's already deformed.  faces: (F, 3) int64, outside counter-clockwise.  keypoints_3d: (K, 3).
     contact: (V,) probability.  deformation: (V, 3) that was subtracted, zeros for a hand.
     parameters: betas, expression, pose, global_orient, transl of `body` in `convention`; a left hand's are those of the left body.
-        Posed with them the body lies where `vertices` lie. A head that belongs to a left hand was seen in the mirror; where its
+        Posed with them the body, less the deformation, lies where `vertices` lie (to 1e-4 m) unless the network's own mesh was asked
+        for (`mesh="drawn"`), which is some millimetres from it. A head that belongs to a left hand was seen in the mirror; where its
         body has no mirror signs, betas and expression are left out, and `faces` are turned over.
     """
 
@@ -78,18 +134,38 @@ class Person:
 
     crop: (3, 3) affine, network input pixels -> picture pixels, before a left hand's crop is mirrored.
     presence: probability that they touch.  detection: None if the caller gave the crop, or a video's frame hid the person.
-    track: the person's number in a video.
+    track: the person's number in a video.  fit: None where no fit was asked for.
     """
 
     hand: Part
     head: Part
     side: Literal["left", "right"]
-    camera: WeakCamera
+    camera: WeakCamera | PinholeCamera
     presence: float
     confidence: float
     crop: NDArray[np.float64]
     detection: Detection | None = None
     track: int | None = None
+    fit: Fit | None = None
+
+    @property
+    def quality(self) -> float | None:
+        """In [0, 1], how far to trust meshes and parameters; None where no fit was asked for."""
+        return None if self.fit is None else self.fit.quality
+
+    def __repr__(self) -> str:
+        quality = "none" if self.quality is None else f"{self.quality:.2f}"
+        touched = ", ".join(
+            f"{int((part.contact > CONTACT).sum())} of {len(part.contact)} {name}"
+            for name, part in (("hand", self.hand), ("head", self.head))
+        )
+        return f"Person({self.side} hand, presence={self.presence:.2f}, quality={quality}, contact={touched} vertices)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the meshes as plain JSON values; `docs/predictions.md` has every field."""
+        from handface.model.outputs.records import person_to_json
+
+        return person_to_json(self)
 
 
 @dataclass(frozen=True)
@@ -97,6 +173,7 @@ class Prediction:
     """All people of one picture.
 
     trained: whether the network's weights were ever trained; if not, the meshes mean nothing.  reason: why there is nobody.
+    image: (H, W, 3) uint8 RGB, the picture itself where it was kept, as `HandFace.predict` does; `plot` and `save` draw over it.
     """
 
     persons: tuple[Person, ...]
@@ -104,3 +181,42 @@ class Prediction:
     height: int
     trained: bool
     reason: str = ""
+    image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        people = ", ".join(map(repr, self.persons)) or f"nobody: {self.reason}"
+        untrained = "" if self.trained else ", UNTRAINED"
+        return f"Prediction({self.width}x{self.height}{untrained}, {people})"
+
+    def to_dict(self, name: str = "") -> dict[str, Any]:
+        """Everything but picture and meshes as plain JSON values. name: what `photo` says."""
+        from handface.model.outputs.records import to_json
+
+        return to_json(name, self)
+
+    def plot(self) -> Image:
+        """The overlay beside every person's contact map, as a Pillow image.
+
+        Raises:
+            ValueError: the prediction holds no picture.
+        """
+        from handface.model.outputs.plot import plot_prediction
+
+        return plot_prediction(self)
+
+    def save(self, folder: str | Path, name: str = "prediction") -> list[Path]:
+        """Write NAME.json, NAME.npz, a glb, parameters and a contact map per person, COCO keypoints, and the overlay.
+
+        Args:
+            folder: made if it is not there; files of the same name are overwritten.
+            name: what the files are called, without a suffix.
+
+        Returns:
+            The files written. Without a picture there is no overlay.
+
+        Raises:
+            ValueError: `name` is no plain file name.
+        """
+        from handface.model.outputs.save import save_prediction
+
+        return save_prediction(self, Path(folder), name)

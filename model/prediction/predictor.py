@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handface.model.fitting.config import FitConfig
+from handface.model.fitting.people import FitPicture, PeopleFitter
 from handface.model.network.config import DiceConfig
-from handface.model.network.decode import Decoder
+from handface.model.network.decode import PersonDecoder
+from handface.model.network.deploy.inference import InferenceConfig, Runner, prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import InferenceConfig, Runner, prepare
+from handface.model.network.mesh import Mesh
 from handface.model.prediction.crop import Crop, as_rgb, crop_points, cut, person_box, whole_crop
 from handface.model.prediction.prediction import Detection, Detector, NobodyFoundError, Person, Prediction
 
@@ -25,6 +28,8 @@ class PredictorConfig:
     """Side of the crop relative to the box around face and hand; the stored crops' own."""
     batch: int = 8
     """Crops the network gets at once, also across photos. Memory holds as many photos."""
+    mesh: Mesh = "parametric"
+    """parametric: bodies that the parameters pose; drawn: the network's own vertices, near which the parameters pose a body."""
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -47,6 +52,7 @@ class Predictor:
 
     runner: network (see `model.inference.prepare`) of configuration `network`.  detector: finds the people.  trained: False for
     fresh weights; every result says so.  hand, head: body files, if not those the configuration names.
+    fit: how bodies are fitted to the detected points; None gives the network's own answer, and so does a network never trained.
     Raises BodyFileError or TopologyError if the bodies are not the network's.
     """
 
@@ -59,10 +65,15 @@ class Predictor:
         config: PredictorConfig = PredictorConfig(),
         hand: str | None = None,
         head: str | None = None,
+        fit: FitConfig | None = None,
+        device: str = "cpu",
     ) -> None:
         self.runner, self.detector, self.trained, self.config = runner, detector, trained, config
         self.size = network.input.size
-        self.decoder = Decoder(network.sizes, hand, head)
+        self.decoder = PersonDecoder(network, hand, head, config.mesh)
+        self.fitter: PeopleFitter | None = None
+        if fit is not None and trained:
+            self.fitter = PeopleFitter(self.decoder.hand, self.decoder.head, fit, device)
 
     @classmethod
     def from_dice(
@@ -74,9 +85,11 @@ class Predictor:
         config: PredictorConfig = PredictorConfig(),
         hand: str | None = None,
         head: str | None = None,
+        fit: FitConfig | None = None,
     ) -> Predictor:
         """A predictor around a network in eval mode, on the network's device."""
-        return cls(prepare(model, inference), model.config, detector, trained, config, hand, head)
+        device = str(next(model.parameters()).device)
+        return cls(prepare(model, inference), model.config, detector, trained, config, hand, head, fit, device)
 
     def predict(self, image: NDArray[np.uint8]) -> Prediction:
         """(H, W, 3) RGB uint8, or grey, or with alpha -> all people in it. Raises ValueError for other arrays."""
@@ -131,7 +144,12 @@ class Predictor:
     def _finish(self, looks: Sequence[_Look]) -> Iterator[Prediction]:
         crops = [crop for look in looks for crop in look.crops]
         detections = [detection for look in looks for detection in look.detections]
-        persons = iter(self.run(crops, detections, [detection.confidence for detection in detections]))
+        people = self.run(crops, detections, [detection.confidence for detection in detections])
+        if self.fitter is not None:
+            people = self.fitter.fit(
+                people, [FitPicture(look.width, look.height) for look in looks for _ in look.crops]
+            )
+        persons = iter(people)
         for look in looks:
             mine = tuple(next(persons) for _ in look.crops)
             yield Prediction(mine, look.width, look.height, self.trained, look.reason)

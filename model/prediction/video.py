@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.people import FitPicture
 from handface.model.prediction.crop import Crop, as_rgb, cut, person_box
-from handface.model.prediction.prediction import Detection, Part, Person, Prediction, WeakCamera
+from handface.model.prediction.prediction import Detection, Part, Person, Prediction
 from handface.model.prediction.predictor import Predictor
 from handface.model.prediction.smoothing import OneEuro, OneEuroConfig, OneEuroRotations
 from handface.model.prediction.tracking import Track, Tracker
@@ -64,6 +65,7 @@ class VideoPredictor:
         self._tracker = Tracker(config.patience)
         self._boxes: dict[int, BoxFilter] = {}
         self._persons: dict[int, PersonFilter] = {}
+        self._before: dict[int, Person] = {}
 
     def predict(self, frames: Iterable[tuple[float, NDArray[np.uint8]]]) -> Iterator[Frame]:
         """(seconds, (H, W, 3) RGB uint8) in order of time -> the same frames with their people.
@@ -96,11 +98,28 @@ class VideoPredictor:
             self.predictor.run([sight.crop for sight in sights], [sight.detection for sight in sights], confidences)
         )
         for frame in waiting:
-            smooth = tuple(self._smooth(sight.track.number, next(persons), frame.time) for sight in frame.sights)
+            seen = self._fit(frame, [next(persons) for _ in frame.sights])
+            smooth = tuple(
+                self._smooth(sight.track.number, person, frame.time)
+                for sight, person in zip(frame.sights, seen, strict=True)
+            )
             self._persons = {person.track: self._persons[person.track] for person in smooth if person.track is not None}
             height, width = frame.image.shape[:2]
             prediction = Prediction(smooth, width, height, self.predictor.trained, frame.reason)
             yield Frame(frame.time, frame.image, prediction)
+
+    def _fit(self, frame: _Waiting, persons: list[Person]) -> list[Person]:
+        """People of one frame, fitted from where they were in the frame before; who is hidden stays as they were."""
+        if self.predictor.fitter is None:
+            return persons
+        before = [self._before.get(sight.track.number) for sight in frame.sights]
+        height, width = frame.image.shape[:2]
+        fitted = self.predictor.fitter.fit(persons, [FitPicture(width, height)] * len(persons), before)
+        for k, (sight, person, last) in enumerate(zip(frame.sights, fitted, before, strict=True)):
+            if sight.detection is None and last is not None and last.side == person.side:
+                fitted[k] = replace(last, detection=None, crop=person.crop)
+        self._before = {sight.track.number: person for sight, person in zip(frame.sights, fitted, strict=True)}
+        return fitted
 
     def _smooth(self, number: int, person: Person, time: float) -> Person:
         current = self._persons.get(number)
@@ -136,15 +155,16 @@ class PersonFilter:
     def __call__(self, person: Person, time: float) -> Person:
         """The person at `time` (seconds) -> smoothed."""
         camera = person.camera
-        zoom = float(person.crop[0, 0])  # photo pixels per crop pixel, the camera's natural step times the crop's size
-        log_scale = self._filter("log scale", np.log([max(camera.scale, 1e-9)]), time)
-        shift = self._filter("shift", np.array([camera.tx, camera.ty]), time, unit=100 * zoom)
+        zoom, corner = float(person.crop[0, 0]), person.crop[:2, 2]  # of the crop, which moves with the person
+        log_scale = self._filter("log scale", np.log([max(camera.scale, 1e-9) * zoom]), time)
+        inside = (camera.project(np.zeros(3, np.float32)) - corner) / zoom
+        x, y = (corner + zoom * self._filter("place", inside, time, unit=100)).tolist()
         presence = self._filter("presence", np.array([person.presence]), time)
         return replace(
             person,
             hand=self._part("hand", person.hand, time),
             head=self._part("head", person.head, time),
-            camera=WeakCamera(float(np.exp(log_scale[0])), float(shift[0]), float(shift[1])),
+            camera=camera.placed(float(np.exp(log_scale[0])) / zoom, x, y),
             presence=float(presence[0]),
         )
 

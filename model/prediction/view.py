@@ -77,14 +77,14 @@ def square(
     return View(np.asarray(pixels, np.uint8), affine, mirrored, name)
 
 
-def grown(box: Box, factor: float) -> Box:
+def expand_box(box: Box, factor: float) -> Box:
     """The square around the same centre whose side is `factor` times the box's longer side."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     half = max(box[2] - box[0], box[3] - box[1]) * factor / 2
     return x - half, y - half, x + half, y + half
 
 
-def overlap(a: Box, b: Box) -> float:
+def iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])

@@ -1,4 +1,4 @@
-"""The renderer's hall: meshes, a camera and light in, a picture with its geometry buffers out.
+"""The entry of the renderer: meshes, a camera and light in, a picture with its geometry buffers out.
 
 Colour is shaded once per pixel at its centre; only pixels in which something ends (another mesh, a jump in depth) are shaded at
 all of their samples. Interiors of surfaces do not need more, for textures are filtered.

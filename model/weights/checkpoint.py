@@ -11,7 +11,7 @@ import torch
 
 from handface.model.network.config import AutoConfig, DiceConfig
 from handface.model.network.dice import Dice
-from handface.model.network.topology import Topology, TopologyError
+from handface.model.network.topology import PartSizes, PartTopology, Topology, TopologyError
 from handface.model.weights.unpickle import WeightsError
 
 TENSORS, CONFIG = "model.safetensors", "config.json"
@@ -60,16 +60,19 @@ def read_config(folder: Path) -> DiceConfig:
         raise WeightsError(f"{path}: {error}") from error
 
 
-def load_dice(folder: Path, topology: Topology | None = None) -> Dice:
-    """A network in eval mode from a checkpoint folder.
+def load_dice(folder: str | Path, topology: Topology | None = None) -> Dice:
+    """A network in eval mode from a checkpoint folder, or from the name of a preset that comes with weights.
 
     topology: the bodies it is to be used with; needed if the checkpoint carries no template, else checked against it.
     Raises WeightsError naming missing, extra and mismatched keys; TopologyError for the wrong bodies.
     """
-    folder = Path(folder)
+    from handface.model.weights.named import require_checkpoint
+
+    folder = require_checkpoint(folder)
     config = read_config(folder)
     if topology is not None:
         config.sizes.require(topology.sizes)
+        config = dataclasses.replace(config, sizes=config.sizes.with_bodies(topology.sizes))
     tensors = {name: _widened(value) for name, value in read_safetensors(folder / TENSORS).items()}
     if "template" not in tensors:
         if topology is None:
@@ -146,14 +149,27 @@ def shown(keys: list[str]) -> str:
 
 
 def _require_same_template(template: torch.Tensor, topology: Topology, config: DiceConfig) -> None:
-    given = torch.from_numpy(topology.template(config.centre_template))
-    distance = (template - given).norm(dim=1).max().item()
+    distance = max(
+        _distance(template, part, given, config) for part, given in (("hand", topology.hand), ("head", topology.head))
+    )
     if distance > _SAME_TEMPLATE:
         hand, head = config.sizes.hand.body, config.sizes.head.body
         raise TopologyError(
             f"the bodies have the right counts but another rest shape than the checkpoint's ({hand}, {head}):"
             f" up to {distance * 1000:.1f} mm apart; give the bodies it was made for"
         )
+
+
+def _distance(template: torch.Tensor, part: str, given: PartTopology, config: DiceConfig) -> float:
+    """How far a body's rest shape is from the one that a part of the template was made of, at most, metres."""
+    sizes: PartSizes = getattr(config.sizes, part)
+    if sizes.rest_sha256 and sizes.rest_sha256 == given.sizes.rest_sha256:
+        return 0.0
+    groups = template.double().split(list(config.sizes.groups))
+    coarse = groups[2 if part == "hand" else 3]
+    chosen = given.rest[list(sizes.keep[-1])] if sizes.keep and given.rest is not None else given.coarse
+    expected = torch.from_numpy(chosen - (chosen.mean(0) if config.centre_template else 0.0))
+    return (coarse - expected).norm(dim=1).max().item()
 
 
 def describe(config: DiceConfig) -> str:

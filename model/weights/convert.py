@@ -64,7 +64,7 @@ def convert(
         raise WeightsError(f"{file}: {error}") from error
     if topology is not None:
         config.sizes.require(topology.sizes)
-        config = dataclasses.replace(config, sizes=topology.sizes)  # keeps the bodies' names
+        config = dataclasses.replace(config, sizes=topology.sizes, released=True)  # keeps the bodies' names
     ours, report = translate(tensors, config, str(file))
     if topology is not None:
         ours["template"] = torch.from_numpy(topology.template(config.centre_template))

@@ -35,21 +35,43 @@ def load_network(name: str | Path, hand: str | None = None, head: str | None = N
     A preset without an embedded checkpoint gets fresh weights, always the same. hand, head: body files; the checkpoint's own if None.
     Raises WeightsError naming missing, extra and mismatched keys; TopologyError or BodyFileError for the wrong bodies.
     """
+    folder = find_checkpoint(name)
+    if folder is None:
+        return _fresh(str(name), hand, head)
+    sizes = read_config(folder).sizes
+    topology = None
+    if hand is not None or head is not None:
+        topology = Topology.from_bodies(hand or sizes.hand.body, head or sizes.head.body)
+    network = load_dice(folder, topology)
+    return NamedNetwork(network, is_trained(folder), str(folder), _note(folder))
+
+
+def find_checkpoint(name: str | Path) -> Path | None:
+    """The checkpoint folder that a preset's name, a folder or the model.safetensors in one stands for.
+
+    None for a preset that comes without weights. Raises WeightsError where there is nothing of that name.
+    """
     folder = Path(name)
     if folder.name == TENSORS:
         folder = folder.parent
     if str(name) in PRESETS and not folder.is_dir():
         folder = EMBEDDED / str(name)
-        if not (folder / CONFIG).is_file():
-            return _fresh(str(name), hand, head)
+        return folder if (folder / CONFIG).is_file() else None
     if not folder.is_dir():
         kind = "no checkpoint folder" if folder.exists() else "no such preset, folder or file"
         raise WeightsError(
             f"{name}: {kind}; give one of {', '.join(PRESETS)}, or a folder with {CONFIG} and {TENSORS}"
             " (`handface weights import` makes one of a released model.bin)"
         )
-    network = load_dice(folder, _topology(folder, hand, head))
-    return NamedNetwork(network, is_trained(folder), str(folder), _note(folder))
+    return folder
+
+
+def require_checkpoint(name: str | Path) -> Path:
+    """`find_checkpoint`, with an error for a preset that comes without weights."""
+    folder = find_checkpoint(name)
+    if folder is None:
+        raise WeightsError(f"{name} comes without trained weights; give a folder with {CONFIG} and {TENSORS}")
+    return folder
 
 
 def _fresh(name: str, hand: str | None, head: str | None) -> NamedNetwork:
@@ -67,19 +89,3 @@ def _note(folder: Path) -> str:
         return f"{told['steps']:,} steps, validation {told['metric']} {told['error']:.1f}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-def _topology(folder: Path, hand: str | None, head: str | None) -> Topology | None:
-    """The bodies to check the checkpoint's template against, if both are given and share its mesh levels.
-
-    Released weights have levels of their own; the full resolution is checked where the bodies are used.
-    """
-    sizes = read_config(folder).sizes
-    if hand is None or head is None:
-        return None
-    topology = Topology.from_bodies(hand, head)
-    same_levels = (sizes.hand.vertices[1:], sizes.head.vertices[1:]) == (
-        topology.hand.sizes.vertices[1:],
-        topology.head.sizes.vertices[1:],
-    )
-    return topology if same_levels else None

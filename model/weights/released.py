@@ -158,7 +158,7 @@ def _level(part: PartSizes, inputs: int) -> int:
 
 
 @dataclass(frozen=True)
-class Source:
+class ReleasedSource:
     """Where one of our tensors comes from. keys are joined along the first axis; then `rows` are taken; then `shape` is set."""
 
     keys: tuple[str, ...]
@@ -200,14 +200,14 @@ _PLAIN = {
 }
 
 
-def sources(config: DiceConfig, ours: Tensors) -> dict[str, Source]:
+def sources(config: DiceConfig, ours: Tensors) -> dict[str, ReleasedSource]:
     """For every tensor of our state dict but the template: where it is in a `canonical` released checkpoint."""
-    table: dict[str, Source] = {}
+    table: dict[str, ReleasedSource] = {}
     for key, value in ours.items():
         if key.startswith("backbone."):
-            table[key] = Source((key,))
+            table[key] = ReleasedSource((key,))
         elif key.startswith("mix."):
-            table[key] = Source((key.replace("mix", "conv_learn_tokens"),), shape=tuple(value.shape))
+            table[key] = ReleasedSource((key.replace("mix", "conv_learn_tokens"),), shape=tuple(value.shape))
         elif key.startswith("mesh_net."):
             table[key] = _block_source("trans_encoder", key.removeprefix("mesh_net."), config)
         elif key.startswith("interaction_net.blocks."):
@@ -216,38 +216,38 @@ def sources(config: DiceConfig, ours: Tensors) -> dict[str, Source]:
             table[key] = _regressor_source(key, config)
         elif key != "template":
             stem, _, leaf = key.rpartition(".")
-            table[key] = Source((f"{_PLAIN[stem]}.{leaf}",))
+            table[key] = ReleasedSource((f"{_PLAIN[stem]}.{leaf}",))
     return table
 
 
-def _block_source(encoder: str, key: str, config: DiceConfig) -> Source:
+def _block_source(encoder: str, key: str, config: DiceConfig) -> ReleasedSource:
     """key: `{block}.{rest}` below one of our block sequences."""
     index, _, rest = key.partition(".")
     block = f"{encoder}.layer{int(index) + 1}"
     if rest == "position":
-        return Source((f"{block}.bert.position_embeddings.weight",), rows=tuple(range(config.sizes.tokens)))
+        return ReleasedSource((f"{block}.bert.position_embeddings.weight",), rows=tuple(range(config.sizes.tokens)))
     name, _, leaf = rest.rpartition(".")
     if name == "embed":
-        return Source((f"{block}.bert.img_embedding.{leaf}",))
+        return ReleasedSource((f"{block}.bert.img_embedding.{leaf}",))
     if name in ("head", "shortcut"):
-        return Source((f"{block}.{'cls_head' if name == 'head' else 'residual'}.{leaf}",))
+        return ReleasedSource((f"{block}.{'cls_head' if name == 'head' else 'residual'}.{leaf}",))
     _, layer, part = name.split(".")
     stem = f"{block}.bert.encoder.layer.{layer}"
     if part == "qkv":
-        return Source(tuple(f"{stem}.attention.self.{one}.{leaf}" for one in ("query", "key", "value")))
-    return Source((f"{stem}.{_LAYER[part]}.{leaf}",))
+        return ReleasedSource(tuple(f"{stem}.attention.self.{one}.{leaf}" for one in ("query", "key", "value")))
+    return ReleasedSource((f"{stem}.{_LAYER[part]}.{leaf}",))
 
 
-def _regressor_source(key: str, config: DiceConfig) -> Source:
+def _regressor_source(key: str, config: DiceConfig) -> ReleasedSource:
     part, _, rest = key.partition(".layers.")
     theirs = "hand_param_regressor" if part == "hand_parameters" else "face_param_regressor"
     block, _, leaf = rest.partition(".")
     if block == "0":
-        return Source((f"{theirs}.regressor.0.fc_block.{leaf}",))
+        return ReleasedSource((f"{theirs}.regressor.0.fc_block.{leaf}",))
     if block in ("1", "2"):
-        return Source((f"{theirs}.regressor.{block}.fc_block.{leaf.removeprefix('layers.')}",))
+        return ReleasedSource((f"{theirs}.regressor.{block}.fc_block.{leaf.removeprefix('layers.')}",))
     sizes = config.sizes.hand if part == "hand_parameters" else config.sizes.head
-    return Source((f"{theirs}.regressor.3.{leaf}",), rows=_parameter_rows(sizes))
+    return ReleasedSource((f"{theirs}.regressor.3.{leaf}",), rows=_parameter_rows(sizes))
 
 
 def _parameter_rows(sizes: PartSizes) -> tuple[int, ...]:

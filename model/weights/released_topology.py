@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handface.model.network.topology import PartSizes, PartTopology, Topology
+from handface.model.network.topology import PartSizes, PartTopology, Topology, rest_sha256
 from handface.model.weights.unpickle import WeightsError
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ def released_topology(hand: str, head: str, hand_transforms: Path, head_transfor
 def _part(
     body: ParametricBody, keypoints: NDArray[np.float64], down: list[torch.Tensor], name: str, convention: str
 ) -> PartTopology:
-    coarse = body().vertices[0].double()
-    for step in down:
-        coarse = step @ coarse
+    rest = body().vertices[0].double().numpy(force=True)
+    keep = _selected(down, name)
     sizes = PartSizes(
         vertices=(body.num_vertices, *(len(step) for step in down)),
         keypoints=len(keypoints),
@@ -53,8 +52,23 @@ def _part(
         expression=body.arrays.num_expressions,
         body=name,
         convention=convention,
+        keep=keep,
+        rest_sha256=rest_sha256(body),
     )
-    return PartTopology(sizes, keypoints, coarse.numpy())
+    return PartTopology(sizes, keypoints, rest[list(keep[-1])], rest=rest)
+
+
+def _selected(down: list[torch.Tensor], name: str) -> tuple[tuple[int, ...], ...]:
+    """Vertices of the full mesh that each level keeps: the sampler selects, every row of D has a single 1."""
+    index = torch.arange(down[0].shape[1])
+    kept = []
+    for step in down:
+        chosen = step.argmax(1)
+        if not torch.equal(step, torch.nn.functional.one_hot(chosen, step.shape[1]).to(step)):
+            raise WeightsError(f"the mesh transforms of {name} mix vertices where the release selects them")
+        index = index[chosen]
+        kept.append(tuple(index.tolist()))
+    return tuple(kept)
 
 
 def _levels(file: Path, vertices: int, count: int) -> list[torch.Tensor]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from handface.model.network.openvino_import import import_openvino, openvino_core
+from handface.pipeline.annotators.depth_anything_pth import ENDINGS, OriginalLayoutError, load_original
 from handface.pipeline.contract.sample import AnnotatorRecord, DepthKind
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 
 
-class CheckpointError(RuntimeError):
+class DepthWeightsError(RuntimeError):
     """A checkpoint cannot be used; the message names the folder or file, what was expected and what to do."""
 
 
@@ -29,13 +31,17 @@ class DepthAnythingConfig:
     """Which checkpoint, and how it is run."""
 
     checkpoint: str
-    """A folder with config.json and model.safetensors, or a hub id such as depth-anything/Depth-Anything-V2-Small-hf."""
+    """A folder with config.json and model.safetensors, a hub id such as depth-anything/Depth-Anything-V2-Small-hf, or the authors'
+    own file, such as depth_anything_v2_vits.pth."""
     revision: str | None = None
     """Branch, tag or commit of a hub id; a folder has none."""
     backend: Literal["auto", "torch", "openvino"] = "auto"
     """openvino runs bfloat16 on the CPU; auto takes it where the extra is installed and `device` is the CPU."""
     side: int | None = None
     """Side of the network's input, a multiple of 14; None is the checkpoint's own (518). 392 costs half."""
+    resize: Literal["auto", "closest", "lower_bound"] = "auto"
+    """How a picture is brought to the network's size: closest to it, as transformers does, or no side below it, as the authors' code
+    does (up to four times the work for long pictures); auto is lower_bound for their own files."""
     device: str = "cpu"
     """Torch device of the torch backend."""
     batch_size: int = 4
@@ -51,22 +57,38 @@ class Preprocessing:
     keep_aspect: bool = True
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    lower_bound: bool = False
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the network's input: scaled as little as possible to `side`, rounded to the patch grid."""
+        """(height, width) of the network's input: scaled as little as possible to `side`, rounded to the patch grid.
+
+        lower_bound: the shorter side becomes `side`.
+        """
         scales = self.side / height, self.side / width
+        if self.lower_bound:
+            sides = (round(max(scales) * n / self.multiple) * self.multiple for n in (height, width))
+            return max(self.side, next(sides)), max(self.side, next(sides))
         if self.keep_aspect:
             scales = (min(scales, key=lambda scale: abs(1 - scale)),) * 2
         rounded = [round(s * n / self.multiple) * self.multiple for s, n in zip(scales, (height, width), strict=True)]
         return max(self.multiple, rounded[0]), max(self.multiple, rounded[1])
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(H, W, 3) uint8 RGB -> (3, h, w) float32: bicubic with antialiasing, scaled to [0, 1], normalised."""
-        from PIL import Image
+        """(H, W, 3) uint8 RGB -> (3, h, w) float32: bicubic, scaled to [0, 1], normalised.
 
+        With antialiasing as transformers does it; lower_bound: without, as the authors' code does.
+        """
         height, width = self.network_size(*image.shape[:2])
-        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC), np.float32)
-        normalised = (resized / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        if self.lower_bound:
+            import cv2
+
+            scaled = cv2.resize(image / np.float32(255), (width, height), interpolation=cv2.INTER_CUBIC)
+        else:
+            from PIL import Image
+
+            resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+            scaled = np.asarray(resized, np.float32) / 255
+        normalised = (scaled - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(normalised.transpose(2, 0, 1), np.float32)
 
 
@@ -80,16 +102,24 @@ class DepthAnything:
 
     def __init__(self, config: DepthAnythingConfig) -> None:
         self.config = config
-        self.folder = _folder(config)
-        described = _described(self.folder)
-        self.kind: DepthKind = "metric" if described.get("depth_estimation_type") == "metric" else "affine-inverse"
-        self.preprocess = read_preprocessing(self.folder)
+        original = Path(config.checkpoint).expanduser()
+        if original.suffix in ENDINGS:
+            self.weights = original
+            model = _load_original(original)
+            estimates = model.config.depth_estimation_type
+            self.preprocess = Preprocessing(lower_bound=config.resize != "closest")
+        else:
+            folder = _folder(config)
+            self.weights = folder / WEIGHTS
+            estimates = _described(folder).get("depth_estimation_type")
+            model = _load(folder)
+            self.preprocess = replace(read_preprocessing(folder), lower_bound=config.resize == "lower_bound")
+        self.kind: DepthKind = "metric" if estimates == "metric" else "affine-inverse"
         if config.side is not None:
             if config.side < 14 or config.side % self.preprocess.multiple:
                 raise ValueError(f"side is {config.side}, expected a multiple of {self.preprocess.multiple}")
             self.preprocess = replace(self.preprocess, side=config.side)
         self.backend = _backend(config)
-        model = _load(self.folder)
         self._predict = (
             _openvino_predictor(model) if self.backend == "openvino" else _torch_predictor(model, config.device)
         )
@@ -118,7 +148,7 @@ class DepthAnything:
         if self.backend == "openvino":
             runtime += f", openvino {version('openvino')} bf16"
         licence = "see the checkpoint's card (V2 small and V1: Apache-2.0; V2 base, large: CC-BY-NC-4.0)"
-        digest = file_sha256(self.folder / WEIGHTS)
+        digest = file_sha256(self.weights)
         return (AnnotatorRecord(self.name, "depth", runtime, digest, licence, {"side": float(self.preprocess.side)}),)
 
 
@@ -149,7 +179,7 @@ def read_preprocessing(folder: Path) -> Preprocessing:
             tuple(raw["image_std"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a DPT image processor's configuration: {error!r}") from error
+        raise DepthWeightsError(f"{path} is not a DPT image processor's configuration: {error!r}") from error
 
 
 def _folder(config: DepthAnythingConfig) -> Path:
@@ -159,14 +189,14 @@ def _folder(config: DepthAnythingConfig) -> Path:
         return path
     parts = config.checkpoint.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in {".", "..", "~"}:
-        raise CheckpointError(f"{config.checkpoint} is neither a folder nor a hub id of the form owner/name")
+        raise DepthWeightsError(f"{config.checkpoint} is neither a folder nor a hub id of the form owner/name")
     from huggingface_hub import snapshot_download
 
     try:
         files = ["config.json", "preprocessor_config.json", WEIGHTS]
         return Path(snapshot_download(config.checkpoint, revision=config.revision, allow_patterns=files))
     except Exception as error:  # the hub client raises errors of its own, of httpx and of the system
-        raise CheckpointError(
+        raise DepthWeightsError(
             f"{config.checkpoint} could not be fetched ({type(error).__name__}: {error}). Download its config.json, "
             f"preprocessor_config.json and {WEIGHTS} elsewhere and give the folder"
         ) from error
@@ -177,17 +207,26 @@ def _described(folder: Path) -> dict[str, Any]:
     try:
         described: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(
+        raise DepthWeightsError(
             f"{folder} holds no readable config.json ({error}); give a transformers checkpoint folder"
         ) from error
     found = described.get("model_type")
     if found != "depth_anything":
-        raise CheckpointError(f"{folder}/config.json has model_type {found!r}, expected 'depth_anything'")
+        raise DepthWeightsError(f"{folder}/config.json has model_type {found!r}, expected 'depth_anything'")
     if not (folder / WEIGHTS).is_file():
-        raise CheckpointError(
+        raise DepthWeightsError(
             f"{folder} has no {WEIGHTS}; .bin checkpoints are pickles and are not read, convert it first"
         )
     return described
+
+
+def _load_original(path: Path) -> Any:
+    if not path.is_file():
+        raise DepthWeightsError(f"{path}: there is no such file")
+    try:
+        return load_original(path)
+    except OriginalLayoutError as error:
+        raise DepthWeightsError(str(error)) from error
 
 
 def _load(folder: Path) -> Any:
@@ -199,11 +238,11 @@ def _load(folder: Path) -> Any:
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+        raise DepthWeightsError(f"{folder / WEIGHTS} cannot be read: {error}") from error
     model, info = loaded
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
-        raise CheckpointError(f"{folder / WEIGHTS} lacks {len(missing)} weights of its config, first {missing[0]}")
+        raise DepthWeightsError(f"{folder / WEIGHTS} lacks {len(missing)} weights of its config, first {missing[0]}")
     return model.float().eval()
 
 
@@ -212,7 +251,7 @@ def _backend(config: DepthAnythingConfig) -> Literal["torch", "openvino"]:
 
     installed = find_spec("openvino") is not None
     if config.backend == "openvino" and not installed:
-        raise CheckpointError("backend openvino is not installed: pip install 'handface[openvino]'")
+        raise DepthWeightsError("backend openvino is not installed: pip install 'handface[openvino]'")
     if config.backend == "auto":
         return "openvino" if installed and config.device == "cpu" else "torch"
     return config.backend
@@ -238,10 +277,11 @@ def _torch_predictor(model: Any, device: str) -> Predictor:
 
 def _openvino_predictor(model: Any) -> Predictor:
     """bfloat16 on the CPU (float32 where it has none), with torch's number of threads; one graph per input shape."""
-    import openvino
     import torch
 
-    core = openvino.Core()
+    openvino = import_openvino()
+
+    core = openvino_core()
     graphs: dict[tuple[int, ...], Any] = {}
     options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
 

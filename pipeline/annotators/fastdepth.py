@@ -1,4 +1,4 @@
-"""FastDepth (Wofk et al., ICRA 2019): a small monocular network that works offline. A fallback, no match for Depth Anything.
+"""FastDepth (Wofk et al., ICRA 2019): a small monocular network that works offline. A fallback, less accurate than Depth Anything.
 
 It was trained on the rooms of NYU Depth V2 with one Kinect camera. On portraits it separates person from background and
 does not resolve a hand against a face; its metres do not hold for another camera, so its kind is "affine".

@@ -44,7 +44,7 @@ class PoseError(RuntimeError):
     """A checkpoint cannot be used as asked; the message names the file, what was expected and what to do."""
 
 
-class Network(Protocol):
+class KeypointNetwork(Protocol):
     """A network that finds the points in boxes."""
 
     def points(self, image: NDArray[np.uint8], boxes: Sequence[Box]) -> list[NDArray[np.float32]]:
@@ -52,7 +52,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Region:
+class KeypointRegion:
     """One box to look into and where its answer goes: the `face`-th face or `hand`-th hand, or a person's face and hands."""
 
     box: Box
@@ -61,7 +61,7 @@ class Region:
 
 
 def annotate(
-    network: Network, layout: Layout, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Detections] | None
+    network: KeypointNetwork, layout: Layout, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Detections] | None
 ) -> list[Detections]:
     """The loop every top-down network shares. Raises ValueError without one Detections for each image."""
     if boxes is None or len(boxes) != len(images):
@@ -74,16 +74,16 @@ def annotate(
     return results
 
 
-def regions(found: Detections, layout: Layout, width: int, height: int) -> list[Region]:
+def regions(found: Detections, layout: Layout, width: int, height: int) -> list[KeypointRegion]:
     """Boxes for a layout from earlier detections: a person around face and hands, or each part by itself.
 
     A person's box spans the head and shoulders below the face (three faces wide, five high) and every hand within reach
     (four face sizes), cut at the image; whole-body networks are trained on whole persons.
     """
     if layout == "hand":
-        return [Region(grown_box(hand.box, 1.2), hand=i) for i, hand in enumerate(found.hands)]
+        return [KeypointRegion(scale_box(hand.box, 1.2), hand=i) for i, hand in enumerate(found.hands)]
     if layout != "wholebody":
-        return [Region(face.box, face=i) for i, face in enumerate(found.faces)]
+        return [KeypointRegion(face.box, face=i) for i, face in enumerate(found.faces)]
     people = []
     for i, face in enumerate(found.faces):
         x0, y0, x1, y1 = face.box
@@ -95,11 +95,11 @@ def regions(found: Detections, layout: Layout, width: int, height: int) -> list[
                 corners += [(hx0, hy0), (hx1, hy1)]
         low = np.maximum(np.min(corners, 0), 0)
         high = np.minimum(np.max(corners, 0), (width - 1, height - 1))
-        people.append(Region((float(low[0]), float(low[1]), float(high[0]), float(high[1])), face=i))
+        people.append(KeypointRegion((float(low[0]), float(low[1]), float(high[0]), float(high[1])), face=i))
     return people
 
 
-def grown_box(box: Box, factor: float) -> Box:
+def scale_box(box: Box, factor: float) -> Box:
     """The box scaled about its centre."""
     centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
     half = np.array([box[2] - box[0], box[3] - box[1]]) / 2 * factor
@@ -143,7 +143,7 @@ def to_image(points: NDArray[np.float32], affine: NDArray[np.float64]) -> NDArra
 
 
 def merge(
-    found: Detections, layout: Layout, chosen: Sequence[Region], points: Sequence[NDArray[np.float32]]
+    found: Detections, layout: Layout, chosen: Sequence[KeypointRegion], points: Sequence[NDArray[np.float32]]
 ) -> Detections:
     """Put (K, 3) points x, y, confidence of each region into new detections of this network.
 

@@ -13,43 +13,49 @@ if TYPE_CHECKING:
 Pairs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]  # (P,), (P,): row numbers
 
 
-def join(count: int, batches: Iterable[Pairs]) -> NDArray[np.int64]:
-    """The smallest row each of `count` rows is joined to, itself if there is none. (count,).
+class Components:
+    """Connected components of rows, joined batch by batch, so that there may be more pairs than memory.
 
-    Batches are taken one by one and never held together, so that there may be more pairs than memory.
+    root: (N,) the smallest row each row is joined to, itself if there is none.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
 
-    root = np.arange(count)
-    for left, right in batches:
-        left, right = root[left], root[right]
+    def __init__(self, count: int) -> None:
+        self.root: NDArray[np.int64] = np.arange(count)
+
+    def join(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
+        """Join rows pair by pair. left, right: (P,)."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        left, right = self.root[left], self.root[right]
         new = left != right
-        if new.any():
-            rows, edges = np.unique(np.stack([left[new], right[new]]), return_inverse=True)
-            graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), (len(rows), len(rows)))
-            groups, group = connected_components(graph, directed=False)
-            smallest, joined = np.full(groups, count), np.arange(count)
-            np.minimum.at(smallest, group, rows)
-            joined[rows] = smallest[group]
-            root = joined[root]
-    return root
+        if not new.any():
+            return
+        rows, edges = np.unique(np.stack([left[new], right[new]]), return_inverse=True)
+        edges = edges.reshape(2, -1)
+        graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), (len(rows), len(rows)))
+        groups, group = connected_components(graph, directed=False)
+        smallest, joined = np.full(groups, len(self.root)), np.arange(len(self.root))
+        np.minimum.at(smallest, group, rows)
+        joined[rows] = smallest[group]
+        self.root = joined[self.root]
 
 
-def equal(values: Any) -> Pairs:
-    """Every row whose text an earlier row has too, and the first that has it: (first, row). None and "" equal nothing.
+def join(count: int, batches: Iterable[Pairs]) -> NDArray[np.int64]:
+    """The smallest row each of `count` rows is joined to, itself if there is none. (count,)."""
+    components = Components(count)
+    for left, right in batches:
+        components.join(left, right)
+    return components.root
 
-    values: list or arrow column of texts.
+
+def equal(values: NDArray[Any], missing: Any = 0) -> Pairs:
+    """Every row whose value an earlier row has too, and the first that has it: (first, row).
+
+    values: (N,) numbers or bytes; `missing` equals nothing.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    texts = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else pa.array(values, pa.string())
-    texts = pc.replace_with_mask(texts, pc.equal(texts, "").fill_null(False), pa.scalar(None, pa.string()))
-    encoded = texts.dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    rows = np.flatnonzero(codes >= 0)
-    first = np.full(len(encoded.dictionary), len(codes))
-    np.minimum.at(first, codes[rows], rows)
-    repeated = rows[first[codes[rows]] != rows]
-    return first[codes[repeated]], repeated
+    known = np.flatnonzero(values != missing)
+    _, first, inverse = np.unique(values[known], return_index=True, return_inverse=True)
+    earlier = known[first[inverse]]
+    repeated = earlier != known
+    return earlier[repeated], known[repeated]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class BaseConfig:
         """Hex sha256 over every field and `versions` (of the code and formats that turn the config into bytes)."""
         text = json.dumps([*versions, self.as_dict()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @classmethod
+    def of(cls, config: Self) -> Self:
+        """The fields of this class out of a config that has more, such as a command's."""
+        return cls(**{f.name: getattr(config, f.name) for f in fields(cls)})  # type: ignore[arg-type]
 
     def differences(self, other: BaseConfig) -> list[str]:
         """Fields in which `other` differs, as `name was MINE, is THEIRS`, in alphabetical order."""

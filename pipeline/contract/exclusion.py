@@ -1,24 +1,25 @@
-"""Lists of what must stay out: tombstones of a takedown, refusals found by a recheck, copies. Parquet files, any of six columns."""
+"""Lists of what must stay out: tombstones of a takedown, refusals found by a recheck, copies. Parquet files, any of the columns below."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from handface.pipeline.contract.images.phash import parse_hash
+from handface.pipeline.contract.names.url_names import url_name
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# of the file as its owner has it, before metadata was taken out or pixels encoded anew
+ORIGINAL_SHA256 = "original_sha256"
 # a list's column -> what of a picture it names; `dropped` is how `handface dedupe` calls the key
-ORIGINAL_SHA256 = (
-    "original_sha256"  # of the file as its owner has it, before metadata was taken out or pixels encoded anew
-)
 COLUMNS = {
     "key": "key",
     "dropped": "key",
@@ -26,8 +27,10 @@ COLUMNS = {
     ORIGINAL_SHA256: "sha256",
     "phash": "phash",
     "uri": "uri",
+    "url": "uri",
 }
-RADIUS = 4  # bits: a re-encoded or resized copy of what was taken down
+# bits: a re-encoded or resized copy of what was taken down
+RADIUS = 4
 
 
 class ExclusionError(ValueError):
@@ -36,7 +39,10 @@ class ExclusionError(ValueError):
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One list, read. sha256: of stored and of original files alike.  phash: (M,) uint64, 0 left out."""
+    """One list, read.
+
+    sha256: of stored and of original files alike.  uris: names of addresses (`url_name`).  phash: (M,) uint64, 0 left out.
+    """
 
     uri: str
     keys: frozenset[str]
@@ -46,31 +52,69 @@ class Exclusion:
 
     @classmethod
     def read(cls, uri: str) -> Exclusion:
-        """Read a list by path or fsspec URI. Raises ExclusionError if it is no parquet file or has none of the columns."""
+        """Read a list by path or fsspec URI.
+
+        Keys and checksums may be in capitals or raw bytes, hashes text or whole numbers, addresses in any spelling.
+
+        Raises:
+            ExclusionError: It is no parquet file, has none of the columns, or one of them holds something else.
+        """
         import pyarrow as pa
 
         try:
             table = load_table(_bytes(uri))
         except (OSError, pa.ArrowInvalid) as error:
             raise ExclusionError(f"{uri}: not a readable parquet file ({error})") from error
-        named: dict[str, set[str]] = {"key": set(), "sha256": set(), "phash": set(), "uri": set()}
         found = [name for name in table.column_names if name in COLUMNS]
         if not found:
             raise ExclusionError(f"{uri}: has none of the columns {', '.join(COLUMNS)}")
+        parsers = {"key": parse_hex, "sha256": parse_hex, "phash": parse_hash, "uri": _parse_address}
+        named: dict[str, set[Any]] = {kind: set() for kind in parsers}
         for name in found:
-            named[COLUMNS[name]] |= {value for value in table[name].to_pylist() if value}
-        try:
-            phash = np.array(sorted(int(value, 16) for value in named["phash"]), np.uint64)
-        except ValueError as error:
-            raise ExclusionError(f"{uri}: column phash must hold 16 hex digits ({error})") from error
-        keys, sha256, uris = (frozenset(named[name]) for name in ("key", "sha256", "uri"))
-        return cls(uri, keys, sha256, uris, phash[phash != 0])
+            kind = COLUMNS[name]
+            try:
+                named[kind] |= {
+                    parsers[kind](value) for value in table[name].to_pylist() if value not in (None, "", b"")
+                }
+            except (ValueError, TypeError) as error:
+                raise ExclusionError(f"{uri}: column {name}: {error}") from error
+        phash = np.array(sorted(named["phash"] - {0}), np.uint64)
+        return cls(uri, frozenset(named["key"]), frozenset(named["sha256"]), frozenset(named["uri"]), phash)
 
-    def names(self, uri: str, sha256: Set[str], phash: int, key: str | None = None) -> bool:
-        """Whether the list names this picture, by address, a checksum, key, or a perceptual hash within 4 bits."""
-        if uri in self.uris or sha256 & self.sha256 or key in self.keys:
+    def __len__(self) -> int:
+        """How many names it holds."""
+        return len(self.keys) + len(self.sha256) + len(self.uris) + len(self.phash)
+
+    def names(self, uri: str, sha256: Set[str], phash: int, key: str | None = None, also: Iterable[str] = ()) -> bool:
+        """Whether the list names this picture.
+
+        Args:
+            uri: its address, in any spelling.
+            sha256: checksums of the file as stored and as its owner has it.
+            phash: perceptual hash, 0 where it is unknown; the list's hashes within 4 bits name it.
+            key: of its sample.
+            also: further names of its address (`url_names.picture_names`).
+        """
+        if sha256 & self.sha256 or key in self.keys:
+            return True
+        if self.uris and (url_name(uri) in self.uris or not self.uris.isdisjoint(also)):
             return True
         return bool(phash and len(self.phash) and np.bitwise_count(self.phash ^ np.uint64(phash)).min() <= RADIUS)
+
+
+def parse_hex(value: str | bytes) -> str:
+    """A key or checksum as lower-case text; raw bytes of a checksum become hex digits."""
+    if isinstance(value, bytes):
+        return value.hex() if len(value) in (8, 32) else value.decode("ascii").strip().lower()
+    if not isinstance(value, str):
+        raise TypeError(f"expected text or bytes, found {value!r}")
+    return value.strip().lower()
+
+
+def _parse_address(value: str | bytes) -> str:
+    if not isinstance(value, str | bytes):
+        raise TypeError(f"expected addresses, found {value!r}")
+    return url_name(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
 
 
 def digest(uris: Sequence[str]) -> str:

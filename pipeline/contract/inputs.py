@@ -10,9 +10,11 @@ from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from handface.pipeline.contract.names.url_names import canonical_url, is_web
+
 
 class Reason(StrEnum):
-    """Why an input was not kept. The value is what parts, reports and `--retry-failed` show."""
+    """Why there is no sample of an input. The value is what parts, reports and `--retry-failed` show."""
 
     # reading
     NOT_FOUND = "not_found"
@@ -42,6 +44,7 @@ class Reason(StrEnum):
     PAGE = "page"  # a page or sitemap, read for its links
     # decoding
     NOT_IMAGE = "not_image"
+    HEIC = "heic"  # the package that reads it is not installed
     CORRUPT = "corrupt"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_SMALL = "too_small"
@@ -61,6 +64,14 @@ class Reason(StrEnum):
     DETECTOR_FAILED = "detector_failed"
     # synthesis
     NO_SCENE = "no_scene"
+    FILMED = "filmed"  # a subject of a dataset in Decaf's layout, whose files lie beside the parts
+    # anywhere
+    FAILED = "failed"  # an error in a stage that this input alone causes; the detail says which
+
+    @property
+    def is_outcome(self) -> bool:
+        """Whether the input did what it was for although no sample came of it: no rejection in a funnel."""
+        return self in (Reason.PAGE, Reason.MOVED, Reason.FILMED)
 
 
 @dataclass(frozen=True)
@@ -81,14 +92,15 @@ class SourceItem:
 
     @property
     def id(self) -> str:
-        """First 16 hex of the sha256 of where the input is (uri and member)."""
-        return hashlib.sha256(json.dumps([self.uri, self.member]).encode()).hexdigest()[:16]
+        """First 16 hex of the sha256 of where the input is (uri and member); variants of a web address are one input."""
+        uri = canonical_url(self.uri) if is_web(self.uri) else self.uri
+        return hashlib.sha256(json.dumps([uri, self.member]).encode()).hexdigest()[:16]
 
     @property
     def origin(self) -> str:
         """Where on the web it is from: the `url` column that crawls write beside an image in a tar; otherwise the uri."""
         url = self.column("url") if self.offset is not None else None
-        return url if url and url.startswith(("http://", "https://")) else self.uri
+        return url if url and is_web(url) else self.uri
 
     @property
     def name(self) -> str:

@@ -1,5 +1,7 @@
 """One writer per output folder: `with lock_folder(folder, "takedown"):` keeps every other command out.
 
+Whoever gets the lock first removes what a killed command left unfinished there.
+
 A local folder is locked by the kernel (flock), which frees the lock when its process ends however that happens. Object stores,
 and mounts without locks, get a small object that its holder renews; one that nobody renewed for a while is taken over.
 """
@@ -10,6 +12,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import socket
 import threading
 import time
@@ -75,8 +78,7 @@ def lock_folder(folder: Folder, command: str, wait_s: float = 0.0) -> Iterator[N
         LockedError: another command still holds it.
     """
     owner = Owner(command)
-    if folder.local:
-        Path(folder.path()).mkdir(parents=True, exist_ok=True)
+    made = _make(Path(folder.path())) if folder.local else []
     deadline = time.monotonic() + wait_s
     told = False
     while (held := _try_lock(folder, owner)) is None:
@@ -87,8 +89,32 @@ def lock_folder(folder: Folder, command: str, wait_s: float = 0.0) -> Iterator[N
             log.info("%s; waiting up to %.0f s", _message(folder, other), wait_s)
             told = True
         time.sleep(_POLL_S)
-    with held:
-        yield
+    try:
+        with held:
+            _remove_leftovers(folder)
+            yield
+    finally:
+        # a command that could not do its work leaves no empty folders
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and those above it; returns those that were not there, innermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_leftovers(folder: Folder) -> None:
+    """Remove what killed commands left unfinished in a local folder: whoever holds the lock is the only one that writes there."""
+    if folder.local:
+        for path in Path(folder.path()).glob(".tmp-*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _message(folder: Folder, other: Owner | None) -> str:
@@ -124,7 +150,12 @@ class _FileLock:
         import fcntl
 
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:
+                # the holder before us had made the folder, wrote nothing and removed it
+                path.parent.mkdir(parents=True, exist_ok=True)
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _same_file(path, descriptor):

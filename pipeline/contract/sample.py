@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+READABLE_VERSIONS = ("1.0", "1.1")
 KEY_LENGTH = 16
 FACE_KEYPOINTS, HAND_KEYPOINTS, FACE_MESH = 68, 21, 478
 DEPTH_POINTS = FACE_KEYPOINTS + HAND_KEYPOINTS
@@ -27,6 +28,8 @@ MAX_CROP = 512
 LEFT, RIGHT = 0, 1  # the values of `hand_side`
 
 DepthKind = Literal["affine-inverse", "affine", "affine-per-part", "metric"]
+Origin3D = Literal["measured", "exact", "fitted"]
+ORIGINS_3D: tuple[Origin3D, ...] = ("measured", "exact", "fitted")
 DEPTH_KINDS: tuple[DepthKind, ...] = ("affine-inverse", "affine", "affine-per-part", "metric")
 
 
@@ -162,6 +165,8 @@ class Labels:
     keypoint_depth: Mapping[str, KeypointDepth] = field(default_factory=dict)  # source name -> values, one tensor each
     hand_model: str | None = None  # names of the body models that the 3D labels are for
     head_model: str | None = None
+    origin_3d: Origin3D | None = None  # where the 3D labels are from: a studio, a renderer, or a fit to 2D points
+    fit_quality: float | None = None  # of fitted labels, in [0, 1]
 
 
 TENSOR_FIELDS = {f.name: f for f in fields(Labels) if "shape" in f.metadata}
@@ -237,6 +242,10 @@ def encode_labels(labels: Labels) -> bytes:
     for name in ("hand_model", "head_model"):
         if (model := getattr(labels, name)) is not None:
             metadata[name] = model
+    if labels.origin_3d is not None:
+        metadata["origin_3d"] = labels.origin_3d
+    if labels.fit_quality is not None:
+        metadata["fit_quality"] = f"{labels.fit_quality:.4f}"
     check_tensors(tensors)
     return _canonical(save(tensors, metadata=metadata))
 
@@ -252,9 +261,27 @@ def decode_labels(blob: bytes) -> Labels:
         if kind not in DEPTH_KINDS:
             raise SampleError(f".safetensors: {name} has depth_kind {kind!r}; expected one of {', '.join(DEPTH_KINDS)}")
         depth[source] = KeypointDepth(tensors.pop(name), kind)
-    return Labels(
-        **tensors, keypoint_depth=depth, hand_model=metadata.get("hand_model"), head_model=metadata.get("head_model")
-    )
+    models = {name: metadata.get(name) for name in ("hand_model", "head_model")}
+    fields: dict[str, Any] = {**tensors, **models, **_origin(metadata)}
+    return Labels(keypoint_depth=depth, **fields)
+
+
+def _origin(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """`origin_3d` and `fit_quality` from a header. Raises SampleError: who cannot tell a fitted label must not take it for truth."""
+    origin, quality = metadata.get("origin_3d"), metadata.get("fit_quality")
+    if origin is not None and origin not in ORIGINS_3D:
+        raise SampleError(f".safetensors: origin_3d is {origin!r}; expected one of {', '.join(ORIGINS_3D)}")
+    if (origin == "fitted") != (quality is not None):
+        raise SampleError(".safetensors: fitted 3D labels, and no others, have a fit_quality")
+    if quality is None:
+        return {"origin_3d": origin}
+    try:
+        number = float(quality)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise SampleError(f".safetensors: fit_quality is {quality!r}; expected a number from 0 to 1")
+    return {"origin_3d": origin, "fit_quality": number}
 
 
 def read_tensors(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

@@ -10,22 +10,22 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from typing import IO
 
+from handface.pipeline.contract.names.addresses import filesystem_of, open_file
+from handface.pipeline.contract.names.patterns import expand
 from handface.pipeline.contract.sample import Sample, SampleError, decode, encode
+from handface.pipeline.contract.tar_index import (
+    Member,
+    ShardError,
+    group_samples,
+    iter_allowed,
+    iter_members,
+    read_data,
+    stream_length,
+)
 
-MAX_MEMBER_BYTES = 64 << 20  # a sample has no member above 1 MB; guards memory against a header that lies
+__all__ = ["ShardError", "find_shards", "iter_samples", "read_shard", "write_members", "write_shard"]
+
 _MODE = 0o644
-_KINDS = {
-    tarfile.SYMTYPE: "symbolic link",
-    tarfile.LNKTYPE: "hard link",
-    tarfile.DIRTYPE: "folder",
-    tarfile.CHRTYPE: "device",
-    tarfile.BLKTYPE: "device",
-    tarfile.FIFOTYPE: "pipe",
-}
-
-
-class ShardError(ValueError):
-    """A shard is damaged or holds what a shard must not; the message names the file and the member."""
 
 
 def write_shard(stream: IO[bytes], samples: Iterable[Sample]) -> None:
@@ -56,10 +56,8 @@ def read_shard(uri: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     uri: path or fsspec URI.  Raises OSError if it cannot be opened, ShardError naming the member for links, devices, folders,
     names that leave the archive, repeated members or keys, and archives that are damaged or cut off.
     """
-    import fsspec
-
-    with fsspec.open(uri, "rb") as stream:
-        yield from _samples(uri, stream)
+    with open_file(uri) as stream:
+        yield from group_samples(uri, _members(uri, stream))
 
 
 def iter_samples(uri: str) -> Iterator[Sample]:
@@ -73,69 +71,33 @@ def iter_samples(uri: str) -> Iterator[Sample]:
 
 def find_shards(arguments: Iterable[str]) -> list[str]:
     """Files as given; folders and globs become the tars in them, sorted. Raises FileNotFoundError for what names nothing."""
-    import fsspec
-
     found: list[str] = []
     for argument in arguments:
-        filesystem, path = fsspec.core.url_to_fs(argument)
-        if filesystem.isfile(path):
-            found.append(argument)
-            continue
-        pattern = f"{path.rstrip('/')}/**/*.tar" if filesystem.isdir(path) else path
-        matches = sorted(filesystem.glob(pattern))
+        matches = [tar for name in _expand(argument) for tar in _tars(name)]
         if not matches:
             raise FileNotFoundError(f"{argument}: no shard there (expected a .tar file, a folder of them, or a glob)")
-        remote = "://" in argument
-        found += [filesystem.unstrip_protocol(match) if remote else match for match in matches]
+        found += matches
     return found
 
 
-def _samples(uri: str, stream: IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    key, members, seen = "", dict[str, bytes](), set[str]()
-    for name, data in _members(uri, stream):
-        folder, slash, base = name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        stem = folder + slash + stem
-        if stem != key:
-            if members:
-                yield key, members
-            if stem in seen:
-                raise ShardError(f"{uri}: key {stem} is there twice, in two places")
-            seen.add(stem)
-            key, members = stem, {}
-        if extension in members:
-            raise ShardError(f"{uri}: member {name} is there twice")
-        members[extension] = data
-    if members:
-        yield key, members
-
-
-def _members(uri: str, stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+def _expand(argument: str) -> Iterator[str]:
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            for info in tar:
-                if problem := unsafe_member(info):
-                    raise ShardError(f"{uri}: member {info.name!r} refused: {problem}")
-                member = tar.extractfile(info)
-                data = b"" if member is None else member.read()
-                if len(data) != info.size:
-                    raise tarfile.ReadError(f"member {info.name} is cut off")
-                yield info.name, data
-    except (tarfile.TarError, EOFError, OverflowError) as error:
-        raise ShardError(f"{uri}: damaged or cut off ({error})") from error
+        yield from expand(argument)
+    except FileNotFoundError:
+        return
 
 
-def unsafe_member(info: tarfile.TarInfo) -> str:
-    """Why a member must not be read: a link, a device, a name that leads out of the archive, a lie about its size; or ""."""
-    name = info.name
-    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.sparse is not None:
-        return f"a {_KINDS.get(info.type, 'member of an odd type')}; a shard holds plain files only"
-    if name.startswith("/") or "\\" in name or name[1:2] == ":":
-        return "its name is an absolute or foreign path"
-    if ".." in name.split("/"):
-        return "its name climbs out of the archive with .."
-    if not name.isprintable():
-        return "its name has control characters"
-    if not 0 <= info.size <= MAX_MEMBER_BYTES:
-        return f"{info.size} bytes, more than {MAX_MEMBER_BYTES}"
-    return ""
+def _tars(name: str) -> list[str]:
+    """A file itself; the tars below a folder in name order; nothing for what is not there."""
+    filesystem, path = filesystem_of(name)
+    if filesystem.isfile(path):
+        return [name]
+    if not filesystem.isdir(path):
+        return []
+    inside = sorted(file for file in filesystem.find(path) if file.endswith(".tar") and "/." not in file[len(path) :])
+    return [filesystem.unstrip_protocol(file) if "://" in name else file for file in inside]
+
+
+def _members(uri: str, stream: IO[bytes]) -> Iterator[tuple[Member, bytes]]:
+    for member in iter_allowed(uri, iter_members(uri, stream, stream_length(stream))):
+        yield member, read_data(uri, stream, member)

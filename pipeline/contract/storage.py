@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from handface.pipeline.contract.names.addresses import filesystem_of
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from fsspec import AbstractFileSystem
@@ -35,16 +37,12 @@ class Folder:
 
     @property
     def filesystem(self) -> AbstractFileSystem:
-        """The fsspec filesystem, cached by fsspec itself."""
-        import fsspec
-
-        return fsspec.core.url_to_fs(self.uri)[0]
+        """The fsspec filesystem, cached by fsspec itself. Raises AddressRefusedError for web and chained addresses."""
+        return filesystem_of(self.uri)[0]
 
     def path(self, name: str = "") -> str:
         """The path of `name` inside the folder, as the filesystem wants it."""
-        import fsspec
-
-        root = fsspec.core.url_to_fs(self.uri)[1].rstrip("/")
+        root = filesystem_of(self.uri)[1].rstrip("/")
         return f"{root}/{name}" if name else root
 
     @property
@@ -58,6 +56,13 @@ class Folder:
         """Whether the file is there."""
         return bool(self.filesystem.exists(self.path(name)))
 
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, or None if it is not there."""
+        try:
+            return int(self.filesystem.size(self.path(name)))
+        except FileNotFoundError:
+            return None
+
     def read(self, name: str) -> bytes:
         """The whole file. Raises FileNotFoundError."""
         return bytes(self.filesystem.cat_file(self.path(name)))
@@ -66,9 +71,10 @@ class Folder:
         """Several whole files, fetched at once where the filesystem can."""
         if self.local:
             return {name: self.read(name) for name in names}
-        found = self.filesystem.cat([self.path(name) for name in names]) if names else {}
-        by_name = {path.rpartition("/")[2]: bytes(data) for path, data in found.items()}
-        return {name: by_name[name] for name in names}
+        # Not `cat`, which takes brackets in a folder's name for a pattern.
+        whole = [None] * len(names)
+        found = self.filesystem.cat_ranges([self.path(name) for name in names], whole, whole, on_error="raise")
+        return {name: bytes(data) for name, data in zip(names, found, strict=True)}
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """`length` bytes from `start`."""
@@ -189,6 +195,12 @@ class _SteadyFile(io.FileIO):
 def _settle(descriptor: int, start: int, length: int) -> None:
     os.fdatasync(descriptor)
     os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
+
+
+def write_file(uri: str, data: bytes) -> None:
+    """Write one file by path or fsspec URI so that it appears whole or not at all. Raises StorageError or OSError."""
+    folder, _, name = absolute(uri).rpartition("/")
+    Folder(folder or "/").write(name, data)
 
 
 def absolute(uri: str) -> str:

@@ -26,7 +26,7 @@ _WINDOW = 16  # units' worth of a lane held at once while it is dealt out
 
 
 def lane_planner(lane_units: int) -> Callable[..., list[UnitRef]]:
-    """A `plan_with` for `pipeline.graph.prepare` that partitions by host."""
+    """A `plan_with` for `prepare` (engine/run.py) that partitions by host."""
     return partial(plan_lanes, lane_units=lane_units)
 
 

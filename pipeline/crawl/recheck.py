@@ -3,97 +3,183 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
+from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.contract.parts import read_parts
+from handface.pipeline.contract.storage import Folder
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import Crawler
 
 _AT_ONCE = 2048
+_PASSES = 3  # over what was not asked, because its host had failed or had its time
+_BELIEVED = 24 * 3600.0  # seconds that answers of an interrupted run count, as long as robots.txt is believed
+_NO_HEAD = (405, 501)
+Sample = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Exclusion:
-    """A sample that must not be used any more, and why."""
+class Refusal:
+    """What a site said of a sample, if it did not say yes.
+
+    Attributes:
+        key: Of the sample.
+        uri: Its address.
+        reason: As a part shows it.
+        detail: In words.
+        asked: False if the site was not asked about it at all.
+        reached: False if the site could not be asked.
+    """
 
     key: str
     uri: str
     reason: str
     detail: str
+    asked: bool = True
+    reached: bool = True
 
 
-def kept_samples(folders: Iterable[str]) -> Iterator[tuple[str, str]]:
+@dataclass
+class Recheck:
+    """The outcome. excluded: must not be used any more. unknown: nobody was asked, or could be; run again for these."""
+
+    excluded: list[Refusal] = field(default_factory=list)
+    unknown: list[Refusal] = field(default_factory=list)
+
+
+def kept_samples(folders: Iterable[str]) -> Iterator[Sample]:
     """(key, URL) of every kept sample that came from the web. Raises FileNotFoundError for a folder without parts."""
-    from handface.pipeline.contract.storage import Folder
     from handface.pipeline.sources.crawl import CRAWL, is_crawl
 
     for folder in folders:
         inner = [folder]
         if is_crawl(folder):
-            import json
-
-            inner = [
-                f"{folder.rstrip('/')}/{entry['name']}" for entry in json.loads(Folder(folder).read(CRAWL))["rounds"]
-            ]
+            rounds = json.loads(Folder(folder).read(CRAWL))["rounds"]
+            inner = [f"{folder.rstrip('/')}/{entry['name']}" for entry in rounds]
         empty = True
         for part in (part for one in inner for part in read_parts(one)):
             empty = False
             table = part.rows().select(["key", "uri", "kept"])
             for row in table.to_pylist():
-                if row["kept"] and row["uri"].startswith(("http://", "https://")):
+                if row["kept"] and is_web(row["uri"]):
                     yield row["key"], row["uri"]
         if empty:
             raise FileNotFoundError(f"{folder} has no finished parts")
 
 
 def recheck(
-    samples: Sequence[tuple[str, str]],
+    samples: Sequence[Sample],
     config: HttpConfig,
     *,
     keep_unreachable: bool = False,
+    answers: Folder | None = None,
     progress: Callable[[int], None] = lambda _: None,
-) -> list[Exclusion]:
-    """Ask each site's files again, and each picture's headers (HEAD). Whatever does not say yes is excluded, in input order.
+) -> Recheck:
+    """Ask each site's files again, and each picture's headers (HEAD).
 
-    keep_unreachable: a site that cannot be reached now counts as saying what it said before.
+    Args:
+        samples: (key, URL).
+        config: How the sites are asked; time budgets hold per 2,048 samples.
+        keep_unreachable: A site that was asked and cannot be reached counts as saying what it said before.
+        answers: Where answers wait until all are there, so that a run that was stopped goes on; removed when none is unknown.
+        progress: Told how many more samples have their answer.
+
+    Returns:
+        What must be excluded, and what is unknown because its host was not asked, each in the order of the samples.
     """
-    return asyncio.run(_recheck(samples, config, keep_unreachable, progress))
+    refusals = asyncio.run(_ask_all(samples, config, answers, progress))
+    result = Recheck()
+    for refusal in refusals:
+        if not refusal.asked:
+            result.unknown.append(refusal)
+        elif not (keep_unreachable and not refusal.reached):
+            result.excluded.append(refusal)
+    if answers is not None and not result.unknown:
+        for name in answers.sizes(suffix=".json"):
+            answers.remove(name)
+    return result
 
 
-async def _recheck(
-    samples: Sequence[tuple[str, str]], config: HttpConfig, keep_unreachable: bool, progress: Callable[[int], None]
-) -> list[Exclusion]:
+async def _ask_all(
+    samples: Sequence[Sample], config: HttpConfig, answers: Folder | None, progress: Callable[[int], None]
+) -> list[Refusal]:
     crawler = Crawler(config)
-    found: list[Exclusion] = []
-
-    async def one(key: str, uri: str) -> Exclusion | None:
-        answer = await crawler.fetch(uri, method="HEAD")
-        progress(1)
-        if answer.reason is None or answer.detail in ("status 405", "status 501"):  # no HEAD there; its files said yes
-            return None
-        if keep_unreachable and answer.reason in ("dns", "timeout", "network", "tls", "http_5xx", "http_429"):
-            return None
-        return Exclusion(key, uri, answer.reason.value, answer.detail)
-
+    refusals: list[Refusal] = []
     try:
         for start in range(0, len(samples), _AT_ONCE):
-            some = samples[start : start + _AT_ONCE]
-            answers = await asyncio.gather(*(one(*sample) for sample in some))
-            found += [answer for answer in answers if answer is not None]
+            batch = samples[start : start + _AT_ONCE]
+            found = _recall(answers, batch)
+            if found is None:
+                found = await _ask_batch(crawler, batch)
+                _note(answers, batch, found)
+            refusals += found
+            progress(len(batch))
     finally:
         await crawler.close()
-    return found
+    return refusals
 
 
-def write_exclusions(path: str, found: Sequence[Exclusion]) -> None:
+async def _ask_batch(crawler: Crawler, batch: Sequence[Sample]) -> list[Refusal]:
+    """Refusals of one batch, in its order; who was not asked or did not answer gets further chances."""
+    refused: dict[Sample, Refusal | None] = {}
+    waiting = list(dict.fromkeys(batch))
+    for number in range(_PASSES):
+        if number:
+            await asyncio.sleep(crawler.config.backoff)
+            crawler.forget_closed()
+        crawler.start_unit()
+        answers = await asyncio.gather(*(_ask(crawler, *sample) for sample in waiting))
+        refused |= zip(waiting, answers, strict=True)
+        waiting = [
+            sample
+            for sample, refusal in zip(waiting, answers, strict=True)
+            if refusal is not None and not (refusal.asked and refusal.reached)
+        ]
+    return [refusal for sample in batch if (refusal := refused[sample]) is not None]
+
+
+async def _ask(crawler: Crawler, key: str, uri: str) -> Refusal | None:
+    answer = await crawler.fetch(uri, method="HEAD")
+    if answer.reason is None or answer.status in _NO_HEAD:
+        # Without HEAD, the site's files have said yes.
+        return None
+    return Refusal(key, uri, answer.reason.value, answer.detail, answer.asked, answer.reached)
+
+
+def _recall(answers: Folder | None, batch: Sequence[Sample]) -> list[Refusal] | None:
+    """The answers of a batch that an earlier run got, unless something in it was left unknown or they are too old."""
+    if answers is None or not answers.exists(_name(batch)):
+        return None
+    noted: dict[str, Any] = json.loads(answers.read(_name(batch)))
+    if time.time() - noted["time"] > _BELIEVED:
+        return None
+    found = [Refusal(*row) for row in noted["refusals"]]
+    return found if all(refusal.asked for refusal in found) else None
+
+
+def _note(answers: Folder | None, batch: Sequence[Sample], found: Sequence[Refusal]) -> None:
+    if answers is not None:
+        noted = {"time": time.time(), "refusals": [astuple(refusal) for refusal in found]}
+        answers.write(_name(batch), json.dumps(noted).encode())
+
+
+def _name(batch: Sequence[Sample]) -> str:
+    return hashlib.sha256(json.dumps(batch).encode()).hexdigest()[:16] + ".json"
+
+
+def write_exclusions(path: str, found: Sequence[Refusal]) -> None:
     """Write the list as parquet with columns key, uri, reason, detail: what `--exclude` of export and training takes."""
-    import fsspec
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     names = ("key", "uri", "reason", "detail")
     schema = pa.schema([(name, pa.string()) for name in names])
     columns = {name: [getattr(one, name) for one in found] for name in names}
-    with fsspec.open(path, "wb") as stream:
+    folder, _, name = path.rpartition("/")
+    with Folder(folder or ".").writer(name) as stream:
         pq.write_table(pa.table(columns, schema), stream, compression="zstd")

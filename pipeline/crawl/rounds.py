@@ -8,23 +8,27 @@ round, planned by host like any others, so that a host is never asked by two wor
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.parts import read_parts
+from handface.pipeline.contract.parts import FinishedPart, read_parts
 from handface.pipeline.contract.storage import Folder
+from handface.pipeline.crawl.ledger import Ledger, chosen
 from handface.pipeline.crawl.plan import lane_planner
 from handface.pipeline.crawl.stage import DEPTH, ROLE, CrawlStage, LinkConfig
-from handface.pipeline.engine.record import Stage
 from handface.pipeline.engine.run import Run, prepare
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.original import KeepConfig
 from handface.pipeline.sources.base import SourceConfig
+from handface.pipeline.sources.crawl import CRAWL
 
-CRAWL = "crawl.json"
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +53,6 @@ class CrawlConfig(BaseConfig):
         if self.unit_size < 1 or self.lane_units < 1:
             raise ValueError(f"unit_size {self.unit_size} and lane_units {self.lane_units} must be at least 1")
 
-    def fingerprint(self) -> str:
-        """sha256 over every field."""
-        return self.digest("crawl 1")
-
 
 @dataclass(frozen=True)
 class Round:
@@ -75,106 +75,138 @@ class Crawl:
             return []
         return [Round(**row) for row in json.loads(self.folder.read(CRAWL))["rounds"]]
 
+    def runs(
+        self,
+        listing: Callable[[], Iterable[SourceItem]],
+        retry: Sequence[str] = (),
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[Run]:
+        """The crawl's rounds as runs, each prepared when the one before has been executed; ends when nothing is left to ask for.
+
+        Args:
+            listing: The inputs of round 0.
+            retry: Reasons; URLs whose last word is one of them are asked again, once in this call. A retry with these
+                reasons that was not finished is gone on with instead.
+            progress: Gets the inputs of each unit as it is planned.
+
+        Raises:
+            ConfigMismatchError: The crawl in the folder differs.
+            ValueError: A reason that does not exist, or a retry of nothing.
+            StorageError: The folder cannot be written.
+        """
+        name, number = retry_name(retry), 0
+        if name and not self.rounds():
+            raise ValueError(f"--retry-failed: {self.output} holds no crawl yet")
+        while (run := self.open(number, listing, progress)) is not None:
+            if run.pending and name in [earlier.retry for earlier in self.rounds()[: number + 1]]:
+                name = ""
+            yield run
+            number += 1
+            if name and number == len(self.rounds()) and not self._has_frontier(number):
+                if any(True for _ in self._retried(number, set(name.split(",")))):
+                    self._append(Round(f"round-{number:02d}", name))
+                name = ""
+
     def open(
-        self, number: int, listing: Callable[[], Iterable[SourceItem]], progress: Callable[[int], None]
+        self,
+        number: int,
+        listing: Callable[[], Iterable[SourceItem]],
+        progress: Callable[[int], None] = lambda _: None,
     ) -> Run | None:
         """Join or start round `number`; None if it would be empty. Raises ConfigMismatchError, StorageError."""
         rounds = self.rounds()
+        fresh = not rounds
         if number == len(rounds):
-            if number and not any(True for _ in self.frontier(number)):
+            if number and not self._has_frontier(number):
                 return None
-            self._append(Round(f"round-{number:02d}"))
-        elif rounds[number].retry:
-            listing = self._retry_listing(number, rounds[number].retry)
-            return self._prepare(number, listing, progress)
-        return self._prepare(number, listing if number == 0 else lambda: self.frontier(number), progress)
-
-    def add_retry(self, reasons: Iterable[str]) -> int:
-        """Start a round that asks again for the URLs whose last word was one of these reasons; returns its number.
-
-        Raises ValueError for reasons that do not exist.
-        """
-        number = len(self.rounds())
-        self._append(Round(f"round-{number:02d}", self.retry_name(reasons)))
-        return number
-
-    @staticmethod
-    def retry_name(reasons: Iterable[str]) -> str:
-        """How `crawl.json` writes a set of reasons. Raises ValueError for reasons that do not exist."""
-        names = sorted({name.strip() for name in reasons})
-        known = [reason.value for reason in Reason]
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"--retry-failed {','.join(unknown)}: no such reason; the reasons are {', '.join(known)}")
-        return ",".join(names)
+            rounds.append(Round(f"round-{number:02d}"))
+            self._append(rounds[-1])
+        if retry := rounds[number].retry:
+            return self._prepare(number, lambda: self._retried(number, set(retry.split(","))), progress)
+        try:
+            return self._prepare(number, listing if number == 0 else lambda: self.frontier(number), progress)
+        except Exception:
+            if fresh:
+                self._forget(rounds[number])
+            raise
 
     def frontier(self, number: int) -> Iterator[SourceItem]:
         """What the round before led to and no earlier round has asked for, in the order of parts and rows."""
-        seen = self._asked(number)
-        for part in self._parts(number - 1):
-            for item in part.found():
-                if (mark := int(item.id, 16)) not in seen:
-                    seen.add(mark)
-                    yield item
+        with Ledger() as ledger:
+            for earlier in range(number):
+                for part in self._parts(earlier):
+                    ledger.add(earlier, part.rows(["id"])["id"].to_pylist())
+            for part in self._parts(number - 1):
+                ledger.add(number, [item.id for item in part.found()])
+            fresh = ledger.unasked(number)
+        yield from chosen((item for part in self._parts(number - 1) for item in part.found()), fresh)
 
-    def outcomes(self, upto: int | None = None) -> Iterator[dict[str, Any]]:
-        """One row per URL over all rounds: its last word, with the round it was said in."""
-        rounds = self.rounds()[:upto]
-        said: set[tuple[str, int]] = set()
-        for number in range(len(rounds) - 1, -1, -1):
-            here: list[tuple[str, int]] = []
-            copies: dict[str, int] = {}
+    def outcomes(self) -> Iterator[pa.Table]:
+        """One row per URL over all rounds, as tables: its last word, with the round and the part it was said in."""
+        import pyarrow as pa
+
+        rounds = range(len(self.rounds()))
+        with Ledger() as ledger:
+            for number in rounds:
+                for part in self._parts(number):
+                    ledger.add(number, part.rows(["id"])["id"].to_pylist())
+            last = ledger.last_words()
+        for number in rounds:
+            start = 0
             for part in self._parts(number):
-                for row in part.rows().to_pylist():
-                    copies[row["id"]] = copies.get(row["id"], 0) + 1
-                    mark = row["id"], copies[row["id"]]  # a list may name a URL twice: two inputs, two rows
-                    here.append(mark)
-                    if mark not in said:
-                        yield row | {"round": number, "part": part.manifest.unit}
-            said.update(here)
+                rows = part.rows()
+                mask = last[number][start : start + len(rows)]
+                start += len(rows)
+                rows = rows.filter(pa.array(mask))
+                rows = rows.append_column("round", pa.array([number] * len(rows), pa.int32()))
+                yield rows.append_column("part", pa.array([part.manifest.unit] * len(rows), pa.string()))
 
-    def _retry_listing(self, number: int, reasons: str) -> Callable[[], Iterator[SourceItem]]:
-        wanted = set(reasons.split(","))
+    def _has_frontier(self, number: int) -> bool:
+        return any(True for _ in self.frontier(number))
 
-        def items() -> Iterator[SourceItem]:
-            rows = [row for row in self.outcomes(number) if row["reason"] in wanted and row["stage"] != "list"]
-            for row in sorted(rows, key=lambda row: (row["round"], row["id"])):
-                yield SourceItem(row["uri"], row["member"], columns=tuple(sorted(row["columns"])))
-
-        return items
+    def _retried(self, number: int, reasons: set[str]) -> Iterator[SourceItem]:
+        for table in self.outcomes():
+            for row in table.select(["uri", "member", "columns", "reason", "stage", "round"]).to_pylist():
+                if row["round"] < number and row["reason"] in reasons and row["stage"] != "list":
+                    yield SourceItem(row["uri"], row["member"], columns=tuple(sorted(row["columns"])))
 
     def _prepare(
         self, number: int, listing: Callable[[], Iterable[SourceItem]], progress: Callable[[int], None]
     ) -> Run:
         config = self.config
-
-        def stages(_: Any, day: str) -> list[Stage]:
-            return [CrawlStage(config.http, config.keep, config.links, day, config.exclude)]
-
         return prepare(
             [*self.inputs, self.rounds()[number].name],
             config,
             f"{self.output}/{self.rounds()[number].name}",
             list_inputs=listing,
-            stages=stages,
+            stages=lambda _, day: [CrawlStage(config.http, config.keep, config.links, day, config.exclude)],
             progress=progress,
             plan_with=lane_planner(config.lane_units),
             batch=config.unit_size,
         )
 
-    def _asked(self, number: int) -> set[int]:
-        return {
-            int(identity, 16)
-            for earlier in range(number)
-            for part in self._parts(earlier)
-            for identity in part.rows()["id"].to_pylist()
-        }
-
-    def _parts(self, number: int) -> Iterator[Any]:
+    def _parts(self, number: int) -> Iterator[FinishedPart]:
         return read_parts(f"{self.output}/{self.rounds()[number].name}")
+
+    def _forget(self, first: Round) -> None:
+        """A listing that was refused leaves no crawl behind."""
+        with suppress(OSError):
+            self.folder.remove(CRAWL)
+            if self.folder.local:
+                Path(self.folder.path(first.name)).rmdir()
 
     def _append(self, new: Round) -> None:
         rounds = [asdict(one) for one in [*self.rounds(), new]]
         self.folder.write(CRAWL, (json.dumps({"rounds": rounds}, indent=1) + "\n").encode())
+
+
+def retry_name(reasons: Iterable[str]) -> str:
+    """How `crawl.json` writes a set of reasons; "" for none. Raises ValueError for reasons that do not exist."""
+    names = sorted({name.strip() for name in reasons})
+    known = [reason.value for reason in Reason]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"--retry-failed {','.join(unknown)}: no such reason; the reasons are {', '.join(known)}")
+    return ",".join(names)
 
 
 def seeds(urls: Iterable[str], role: str) -> Iterator[SourceItem]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from handface.pipeline.contract.config import BaseConfig
-from handface.pipeline.contract.sample import SCHEMA_VERSION
 from handface.pipeline.decaf.layout import Split
 
 VERSION = 1  # raise it when the same files give other samples
@@ -46,7 +45,3 @@ class DecafConfig(BaseConfig):
         plain = super().as_dict()
         del plain["decaf"]
         return plain
-
-    def fingerprint(self) -> str:
-        """sha256 over every field but the dataset's place, and the versions of schema and conversion."""
-        return self.digest(SCHEMA_VERSION, VERSION)

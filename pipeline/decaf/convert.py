@@ -14,13 +14,14 @@ import numpy as np
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import Sample, SampleMeta, Source, sample_key
-from handface.pipeline.decaf.config import DecafConfig
-from handface.pipeline.decaf.layout import DecafError, View
+from handface.pipeline.decaf.config import VERSION, DecafConfig
+from handface.pipeline.decaf.layout import DecafError, DecafView
 from handface.pipeline.decaf.reader import SubjectReader, find_sequences
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 if TYPE_CHECKING:
-    from handface.pipeline.decaf.labels import Bodies
+    from handface.pipeline.decaf.labels import DecafBodies
 
 SCHEME = "decaf"
 _ORDER_FRAMES = 8  # looked at to tell in which order a camera's hand keys are stored
@@ -35,7 +36,7 @@ def list_frames(config: DecafConfig) -> Iterator[SourceItem]:
                 yield SourceItem(f"{SCHEME}:{config.split}/{sequence.subject}/{camera}", f"{frame:05d}")
 
 
-def open_bodies(config: DecafConfig) -> Bodies:
+def open_bodies(config: DecafConfig) -> DecafBodies:
     """The bodies of the config or of the dataset's assets. Raises BodyFileError naming the file that is missing or wrong."""
     import torch
 
@@ -43,7 +44,7 @@ def open_bodies(config: DecafConfig) -> Bodies:
     from handface.model.bodies.convention import DECAF
     from handface.model.bodies.load import load_arrays
     from handface.model.bodies.readers import read_flame, read_mano
-    from handface.pipeline.decaf.labels import Bodies
+    from handface.pipeline.decaf.labels import DecafBodies
 
     assets = Path(config.decaf) / "assets"
     if config.hand_model:
@@ -59,14 +60,15 @@ def open_bodies(config: DecafConfig) -> Bodies:
         "flame-decaf" if not config.head_model else f"{Path(config.head_model).stem}-decaf",
     ]
     bodies = [ParametricBody(arrays, DECAF[arrays.kind], torch.float64) for arrays in (hand, head)]
-    return Bodies(bodies[0], bodies[1], *names)
+    return DecafBodies(bodies[0], bodies[1], *names)
 
 
-class ConvertStage:
+class ConvertStage(Stage):
     """Makes the sample of each record, whose item names split, subject, camera and frame."""
 
     name = "decaf"
-    resources = Resources(num_cpus=1)
+    version = VERSION
+    writes = ("sample",)
 
     def __init__(self, config: DecafConfig) -> None:
         self.config = config
@@ -83,13 +85,15 @@ class ConvertStage:
 
     def __call__(self, batch: Batch[Record]) -> None:
         """Fill record.sample, or reject pictures that equal an earlier one's."""
+        seen = set(self._seen)
         for record in batch:
             sample = self._stream(record.item.uri, int(record.item.member or 0)).sample(record.item, self.config)
-            if sample.key in self._seen:
+            if sample.key in seen:
                 record.reject(Reason.DUPLICATE, "the same picture as an earlier frame's")
                 continue
-            self._seen.add(sample.key)
+            seen.add(sample.key)
             record.sample = sample
+        self._seen = seen
 
     def _stream(self, uri: str, frame: int) -> _CameraStream:
         """The stream of a camera that stands at a frame; the one that is open if it does, so that nothing is decoded twice."""
@@ -101,7 +105,7 @@ class ConvertStage:
 class _CameraStream:
     """Samples of one camera of one subject, in order from `frame` on."""
 
-    def __init__(self, config: DecafConfig, uri: str, frame: int, bodies: Bodies) -> None:
+    def __init__(self, config: DecafConfig, uri: str, frame: int, bodies: DecafBodies) -> None:
         split, subject, self.camera = uri.removeprefix(f"{SCHEME}:").split("/")
         (sequence,) = find_sequences(Path(config.decaf), split, (subject,))
         self.reader = SubjectReader(sequence, (self.camera,))
@@ -134,8 +138,8 @@ class _CameraStream:
         self.frame += 1
         return Sample(jpeg, labels, meta, mask_png=_png(mask))
 
-    def _source(self, item: SourceItem, view: View, config: DecafConfig) -> Source:
-        from handface.pipeline.contract.phash import hash_hex, perceptual_hash
+    def _source(self, item: SourceItem, view: DecafView, config: DecafConfig) -> Source:
+        from handface.pipeline.contract.images.phash import hash_hex, perceptual_hash
 
         columns = {"subject": self.subject, "camera": self.camera, "segment": str(self.reader.segment(self.frame))}
         phash = hash_hex(perceptual_hash(view.image))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.body import BodyOutput, ParametricBody
 from handface.pipeline.contract.sample import MAX_CROP, RIGHT, Crop, Labels
-from handface.pipeline.decaf.layout import Camera, Pose3D, View
+from handface.pipeline.decaf.layout import DecafCamera, DecafView, Pose3D
 
 Array = NDArray[np.float64]
 # MANO's order with the tips last -> MediaPipe's; which of them Decaf's files follow is not published
@@ -20,7 +20,7 @@ MANO_TO_MEDIAPIPE = [0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19
 
 
 @dataclass(frozen=True)
-class Bodies:
+class DecafBodies:
     """The two bodies of a Decaf folder, in its conventions, and what labels call them."""
 
     hand: ParametricBody
@@ -41,7 +41,7 @@ class BodiesInView:
     head_keypoints: Array
 
 
-def pose_in_camera(bodies: Bodies, pose: Pose3D, camera: Camera) -> BodiesInView:
+def pose_in_camera(bodies: DecafBodies, pose: Pose3D, camera: DecafCamera) -> BodiesInView:
     """Apply the extrinsic E = [Q | q] to parameters. A body that turns about p, v = R (v0 - p) + p + t, becomes
     R' = Q R and t' = Q (p + t) + q - p: p is the hand's root joint and the head's vertex centroid, both before the turn.
     """
@@ -87,7 +87,7 @@ def _moved(
     return moved.as_rotvec(), turn @ (pivot + transl) + shift - pivot
 
 
-def crop_of(view: View) -> Crop:
+def crop_of(view: DecafView) -> Crop:
     """The authors' square: full height, centred on the mean of both boxes' x, inside the picture, shrunk to at most 512 px.
 
     A box that was not found counts as the whole picture.
@@ -105,7 +105,7 @@ def crop_of(view: View) -> Crop:
     return Crop(affine, size, width, height)
 
 
-def cut_out(view: View, crop: Crop) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def cut_out(view: DecafView, crop: Crop) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The crop's picture (S, S, 3) uint8, background and all, and its mask (S, S) uint8 of 0 and 255."""
     import cv2
 
@@ -120,7 +120,7 @@ def cut_out(view: View, crop: Crop) -> tuple[NDArray[np.uint8], NDArray[np.uint8
     return image, np.where(mask > 127, 255, 0).astype(np.uint8)
 
 
-def frame_labels(bodies: Bodies, pose: Pose3D, view: View, camera: Camera, crop: Crop) -> Labels:
+def frame_labels(bodies: DecafBodies, pose: Pose3D, view: DecafView, camera: DecafCamera, crop: Crop) -> Labels:
     """All labels of one frame in one camera. 2D keypoints are the stored detections; deformation is what is ADDED to the head."""
     placed = pose_in_camera(bodies, pose, camera)
     to_crop = np.linalg.inv(np.asarray(crop.affine))
@@ -148,6 +148,7 @@ def frame_labels(bodies: Bodies, pose: Pose3D, view: View, camera: Camera, crop:
         hand_keypoints_2d=_in_crop(view.hand_keys, to_crop)[None],
         hand_model=bodies.hand_model,
         head_model=bodies.head_model,
+        origin_3d="measured",
     )
     return labels if view.head_keys[:, 2].any() else replace(labels, face_keypoints_2d=None)
 

@@ -23,7 +23,7 @@ class DecafError(ValueError):
 
 
 @dataclass(frozen=True)
-class Camera:
+class DecafCamera:
     """A pinhole camera. intrinsic: (3, 3) pixels.  extrinsic: (4, 4) world -> camera, x right, y down, z forward, metres.
 
     extra: whatever else the file holds for it, distortion for one, which the public readers leave alone.
@@ -56,7 +56,7 @@ class Pose3D:
 
 
 @dataclass(frozen=True)
-class View:
+class DecafView:
     """What one camera saw in one frame.
 
     image: (h, w, 3) uint8 RGB.  mask: (h, w) bool, True on the person.  head_box, hand_box: x0, y0, x1, y1 pixels; None if not found.

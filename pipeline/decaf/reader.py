@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,19 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyFileError
 from handface.model.bodies.restricted_pickle import load_pickle, plain
-from handface.pipeline.decaf.layout import HAND_PARAMS, HEAD_PARAMS, SPLITS, Camera, DecafError, Pose3D, Sequence, View
+from handface.pipeline.decaf.layout import (
+    HAND_PARAMS,
+    HEAD_PARAMS,
+    SPLITS,
+    DecafCamera,
+    DecafError,
+    DecafView,
+    Pose3D,
+    Sequence,
+)
 from handface.pipeline.decaf.video import FrameReader
+
+log = logging.getLogger(__name__)
 
 _CAMERA_KINDS = ("videos", "segmentations", "head_keys", "right_hand_keys", "head_bbs", "right_hand_bbs")
 
@@ -21,7 +33,7 @@ _CAMERA_KINDS = ("videos", "segmentations", "head_keys", "right_hand_keys", "hea
 def find_sequences(root: Path, split: str, subjects: tuple[str, ...] = ()) -> list[Sequence]:
     """The subjects that a split has, in natural order; `subjects` narrows them. Raises DecafError if there is none or one lacks."""
     folder = root / split / "videos"
-    found = sorted((p.name for p in folder.glob("*") if p.is_dir()), key=lambda name: (len(name), name))
+    found = sorted((p.name for p in folder.glob("[!.]*") if p.is_dir()), key=lambda name: (len(name), name))
     if split not in SPLITS or not found:
         raise DecafError(f"{folder}: no subject folders; give the folder that holds train/, test/ and assets/")
     if missing := sorted(set(subjects) - set(found)):
@@ -54,8 +66,9 @@ class SubjectReader:
         self.deformation = _array(
             sequence.annotation("deformations", "deforms.npy"), (n, self.head_contact.shape[1], 3)
         )
-        self.cameras = self._cameras(cameras)
-        self.arrays = {camera: self._of_camera(camera) for camera in self.cameras}
+        opened = self._open_cameras(cameras)
+        self.cameras = {name: camera for name, (camera, _) in opened.items()}
+        self.arrays = {name: arrays for name, (_, arrays) in opened.items()}
         self._cuts = _cuts(sequence.cuts, n)
         vertices = self.head_contact.shape[1]
         self._still = _indices(sequence.root / "assets" / "FLAME_neck_idx.npy", vertices)
@@ -74,7 +87,7 @@ class SubjectReader:
         """Number of the stretch without cuts that a frame lies in, from 0."""
         return sum(frame >= after for _, after in self._cuts)
 
-    def views(self, camera: str, start: int = 0) -> Iterator[View]:
+    def views(self, camera: str, start: int = 0) -> Iterator[DecafView]:
         """A camera's frames from `start` on, decoded in order. Raises DecafError naming the video that ends early."""
         kinds = ("videos", "segmentations")
         video, masks = (FrameReader(self.sequence.of_camera(kind, camera), self.frames) for kind in kinds)
@@ -85,7 +98,7 @@ class SubjectReader:
                 if image.shape != grey.shape:
                     raise DecafError(f"{masks.path}: frames are {grey.shape[:2]}, those of the video {image.shape[:2]}")
                 size = image.shape[1], image.shape[0]
-                yield View(
+                yield DecafView(
                     image,
                     grey[..., 0] > 127,
                     _box(arrays.head_bbs[frame], size),
@@ -94,16 +107,28 @@ class SubjectReader:
                     clean_keys(arrays.right_hand_keys[frame]),
                 )
 
-    def _cameras(self, wanted: tuple[str, ...]) -> dict[str, Camera]:
+    def _open_cameras(self, wanted: tuple[str, ...]) -> dict[str, tuple[DecafCamera, CameraArrays]]:
+        """The cameras that have a calibration and every file; others are left out with a warning, unless asked for by name."""
         path = self.sequence.annotation("cameras", "cameras.pkl")
         calibrated = {str(name): value for name, value in _mapping(path, _load(path)).items()}
         folder = self.sequence.of_camera("videos", "x").parent
-        if wanted and (missing := sorted(set(wanted) - set(calibrated))):
-            raise DecafError(f"{path}: key {missing[0]!r} is missing; it has {', '.join(sorted(calibrated))}")
-        names = wanted or tuple(sorted(p.stem for p in folder.glob("*.mp4")))
+        # macOS leaves a `._108.mp4` beside each file that it copies to other disks
+        names = wanted or tuple(sorted(p.stem for p in folder.glob("*.mp4") if not p.name.startswith(".")))
         if not names:
             raise DecafError(f"{folder}: no videos")
-        return {name: _camera(path, calibrated, name) for name in names}
+        opened: dict[str, tuple[DecafCamera, CameraArrays]] = {}
+        for name in names:
+            try:
+                opened[name] = _camera(path, calibrated, name), self._of_camera(name)
+            except DecafError as error:
+                if wanted:
+                    raise
+                log.warning("%s; camera %s of %s is left out", error, name, self.sequence.subject)
+        if not opened:
+            raise DecafError(
+                f"{folder}: none of the {len(names)} cameras is complete; the warnings above say what lacks"
+            )
+        return opened
 
     def _of_camera(self, camera: str) -> CameraArrays:
         for kind in _CAMERA_KINDS:
@@ -205,7 +230,7 @@ def _params(path: Path) -> list[dict[str, dict[str, NDArray[np.float32]]]]:
     return frames
 
 
-def _camera(path: Path, cameras: Mapping[str, Any], name: str) -> Camera:
+def _camera(path: Path, cameras: Mapping[str, Any], name: str) -> DecafCamera:
     record, where = _mapping(path, cameras, name), f"{path}: camera {name}"
     intrinsic = _numbers(where, record, "intrinsic", (3, 3))
     extrinsic = _numbers(where, record, "extrinsic", (4, 4))
@@ -213,7 +238,7 @@ def _camera(path: Path, cameras: Mapping[str, Any], name: str) -> Camera:
     if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or not np.allclose(extrinsic[3], (0, 0, 0, 1)):
         raise DecafError(f"{where}: key 'extrinsic' is not a rotation and a translation above 0 0 0 1")
     extra = {key: value for key, value in record.items() if key not in ("intrinsic", "extrinsic")}
-    return Camera(intrinsic, extrinsic, extra)
+    return DecafCamera(intrinsic, extrinsic, extra)
 
 
 def _cuts(path: Path, frames: int) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.pipeline.decaf.layout import NO_BOX, Camera, DecafError, Pose3D, Sequence, View
+from handface.pipeline.decaf.layout import NO_BOX, DecafCamera, DecafError, DecafView, Pose3D, Sequence
 
 _CAMERA_ARRAYS = ("head_keys", "right_hand_keys", "head_bbs", "right_hand_bbs")
 
@@ -44,7 +44,13 @@ class SequenceWriter:
     """
 
     def __init__(
-        self, root: Path, split: str, subject: str, cameras: Mapping[str, Camera], flip: NDArray[Any], fps: float = 30.0
+        self,
+        root: Path,
+        split: str,
+        subject: str,
+        cameras: Mapping[str, DecafCamera],
+        flip: NDArray[Any],
+        fps: float = 30.0,
     ) -> None:
         self.sequence, self.cameras, self.flip, self.fps = Sequence(root, split, subject), dict(cameras), flip, fps
         self._poses: list[Pose3D] = []
@@ -71,7 +77,7 @@ class SequenceWriter:
     def add(
         self,
         pose: Pose3D,
-        views: Mapping[str, View],
+        views: Mapping[str, DecafView],
         head_rigid: NDArray[np.float64],
         hand_keypoints: NDArray[np.float64],
     ) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import ceil
+from typing import Any
 
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Of a cluster that is started here: it listens on loopback alone, sends nothing home, and its C++ side says only what ends it.
+_OWN_CLUSTER = _LOOPBACK | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 _STORE_BYTES, _STORE_BYTES_PER_WORKER = 256 << 20, 64 << 20
 
 
@@ -17,37 +21,58 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
 
     A cluster that was already running is never shut down; one started here ends with the block.
     workers: CPUs of a cluster that must be started, 0 for those this process may use; at_least: CPUs that the actors need to
-    exist at all.  Raises ConnectionError if RAY_ADDRESS leads nowhere.
+    exist at all.  Raises ConnectionError if RAY_ADDRESS leads nowhere, PermissionError if the cluster wants another token.
     """
-    if not os.environ.get("RAY_ADDRESS"):
-        keep_to_loopback()
-    import ray
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(
-        logging.ERROR
-    )  # its notes on progress bars and block formats tell a user nothing
-    if ray.is_initialized():
-        yield ray.cluster_resources()
-        return
     address = os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-    else:
-        num_cpus = max(workers or available_cpus(), ceil(at_least))
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            object_store_memory=_STORE_BYTES + num_cpus * _STORE_BYTES_PER_WORKER,
-            include_dashboard=False,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-        )
+    with _environment({} if address else _OWN_CLUSTER):
+        import ray
+        import ray.data
+
+        # Its notes on progress bars, block formats and tokens tell a user nothing.
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        if ray.is_initialized():
+            yield ray.cluster_resources()
+            return
+        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if address:
+            _join(address, quiet)
+        else:
+            num_cpus = max(workers or available_cpus(), ceil(at_least))
+            memory = _STORE_BYTES + num_cpus * _STORE_BYTES_PER_WORKER
+            ray.init(address="local", num_cpus=num_cpus, object_store_memory=memory, include_dashboard=False, **quiet)
+        try:
+            yield ray.cluster_resources()
+        finally:
+            ray.shutdown()  # only disconnects from a cluster that RAY_ADDRESS named
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    """Connect to a running cluster."""
+    import ray
+    from ray.exceptions import AuthenticationError
+
     try:
-        yield ray.cluster_resources()
+        ray.init(address=address, **options)
+    except (AuthenticationError, ConnectionError) as error:
+        # A head that refuses the token is reported as one that cannot be reached; only the cause tells them apart.
+        if "authentication" not in f"{error} {error.__cause__}".lower():
+            raise
+        raise PermissionError(
+            f"RAY_ADDRESS={address}: the cluster did not take this shell's token; export RAY_AUTH_MODE=token, and put the head's "
+            "token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from error
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables that have no value yet, for the block."""
+    fresh = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(fresh)
+    try:
+        yield
     finally:
-        ray.shutdown()  # only disconnects from a cluster that RAY_ADDRESS named
+        for name in fresh:
+            os.environ.pop(name, None)
 
 
 def keep_to_loopback() -> None:
@@ -55,7 +80,7 @@ def keep_to_loopback() -> None:
 
     Whoever reaches Ray's ports may run code. To be called before Ray is imported; later it changes nothing.
     """
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ.update(_LOOPBACK)
 
 
 def available_cpus() -> int:

@@ -10,12 +10,18 @@ from handface.pipeline.contract.parts import Manifest
 
 @dataclass(frozen=True)
 class FunnelRow:
-    """One stage of the funnel; reasons are sorted, most frequent first."""
+    """One stage of the funnel; entered = passed + rejected + ended.
+
+    Attributes:
+        reasons: Inputs turned away, by reason, most frequent first.
+        ended: Inputs that did what they were for without a sample (pages read for links), by reason.
+    """
 
     stage: str
     entered: int
     passed: int
     reasons: dict[str, int]
+    ended: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -27,6 +33,7 @@ class Funnel:
     kept: int = 0
     stages: tuple[str, ...] = ()
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
+    ended: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, manifest: Manifest) -> None:
         """Count one part in."""
@@ -36,13 +43,16 @@ class Funnel:
         self.stages = self.stages or manifest.stages
         for stage, reasons in manifest.rejected.items():
             self.rejected.setdefault(stage, Counter()).update(reasons)
+        for stage, reasons in manifest.ended.items():
+            self.ended.setdefault(stage, Counter()).update(reasons)
 
     def rows(self) -> list[FunnelRow]:
         """One row per stage in the order records pass them; the last row's `passed` equals `kept`."""
         rows = []
         left = self.inputs
-        for stage in (*self.stages, *(name for name in self.rejected if name not in self.stages)):
-            reasons = self.rejected.get(stage, Counter())
-            rows.append(FunnelRow(stage, left, left - reasons.total(), dict(reasons.most_common())))
-            left -= reasons.total()
+        for stage in dict.fromkeys((*self.stages, *self.rejected, *self.ended)):
+            reasons, ended = self.rejected.get(stage, Counter()), self.ended.get(stage, Counter())
+            passed = left - reasons.total() - ended.total()
+            rows.append(FunnelRow(stage, left, passed, dict(reasons.most_common()), dict(ended.most_common())))
+            left = passed
         return rows

@@ -1,4 +1,4 @@
-"""A run's counters for Prometheus, through Ray's metrics: what `deploy/grafana.json` draws. Tags have few values, never ids or hosts."""
+"""A run's counters for Prometheus, through Ray's metrics: what `deploy/grafana.json` draws. Tags have few values: never ids, and few hosts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from handface.pipeline.engine.worker import UnitResult
+
+
+_HOSTS = 100  # that get a line of their own
 
 
 class RunMetrics:
@@ -22,6 +25,9 @@ class RunMetrics:
         self._rejected = Counter("handface_rejected", "Inputs turned away.", (*tags, "stage", "reason"))
         self._seconds = Counter("handface_stage_seconds", "Seconds of work, over all workers.", (*tags, "stage"))
         self._failed = Counter("handface_failed_units", "Units that failed; the same command tries them again.", tags)
+        waits = "Seconds that requests waited for a host's turn: its pauses, its rests after 429 and 503."
+        self._waits = Counter("handface_host_wait_seconds", waits, (*tags, "host"))
+        self._hosts: set[str] = set()
         self._pending = Gauge("handface_pending_units", "Units still to be done.", tags)
         self._tags = {"run": run}
         self._left = pending
@@ -38,7 +44,13 @@ class RunMetrics:
         if manifest is None:
             self._failed.inc(1, self._tags)
             return
-        for name, count in (("kept", manifest.kept), ("rejected", manifest.inputs - manifest.kept)):
+        for host, seconds in result.host_waits.items():
+            if len(self._hosts) < _HOSTS:
+                self._hosts.add(host)
+            self._waits.inc(seconds, self._tags | {"host": host if host in self._hosts else "others"})
+        ended = sum(sum(reasons.values()) for reasons in manifest.ended.values())
+        counts = {"kept": manifest.kept, "ended": ended, "rejected": manifest.inputs - manifest.kept - ended}
+        for name, count in counts.items():
             if count:
                 self._inputs.inc(count, self._tags | {"result": name})
         for stage, reasons in manifest.rejected.items():

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from handface.pipeline.contract.inputs import Reason, pack_items
 from handface.pipeline.contract.parts import FOUND, SCORES, FileInfo, Manifest, part_name, row_schema
@@ -20,51 +18,74 @@ from handface.pipeline.contract.sample import encode
 from handface.pipeline.contract.shards import write_members
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import dump_table
-from handface.pipeline.engine.record import Packed, Record
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.spool import Spooled
+from handface.pipeline.engine.stage import reject_failed
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 WRITE = "write"  # the stage name of what is turned away here
 _DETAIL = 500  # characters kept of a detail
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # object addresses in error texts differ from run to run
 
 
-@dataclass(frozen=True)
-class BuiltPart:
-    """A part in memory, ready to be written: {file name: bytes} in the order to write, manifest last."""
+def write_part(
+    folder: Folder, unit: str, records: Sequence[Record], stages: Sequence[str], fingerprint: str
+) -> Manifest:
+    """Publish a unit's finished records as its part, its manifest last, after clearing what a killed attempt left.
 
-    manifest: Manifest
-    files: dict[str, bytes] = field(repr=False)
-
-
-def build_part(unit: str, records: Sequence[Record], stages: Sequence[str], fingerprint: str) -> BuiltPart:
-    """Encode a unit's finished records. Every record must be rejected or hold a sample; equal crops are kept once."""
+    Every record must be rejected or hold a sample; equal crops are kept once. Samples go to the tar one by one.
+    Raises StorageError.
+    """
     _reject_equal_samples(records)
-    tar = io.BytesIO()
-    places = write_members(tar, ((kept.key, kept.members) for record in records if (kept := _kept(record)) is not None))
-    data = {part_name(unit, "tar"): tar.getvalue(), part_name(unit, "parquet"): _parquet(records, places)}
-    if found := [item for record in records for item in record.found]:
-        data[part_name(unit, FOUND)] = pack_items(found)
-    rejected: dict[str, Counter[str]] = {}
+    folder.clean(part_name(unit, ""))
+    files: dict[str, FileInfo] = {}
+    with folder.writer(part_name(unit, "tar")) as stream:
+        counted = _CountedStream(stream)
+        places = write_members(counted, filter(None, map(_kept, records)))  # type: ignore[arg-type]
+        files[part_name(unit, "tar")] = counted.info()
+    found = [item for record in records for item in record.found]
+    tables = {"parquet": _parquet(records, places)} | ({FOUND: pack_items(found)} if found else {})
+    for extension, data in tables.items():
+        folder.write(part_name(unit, extension), data)
+        files[part_name(unit, extension)] = FileInfo(len(data), hashlib.sha256(data).hexdigest())
+    rejected, ended = _counts(records, outcome=False), _counts(records, outcome=True)
+    kept_count = sum(record.alive for record in records)
+    manifest = Manifest(unit, len(records), kept_count, (*stages, WRITE), rejected, ended, fingerprint, files)
+    folder.write(part_name(unit, "json"), manifest.dumps())
+    return manifest
+
+
+class _CountedStream(io.RawIOBase):
+    """Passes bytes on and knows their number and checksum."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._sum, self._count = stream, hashlib.sha256(), 0
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Raises OSError as the stream does."""
+        self._sum.update(data)
+        self._stream.write(data)
+        size = memoryview(data).nbytes
+        self._count += size
+        return size
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self._count
+
+    def info(self) -> FileInfo:
+        """Size and checksum of what was written."""
+        return FileInfo(self._count, self._sum.hexdigest())
+
+
+def _counts(records: Sequence[Record], *, outcome: bool) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
     for record in records:
-        if record.reason is not None:
-            rejected.setdefault(record.stage, Counter())[record.reason.value] += 1
-    manifest = Manifest(
-        unit=unit,
-        inputs=len(records),
-        kept=sum(record.alive for record in records),
-        stages=(*stages, WRITE),
-        rejected={stage: dict(reasons) for stage, reasons in rejected.items()},
-        fingerprint=fingerprint,
-        files={name: FileInfo(len(blob), hashlib.sha256(blob).hexdigest()) for name, blob in data.items()},
-    )
-    return BuiltPart(manifest, data | {part_name(unit, "json"): manifest.dumps()})
-
-
-def write_part(folder: Folder, part: BuiltPart) -> None:
-    """Publish a part, its manifest last, after clearing what a killed attempt at it left. Raises StorageError."""
-    folder.clean(part_name(part.manifest.unit, ""))
-    for name, data in part.files.items():
-        folder.write(name, data)
+        if record.reason is not None and record.reason.is_outcome == outcome:
+            counts.setdefault(record.stage, Counter())[record.reason.value] += 1
+    return {stage: dict(reasons) for stage, reasons in counts.items()}
 
 
 def _row(record: Record, place: tuple[int, int] | None) -> dict[str, Any]:
@@ -95,10 +116,19 @@ def _row(record: Record, place: tuple[int, int] | None) -> dict[str, Any]:
     }
 
 
+def _utf8(value: Any) -> Any:
+    r"""Names that are not UTF-8 (from old zips and tars) become text that a table holds: `caf\udce9.jpg`."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list | tuple):
+        return type(value)(map(_utf8, value))
+    return {name: _utf8(inner) for name, inner in value.items()} if isinstance(value, dict) else value
+
+
 def _parquet(records: Sequence[Record], places: dict[str, tuple[int, int]]) -> bytes:
     import pyarrow as pa
 
-    rows = [_row(record, places.get(_key(record) or "")) for record in records]
+    rows = [_utf8(_row(record, places.get(_key(record) or ""))) for record in records]
     return dump_table(pa.Table.from_pylist(rows, row_schema()))
 
 
@@ -107,10 +137,20 @@ def _key(record: Record) -> str | None:
     return kept.key if kept is not None and record.alive else None
 
 
-def _kept(record: Record) -> Packed | None:
+def _kept(record: Record) -> tuple[str, dict[str, bytes]] | None:
+    """Key and members of what the part keeps, read from the spool if they lie there; a sample that cannot be encoded ends here."""
     if not record.alive:
         return None
-    return Packed(record.sample.key, encode(record.sample)) if record.sample else record.packed
+    if record.sample is None:
+        assert record.packed is not None
+        members = record.packed.members.items()
+        return record.packed.key, {name: data.read() if isinstance(data, Spooled) else data for name, data in members}
+    try:
+        return record.sample.key, encode(record.sample)
+    except Exception as error:
+        reject_failed(record, error)
+        record.stage = WRITE
+        return None
 
 
 def _reject_equal_samples(records: Sequence[Record]) -> None:

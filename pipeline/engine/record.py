@@ -1,10 +1,11 @@
-"""What travels through the pipeline: one record per input, a reason when it is turned away, and the stage protocol."""
+"""What travels through the pipeline: one record per input, and a reason when its way ends early."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
 
@@ -13,14 +14,18 @@ if TYPE_CHECKING:
 
     from handface.pipeline.contract.detections import Face, Hand
     from handface.pipeline.contract.sample import AnnotatorRecord, Sample, Scores
+    from handface.pipeline.engine.spool import Spooled
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What a part keeps of an input that is no labelled sample yet: a key and its members, {extension: bytes}."""
+    """What a part keeps of an input that is no labelled sample yet: a key and its members, {extension: bytes}.
+
+    The bytes may wait on disk, in a `Spool` (engine/spool.py).
+    """
 
     key: str
-    members: dict[str, bytes]
+    members: Mapping[str, bytes | Spooled]
 
 
 @dataclass
@@ -62,51 +67,18 @@ class Record:
         return self.reason is None
 
     def reject(self, reason: Reason, detail: str = "") -> None:
-        """End this record's way with a counted reason; `detail` is for people. Frees what the record holds."""
+        """End this record's way with a counted reason; `detail` is for people. Frees what the record holds.
+
+        A reason that is an outcome (`Reason.is_outcome`) ends it well: the input did what it was for.
+        """
         self.reason, self.detail = reason, detail
         self.data = self.image = self.crop = self.skin = self.packed = None
         self.depth_maps.clear()
 
+    def snapshot(self) -> dict[str, Any]:
+        """The fields as they are, for `restore`; what containers hold is shared, the containers are not."""
+        return {name: copy.copy(value) if type(value) in (list, dict) else value for name, value in vars(self).items()}
 
-@dataclass(frozen=True)
-class Resources:
-    """What one instance of a stage needs, in Ray's units. Neighbouring stages with equal resources share an actor."""
-
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-
-
-@runtime_checkable
-class Stage(Protocol):
-    """A step of the pipeline: takes live records, fills fields in or rejects, returns nothing (records are mutated).
-
-    Construction must be cheap and picklable; models are loaded in `setup`, once per process.
-    """
-
-    name: str
-    resources: Resources
-
-    def setup(self) -> None:
-        """Load what is heavy (models); called once in the process that will run the stage."""
-
-    def start_unit(self) -> None:
-        """Forget whatever was remembered of the unit before, so that units stay independent of each other."""
-
-    def __call__(self, batch: Sequence[Record]) -> None:
-        """Work on the live records of one batch in place."""
-
-
-def run_stages(stages: Sequence[Stage], batch: Sequence[Record]) -> Iterator[tuple[str, float]]:
-    """Pass a batch through stages in order, each seeing only live records; yields (stage name, seconds) as it goes."""
-    import time
-
-    for stage in stages:
-        live = [r for r in batch if r.alive]
-        if not live:
-            return
-        start = time.perf_counter()
-        stage(live)
-        for record in live:
-            if not record.alive:
-                record.stage = stage.name
-        yield stage.name, time.perf_counter() - start
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Be as at the snapshot, which stays usable."""
+        vars(self).update({k: copy.copy(v) if type(v) in (list, dict) else v for k, v in snapshot.items()})

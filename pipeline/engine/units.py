@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import chain, islice
 
 from handface.pipeline.contract.inputs import SourceItem, compress_lines, item_line, line_item
 from handface.pipeline.contract.storage import Folder
@@ -20,6 +20,7 @@ from handface.pipeline.contract.tables import dump_table, load_table
 PLAN = "plan/units.jsonl.gz"
 INDEX = "plan/units.parquet"
 ID_LENGTH = 16
+_SPREAD, _SMALLEST = 32, 8  # units that a short listing gives at least, unless they had fewer inputs than this
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,23 @@ def plan_units(
     return write_plan(((unit, -1) for unit in cut(items, unit_size, fingerprint)), output, progress)
 
 
+def plan_small_units(
+    items: Iterable[SourceItem],
+    output: Folder,
+    unit_size: int,
+    fingerprint: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[UnitRef]:
+    """As `plan_units`, but a short listing is cut into smaller units, so that many workers have something to do.
+
+    The size follows from the listing's length alone: the same listing gives the same units whatever the number of workers.
+    """
+    stream = iter(items)
+    first = list(islice(stream, _SPREAD * unit_size))
+    size = min(unit_size, max(_SMALLEST, -(-len(first) // _SPREAD)))
+    return plan_units(chain(first, stream), output, size, fingerprint, progress)
+
+
 def write_plan(
     units: Iterable[tuple[Unit, int]], output: Folder, progress: Callable[[int], None] = lambda _: None
 ) -> list[UnitRef]:
@@ -98,8 +116,7 @@ def read_plan(output: Folder) -> list[UnitRef] | None:
     if not output.exists(INDEX):
         return None
     table = load_table(output.read(INDEX))
-    names = [f.name for f in fields(UnitRef) if f.name in table.column_names]  # plans from before there were lanes
-    return [UnitRef(*row) for row in zip(*(table[name].to_pylist() for name in names), strict=True)]
+    return [UnitRef(*row) for row in zip(*(table[f.name].to_pylist() for f in fields(UnitRef)), strict=True)]
 
 
 def read_unit(output: Folder, ref: UnitRef) -> Unit:
@@ -127,7 +144,12 @@ def _index_bytes(refs: list[UnitRef]) -> bytes:
 
     columns = {f.name: [getattr(ref, f.name) for ref in refs] for f in fields(UnitRef)}
     schema = pa.schema(
-        [("id", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("inputs", pa.int32())]
-        + [("lane", pa.int32())]
+        [
+            ("id", pa.string()),
+            ("offset", pa.int64()),
+            ("length", pa.int64()),
+            ("inputs", pa.int32()),
+            ("lane", pa.int32()),
+        ]
     )
     return dump_table(pa.table(columns, schema))

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import faulthandler
 import logging
 import os
+import platform
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from handface.pipeline.contract.inputs import SourceItem
-from handface.pipeline.contract.parts import Manifest
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.parts import Manifest, find_part
 from handface.pipeline.contract.storage import Folder, StorageError
-from handface.pipeline.engine.parts import build_part, write_part
-from handface.pipeline.engine.record import Record, Resources, Stage, run_stages
+from handface.pipeline.engine.libraries import differing, installed
+from handface.pipeline.engine.marks import UnitMark, WorkerDiedError
+from handface.pipeline.engine.parts import write_part
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import ATTEMPTS, Resources, Stage, describe, run_stages
 from handface.pipeline.engine.units import UnitRef, read_unit
 
 if TYPE_CHECKING:
@@ -30,8 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LIST = "list"  # the stage name of list rows that name no readable input
 MICRO_BATCH = 8  # photos in full size that a worker holds at once
-MARKS = "stats/working"  # a mark per unit that is being worked on
-ATTEMPTS = 3  # per unit, counting errors and deaths of its process each
+_TROUBLE = 8  # inputs of a unit that all fail in a stage make it the stage's trouble, not theirs
+_HOSTS = 20  # of a unit, whose waiting is told
 _KEEP_FREED_BYTES = 256 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
@@ -54,153 +60,184 @@ class Task:
     stages: tuple[str, ...]  # the names of all groups' stages, for the manifests
     start: str  # names this start of the run
     batch: int = MICRO_BATCH  # inputs that pass the stages together
-    watched: bool = False  # whether workers can die alone, so that crashes must be counted
+    watched: bool = False  # whether workers can die alone, so that deaths must be counted
+    libraries: dict[str, str] = field(default_factory=dict)  # {library: version} that every worker must have
 
 
 @dataclass
-class Travel:
+class WorkItem:
     """A unit on its way from group to group; records is None before the first. Carries what went wrong, if anything did."""
 
     ref: UnitRef
     records: list[Record] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    host_waits: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     trace: str = ""
     fatal: bool = False
 
-    def fail(self, error: str, trace: str = "", fatal: bool = False) -> Travel:
+    def fail(self, error: str, trace: str = "", fatal: bool = False) -> WorkItem:
         """The same unit, given up; `fatal` when every other unit would fail as well."""
-        return Travel(self.ref, None, self.seconds, error, trace, fatal)
+        return WorkItem(self.ref, None, self.seconds, self.host_waits, error, trace, fatal)
+
+    def end(self, manifest: Manifest | None) -> UnitResult:
+        """How it ended."""
+        ref = self.ref
+        return UnitResult(
+            ref.id, ref.inputs, manifest, self.seconds, self.host_waits, self.error, self.trace, self.fatal
+        )
 
 
 @dataclass(frozen=True)
 class UnitResult:
-    """How a unit ended: with a manifest, or with an error for people. seconds: {stage: seconds}, this run's only."""
+    """How a unit ended: with a manifest, or with an error for people.
+
+    Attributes:
+        seconds: {stage: seconds}, this run's only.
+        host_waits: {host: seconds} that requests waited for a host's turn, of the slowest hosts.
+    """
 
     unit: str
     inputs: int
     manifest: Manifest | None
-    seconds: dict[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
+    host_waits: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     trace: str = ""
     fatal: bool = False
 
 
-class WorkerDiedError(RuntimeError):
-    """A unit took its process with it as often as is allowed."""
+class StageTroubleError(RuntimeError):
+    """A stage fails whatever the input: the trouble is its own, and the inputs are not to blame."""
 
 
 class UnitWorker:
-    """The stages of one group, set up once; called with one unit at a time."""
+    """The stages of one group, set up once; works on units one after the other."""
 
     def __init__(self, group: StageGroup, task: Task) -> None:
         tune_process()
         self.group, self.task = group, task
         self._broken: tuple[str, str] | None = None  # error and trace of a stage that could not be set up
+        if changed := differing(task.libraries, installed(task.libraries)):
+            told = ", ".join(f"{name} is {here}, not {wanted}" for name, (wanted, here) in changed.items())
+            self._broken = (f"{platform.node()} has other libraries than the machine that started the run: {told}", "")
+            return
         for stage in group.stages:
             try:
                 stage.setup()
-            except (
-                Exception
-            ) as error:  # reported with the first unit: an actor that dies in its constructor explains less
-                self._broken = f"cannot set up stage {stage.name}: {_describe(error)}", traceback.format_exc()
+            except Exception as error:
+                # Reported with the first unit: an actor that dies in its constructor explains less.
+                self._broken = f"cannot set up stage {stage.name}: {describe(error)}", traceback.format_exc()
                 break
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """For Ray Data: {"unit": (1,) object array of Travel} -> the same with Travel, or UnitResult after the last group."""
+    def __call__(self, batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """For Ray Data: a row holds the units of a lane in order (a tuple of WorkItem); yields a row per unit as each ends.
+
+        The rows of the last group hold a UnitResult each.
+        """
         import numpy as np
 
-        worked = np.empty(1, dtype=object)
-        worked[0] = self.work(batch["unit"][0])
-        return {"unit": worked}
+        for item in batch["units"][0]:
+            row = np.empty(1, dtype=object)
+            row[0] = (self.work(item),)
+            yield {"units": row}
 
     def close(self) -> None:
-        """Let stages that hold connections close them; a worker process that simply ends needs no such care."""
+        """Let stages close what they hold; a worker process that simply ends needs no such care."""
         for stage in self.group.stages:
-            close = getattr(stage, "close", None)
-            if close is not None:
-                close()
+            stage.close()
 
-    def work(self, travel: Travel) -> Travel | UnitResult:
+    def work(self, item: WorkItem) -> WorkItem | UnitResult:
         """Pass a unit through the group, trying again when something raises. Never raises for a unit's own trouble."""
-        if self._broken is not None and travel.error is None:
-            travel = travel.fail(*self._broken, fatal=True)
+        if item.records is None and item.error is None and (manifest := find_part(self.task.output, item.ref.id)):
+            return item.end(manifest)  # of a lane whose first worker died, or by another start of the run
+        if self._broken is not None and item.error is None:
+            item = item.fail(*self._broken, fatal=True)
         for attempt in range(1, ATTEMPTS + 1):
-            if travel.error is not None:
+            if item.error is not None:
                 break
             try:
-                with self._watch(travel.ref):
-                    return self._attempt(travel)
-            except WorkerDiedError as error:
-                travel = travel.fail(str(error))
+                return self._attempt(item)
+            except (WorkerDiedError, StageTroubleError) as error:
+                item = item.fail(str(error), traceback.format_exc())
             except StorageError as error:
-                travel = travel.fail(str(error), traceback.format_exc(), fatal=True)
+                item = item.fail(str(error), traceback.format_exc(), fatal=True)
             except Exception as error:
-                log.warning("unit %s, attempt %d of %d: %s", travel.ref.id, attempt, ATTEMPTS, error, exc_info=True)
+                log.warning("unit %s, attempt %d of %d: %s", item.ref.id, attempt, ATTEMPTS, error, exc_info=True)
                 if attempt == ATTEMPTS:
-                    travel = travel.fail(_describe(error), traceback.format_exc())
-        return self._end(travel, None) if self.group.last else travel
+                    item = item.fail(describe(error), traceback.format_exc())
+        return item.end(None) if self.group.last else item
 
-    def _attempt(self, travel: Travel) -> Travel | UnitResult:
-        seconds = dict(travel.seconds)
-        if travel.records is None:
-            records = [_new_record(item) for item in read_unit(self.task.output, travel.ref).items]
-        else:
-            records = copy.deepcopy(
-                travel.records
-            )  # stages change records in place; a further attempt needs them fresh
-        self._run_stages(records, seconds)
-        travel = Travel(travel.ref, records, seconds)
-        if not self.group.last:
-            return travel
-        start = time.perf_counter()
-        part = build_part(travel.ref.id, records, (LIST, *self.task.stages), self.task.fingerprint)
-        write_part(self.task.output, part)
-        seconds["write"] = time.perf_counter() - start
-        return self._end(travel, part.manifest)
+    def _attempt(self, item: WorkItem) -> WorkItem | UnitResult:
+        if item.records is None:
+            records = [_new_record(listed) for listed in read_unit(self.task.output, item.ref).items]
+        else:  # stages change records in place; a further attempt needs them fresh
+            records = copy.deepcopy(item.records)
+        item = WorkItem(item.ref, records, dict(item.seconds), dict(item.host_waits))
+        with self._mark(item.ref) as mark:
+            self._run_stages(item, records, mark)
+            if not self.group.last:
+                return item
+            start = time.perf_counter()
+            task = self.task
+            manifest = write_part(task.output, item.ref.id, records, (LIST, *task.stages), task.fingerprint)
+            item.seconds["write"] = time.perf_counter() - start
+            return item.end(manifest)
 
-    def _run_stages(self, records: Sequence[Record], seconds: dict[str, float]) -> None:
+    def _run_stages(self, item: WorkItem, records: Sequence[Record], mark: UnitMark | None) -> None:
         stages = self.group.stages
         for stage in stages:
             stage.start_unit()
-        step = self.task.batch
-        for start in range(0, len(records), step):
-            passed = 0
-            try:
-                for name, spent in run_stages(stages, records[start : start + step]):
-                    seconds[name] = seconds.get(name, 0.0) + spent
-                    passed += 1
-            except Exception as error:
-                names = ", ".join(record.item.name for record in records[start : start + step] if record.alive)
-                error.add_note(f"in stage {stages[passed].name}, on one of: {names}")
-                raise
+        if mark is not None:
+            for index in mark.guilty:
+                records[index].reject(Reason.FAILED, mark.verdict())
+                records[index].stage = stages[0].name
+        entered, failed = Counter[str](), dict[str, list[Exception]]()
+        spans = [
+            range(start, min(start + self.task.batch, len(records)))
+            for start in range(0, len(records), self.task.batch)
+        ]
+        for span in mark.narrow(spans) if mark is not None else spans:
+            for passage in run_stages(stages, [records[index] for index in span], self._limited):
+                item.seconds[passage.stage] = item.seconds.get(passage.stage, 0.0) + passage.seconds
+                entered[passage.stage] += passage.entered
+                failed.setdefault(passage.stage, []).extend(passage.errors)
+        for name, errors in failed.items():
+            if len(errors) == entered[name] >= _TROUBLE:
+                raise StageTroubleError(
+                    f"stage {name} failed for each of {len(errors)} inputs, last {describe(errors[-1])}"
+                )
+        waits = Counter[str]()
+        for stage in stages:
+            waits.update(stage.host_waits())
+        item.host_waits = dict(waits.most_common(_HOSTS)) or item.host_waits
 
     @contextmanager
-    def _watch(self, ref: UnitRef) -> Iterator[None]:
-        """Leave a mark while a unit is worked on. A mark found at the start means that the process working on it died."""
-        if not self.task.watched:
+    def _limited(self, stage: Stage) -> Iterator[None]:
+        """End the process when a stage hangs, also inside native code; the unit's mark then tells which input it was."""
+        if not self.task.watched or stage.limit is None:
             yield
             return
-        output, mark = self.task.output, f"{MARKS}/{self.task.start}-{ref.id}-{self.group.stages[0].name}"
-        deaths = len(output.read(mark)) if output.exists(mark) else 0
-        if deaths >= ATTEMPTS:
-            output.remove(mark)
-            raise WorkerDiedError(
-                f"its worker process died {deaths} times (killed, out of memory, or a crash in native code) in stages "
-                + ", ".join(stage.name for stage in self.group.stages)
-            )
-        output.write(mark, b"x" * (deaths + 1))
+        faulthandler.dump_traceback_later(stage.limit, exit=True)
         try:
             yield
         finally:
-            output.remove(mark)
+            faulthandler.cancel_dump_traceback_later()
 
-    @staticmethod
-    def _end(travel: Travel, manifest: Manifest | None) -> UnitResult:
-        ref = travel.ref
-        return UnitResult(ref.id, ref.inputs, manifest, travel.seconds, travel.error, travel.trace, travel.fatal)
+    @contextmanager
+    def _mark(self, ref: UnitRef) -> Iterator[UnitMark | None]:
+        """Leave a mark while a unit is worked on. A mark found at the start means that the process working on it died."""
+        if not self.task.watched:
+            yield None
+            return
+        names = tuple(stage.name for stage in self.group.stages)
+        mark = UnitMark.begin(self.task.output, f"{self.task.start}-{ref.id}-{names[0]}", names)
+        try:
+            yield mark
+        finally:
+            mark.remove()
 
 
 def tune_process() -> None:
@@ -220,14 +257,30 @@ def tune_process() -> None:
         mallopt(_M_TRIM_THRESHOLD, _KEEP_FREED_BYTES)
 
 
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Undo what `tune_process` and stages set of threads, for a process that goes on with something else."""
+    import cv2
+
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before, opencv = {name: os.environ.get(name) for name in names}, cv2.getNumThreads()
+    torch = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        cv2.setNumThreads(opencv)
+        if torch is not None:
+            sys.modules["torch"].set_num_threads(torch)
+
+
 def _new_record(item: SourceItem) -> Record:
     record = Record(item)
     if item.problem is not None:
         record.reject(item.problem, item.detail)
         record.stage = LIST
     return record
-
-
-def _describe(error: Exception) -> str:
-    notes = "; ".join(getattr(error, "__notes__", ()))
-    return f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else "")

@@ -1,34 +1,35 @@
-"""All kept samples of finished parts as one table: what is known of each, and where its bytes lie."""
+"""Finished parts as one catalogue: which there are, what they started from, and the kept samples of each, part by part."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-import numpy as np
-
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
-from handface.pipeline.contract.parts import Part, read_parts
+from handface.pipeline.contract.parts import FinishedPart, part_name, read_parts
 from handface.pipeline.contract.storage import Folder
+from handface.pipeline.contract.tables import load_table
 from handface.pipeline.export.extents import sample_extents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pyarrow as pa
 
     from handface.pipeline.export.extents import Read
 
-
-_READERS = 8  # parts' tables read at once: what is elsewhere is waited for
+Result = TypeVar("Result")
+# columns that say what became of an input
+_OF_INPUTS = ("kept", "reason", "detail", "stage")
+# parts' tables read at once: what is elsewhere is waited for
+_READERS = 8
 
 
 class ExportError(ValueError):
@@ -37,63 +38,105 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Kept samples of all parts.
+    """Finished parts; the rows of their samples are read when they are needed.
 
-    rows: the parts' columns plus `original_sha256`, `host`, `part` (index into `tars`), `offset` and `size` of the sample in its tar.
-    tars: folder and name of each part's tar.  inputs: rows before rejection.  funnel: {stage: {reason: count}}.
+    inputs: rows before rejection.  funnel: {stage: {reason: count}}.
     """
 
-    rows: pa.Table
-    tars: tuple[tuple[Folder, str], ...]
+    parts: tuple[FinishedPart, ...]
     inputs: int
     funnel: dict[str, dict[str, int]]
 
+    @property
+    def samples(self) -> int:
+        """Kept samples of all parts."""
+        return sum(part.manifest.kept for part in self.parts)
+
+    @property
+    def tars(self) -> tuple[tuple[Folder, str], ...]:
+        """Folder and name of each part's tar."""
+        return tuple((part.folder, part.uri("tar").rpartition("/")[2]) for part in self.parts)
+
+    def checksum(self) -> str:
+        """sha256 of the content of all parts, in whatever folders they lie."""
+        contents = sorted(
+            "".join(f"{info.sha256} {name}\n" for name, info in sorted(part.manifest.files.items()))
+            for part in self.parts
+        )
+        return hashlib.sha256("".join(contents).encode()).hexdigest()
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The kept samples of each part, in the parts' order; as `kept_rows`."""
+        yield from self.map(lambda _, table: table, columns)
+
+    def map(self, work: Callable[[int, pa.Table], Result], columns: Sequence[str] | None = None) -> Iterator[Result]:
+        """What `work` makes of each part's number and table, in order; a few parts are read ahead."""
+        ahead: deque[Future[Result]] = deque()
+        with ThreadPoolExecutor(_READERS) as pool:
+            for number, part in enumerate(self.parts):
+                ahead.append(pool.submit(lambda number, part: work(number, kept_rows(part, columns)), number, part))
+                if len(ahead) == 2 * _READERS:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
 
 def read_catalogue(folders: Sequence[str]) -> Catalogue:
-    """Read every finished part of some folders. A key that is in two parts is listed twice.
+    """Find every finished part of some folders. A sample that is in two parts is listed twice.
 
-    Tars are not opened: what lies where is in the parts' tables. Raises ExportError if there are no parts.
+    Only manifests are read. Raises ExportError if a folder has no parts.
     """
-    import pyarrow as pa
-
-    parts: list[Part] = []
+    parts: list[FinishedPart] = []
     for folder in folders:
         found = list(read_parts(folder))
         if not found:
             raise ExportError(f"{folder}: no finished parts there; give a folder that `handface annotate` wrote")
         parts += found
-    with ThreadPoolExecutor(_READERS) as pool:
-        rows = pa.concat_tables(pool.map(_part_rows, parts, range(len(parts))))
-    tars = tuple((part.folder, part.uri("tar").rpartition("/")[2]) for part in parts)
     funnel: dict[str, Counter[str]] = {}
     for part in parts:
         for stage, reasons in part.manifest.rejected.items():
             funnel.setdefault(stage, Counter()).update(reasons)
     inputs = sum(part.manifest.inputs for part in parts)
-    return Catalogue(rows, tars, inputs, {stage: dict(reasons) for stage, reasons in funnel.items()})
+    return Catalogue(tuple(parts), inputs, {stage: dict(reasons) for stage, reasons in funnel.items()})
 
 
-def _part_rows(part: Part, index: int) -> pa.Table:
+def kept_rows(part: FinishedPart, columns: Sequence[str] | None = None) -> pa.Table:
+    """A part's kept samples: the part's columns, or some of them, plus `original_sha256` and `host`.
+
+    `offset` and `size` say where a sample lies in the part's tar. Raises ExportError if table and tar differ.
+    """
     import pyarrow as pa
 
-    rows = part.rows()
-    rows = rows.filter(rows["kept"]).drop_columns(["kept", "reason", "detail", "stage"])
+    rows = _read(part, columns)
+    rows = rows.filter(rows["kept"])
+    rows = rows.drop_columns([name for name in _OF_INPUTS if name in rows.column_names])
     if "offset" not in rows.column_names:
         rows = _with_places(rows, part)
-    columns = {
-        "original_sha256": _original_sha256(rows),
+    added = {
+        ORIGINAL_SHA256: _original_sha256(rows),
         "host": pa.array([host_of(uri) for uri in rows["uri"].to_pylist()], pa.string()),
-        "part": pa.array(np.full(len(rows), index, np.int32)),
         "offset": rows["offset"],
         "size": rows["size"],
     }
     rows = rows.drop_columns(["offset", "size"])
-    for column, values in columns.items():
-        rows = rows.append_column(column, values)
+    for name, values in added.items():
+        rows = rows.append_column(name, values)
     return rows
 
 
-def _with_places(rows: pa.Table, part: Part) -> pa.Table:
+def _read(part: FinishedPart, columns: Sequence[str] | None) -> pa.Table:
+    if columns is None:
+        return part.rows()
+    wanted = dict.fromkeys((*columns, "kept", "key", "uri", "sha256", "columns"))
+    data = part.folder.read(part_name(part.manifest.unit, "parquet"))
+    try:
+        return load_table(data, [*wanted, "offset", "size"])
+    # tables of older parts do not say where samples lie
+    except KeyError:
+        return load_table(data, list(wanted))
+
+
+def _with_places(rows: pa.Table, part: FinishedPart) -> pa.Table:
     """For parts whose tables do not say where samples lie, as they did at first: the tar's headers do."""
     import pyarrow as pa
 
@@ -124,7 +167,11 @@ def host_of(uri: str) -> str | None:
 
 @lru_cache(1 << 16)
 def _host_of_authority(authority: str) -> str | None:
-    host = (urlsplit(f"//{authority}").hostname or "").lower()
+    try:
+        host = (urlsplit(f"//{authority}").hostname or "").lower()
+    # an IPv6 address without its end
+    except ValueError:
+        return None
     return host.removeprefix("www.") or None
 
 

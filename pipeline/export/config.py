@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from handface.pipeline.contract.config import BaseConfig
+from handface.pipeline.export.public import public_name
+
+# exclusion lists of one export: each has a bit of a 64-bit number
+MOST_LISTS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +22,7 @@ class ExportConfig(BaseConfig):
     description: str = ""
     """A paragraph about it, for its card."""
     splits: Mapping[str, float] = field(default_factory=lambda: {"train": 0.9, "validation": 0.05, "test": 0.05})
-    """Shares of the splits. Samples of one host, one video, one identity or one family of copies never part."""
+    """Shares of the splits. Samples of one group (see group_by), one video, one identity or one family of copies never part."""
     seed: int = 0
     """Decides order and splits."""
     shard_samples: int = 10_000
@@ -34,6 +39,9 @@ class ExportConfig(BaseConfig):
     """Name -> parquet file or parts folder with perceptual hashes that must not be in the release (benchmarks' test images)."""
     identity_column: str = "identity"
     """Column of the input list that names the person, if there is one."""
+    group_by: str = "host"
+    """What never parts between splits: host, author, page, or a column of the input list. Where one platform serves everybody's
+    pictures, the host says nothing and author is better; samples without a value are kept together by host."""
 
     def __post_init__(self) -> None:
         if not self.splits or min(self.splits.values()) < 0 or abs(sum(self.splits.values()) - 1) > 1e-6:
@@ -43,5 +51,14 @@ class ExportConfig(BaseConfig):
                 raise ValueError(f"split name {name!r}: letters, digits and _ only")
         if self.shard_samples < 1 or self.shard_bytes < 1:
             raise ValueError("shard_samples and shard_bytes must be at least 1")
+        if len(self.exclude) > MOST_LISTS:
+            raise ValueError(f"exclude names {len(self.exclude)} lists; join them into at most {MOST_LISTS}")
         if not -1 <= self.dedupe_distance <= 11:
             raise ValueError(f"dedupe_distance is {self.dedupe_distance}; -1 (off) to 11")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as they may be published: lists of this machine by their names."""
+        plain = super().as_dict()
+        plain["exclude"] = [public_name(uri) for uri in self.exclude]
+        plain["test_sets"] = {name: public_name(uri) for name, uri in self.test_sets.items()}
+        return plain

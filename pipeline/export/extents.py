@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import IO, cast
 
-from handface.pipeline.contract.shards import ShardError
+from handface.pipeline.contract.tar_index import BLOCK, group_samples, iter_allowed, iter_members
 
-_BLOCK = 512
-_NAME, _SIZE, _TYPE, _PREFIX = slice(0, 100), slice(124, 136), 156, slice(345, 500)
-_PLAIN = b"0\0"  # type flags of plain files
-END = bytes(2 * _BLOCK)  # closes a tar
+END = bytes(2 * BLOCK)  # closes a tar
 
 Read = Callable[[int, int], bytes]  # offset, length -> bytes
 
@@ -25,39 +23,30 @@ class Extent:
 
 
 def sample_extents(name: str, length: int, read: Read) -> Iterator[Extent]:
-    """The samples of a tar that this project wrote: plain USTAR files, a sample's members side by side.
+    """The samples of a tar of ours: plain files, a sample's members side by side.
 
     name: for messages.  length: bytes of the tar.  read: returns a range of it.
     Raises ShardError for anything that is not such a file; the extents were then not to be copied blindly.
     """
-    key, start, offset = b"", 0, 0
-    while offset + _BLOCK <= length:
-        header = read(offset, _BLOCK)
-        if len(header) != _BLOCK or not header[0]:
-            break
-        member = _member(header)
-        if header[_TYPE] not in _PLAIN:
-            raise ShardError(f"{name}: member {_text(member)!r} is not a plain file; `handface validate` says more")
-        try:
-            size = int(header[_SIZE].rstrip(b" \0"), 8)
-        except ValueError as error:
-            raise ShardError(f"{name}: damaged header at byte {offset}; `handface validate` says more") from error
-        stem = member.partition(b".")[0]
-        if stem != key:
-            if key:
-                yield Extent(_text(key), start, offset - start)
-            key, start = stem, offset
-        offset += _BLOCK + -(-size // _BLOCK) * _BLOCK
-    if offset > length:
-        raise ShardError(f"{name}: cut off inside sample {_text(key)}; remove its .json and run the job again")
-    if key:
-        yield Extent(_text(key), start, offset - start)
+    members = iter_allowed(name, iter_members(name, cast(IO[bytes], _Ranges(read, length)), length))
+    for key, sample in group_samples(name, ((member, member) for member in members)):
+        places = list(sample.values())
+        yield Extent(key, places[0].start, places[-1].end - places[0].start)
 
 
-def _member(header: bytes) -> bytes:
-    name = header[_NAME].partition(b"\0")[0]
-    return header[_PREFIX].partition(b"\0")[0] + b"/" + name if header[_PREFIX.start] else name
+class _Ranges:
+    """A stream over a function that reads ranges."""
 
+    def __init__(self, read: Read, length: int) -> None:
+        self._read, self._length, self._at = read, length, 0
 
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
+    def seek(self, offset: int) -> int:
+        """Go to a byte."""
+        self._at = offset
+        return offset
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; less at the end."""
+        data = bytes(self._read(self._at, max(0, min(size, self._length - self._at))))
+        self._at += len(data)
+        return data

@@ -11,6 +11,8 @@ from handface.pipeline.contract.storage import Folder
 from handface.pipeline.export.catalogue import ExportError
 
 MANIFEST, INDEX, DROPPED, CHECKSUMS = "manifest.json", "index.parquet", "dropped.parquet", "SHA256SUMS"
+# of the layout of a release: names of shards, columns of the index, what is published of addresses
+RELEASE_VERSION = "2"
 CARD, LEDGER, CROISSANT, TOMBSTONES = "README.md", "licences.csv", "croissant.json", "tombstones.parquet"
 
 
@@ -29,7 +31,8 @@ class Release:
     """The content of `manifest.json`.
 
     revision: 1, and one more with every takedown.  samples: per split.  dropped: per reason.  funnel: {stage: {reason: count}}
-    of the parts; inputs: what they started from.  fingerprint: of the configuration and of the parts' samples.
+    of the parts; inputs: what they started from.  fingerprint: of the configuration, of the parts' content and of the samples
+    that were chosen.  release_version: of the layout; releases from before it was noted have "1".
     """
 
     name: str
@@ -42,6 +45,7 @@ class Release:
     fingerprint: str
     files: dict[str, ReleaseFile]
     schema_version: str = SCHEMA_VERSION
+    release_version: str = RELEASE_VERSION
 
     def dumps(self) -> bytes:
         """As JSON; equal releases give equal bytes."""
@@ -53,7 +57,7 @@ class Release:
         try:
             raw = json.loads(blob)
             raw["files"] = {name: ReleaseFile(**info) for name, info in raw["files"].items()}
-            return cls(**raw)
+            return cls(**{"release_version": "1"} | raw)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a release's manifest ({error})") from error
 

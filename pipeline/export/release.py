@@ -1,23 +1,22 @@
-"""The hall of export: parts -> selection -> splits and order -> shards -> index, card, checksums, and the manifest last."""
+"""A release from parts: selection, splits and order, shards, index, card, checksums, and the manifest last."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from handface.pipeline.contract.lock import lock_folder
 from handface.pipeline.contract.sample import SCHEMA_VERSION
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.contract.tables import dump_table
-from handface.pipeline.export.card import dataset_card, licence_ledger
 from handface.pipeline.export.catalogue import ExportError, read_catalogue
 from handface.pipeline.export.config import ExportConfig
-from handface.pipeline.export.croissant import croissant
 from handface.pipeline.export.manifest import (
     CARD,
     CHECKSUMS,
@@ -26,82 +25,110 @@ from handface.pipeline.export.manifest import (
     INDEX,
     LEDGER,
     MANIFEST,
+    RELEASE_VERSION,
     TOMBSTONES,
     Release,
     ReleaseFile,
     read_release,
 )
-from handface.pipeline.export.select import Dropped, select
-from handface.pipeline.export.split import assign_splits, shuffled
-from handface.pipeline.export.write import Shard, plan_shards, write_shards
+from handface.pipeline.export.metadata.card import dataset_card
+from handface.pipeline.export.metadata.croissant import croissant
+from handface.pipeline.export.metadata.index import Figures, release_schema, shuffled_tables, write_index
+from handface.pipeline.export.select import ListUse, Selection, select
+from handface.pipeline.export.split import assign_splits, shuffled, split_warnings
+from handface.pipeline.export.write import PIECE, plan_shards, write_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
+# of another export or takedown of the same folder
+LOCK_WAIT_S = 600.0
+# digits of the fingerprint in the names of shards
+_TAG = 8
 
 
 def release(
     parts: Sequence[str], output: str, config: ExportConfig, advance: Callable[[int, int], None] = lambda *_: None
 ) -> Release:
-    """Export finished parts; running it again gives the same bytes. advance: told bytes written and bytes in all.
+    """Export finished parts; running it again gives the same bytes.
 
-    Raises ExportError, QueryError, StorageError. A release that is there already with other content is refused, not overwritten.
+    Args:
+        parts: folders that hold parts.
+        output: folder of the release.
+        config: what it holds, in which order.
+        advance: told bytes written and bytes in all.
+
+    Raises:
+        ExportError: a release with other content is there already, or the parts cannot be used.
+        QueryError, ExclusionError: a bad subset or list.
+        LockedError, StorageError: the output cannot be written.
     """
     folder = Folder(output)
+    with lock_folder(folder, "export", LOCK_WAIT_S):
+        return _release(parts, folder, config, advance)
+
+
+def _release(
+    parts: Sequence[str], folder: Folder, config: ExportConfig, advance: Callable[[int, int], None]
+) -> Release:
     catalogue = read_catalogue(parts)
     selection = select(catalogue, config)
-    keys = selection.rows["key"].to_pylist()
-    order = shuffled(keys, config.seed)
-    chosen = assign_splits(selection.rows, config.splits, config.seed, config.identity_column)
-    places = sorted(order, key=chosen.__getitem__)  # split by split, shuffled within each
-    rows, splits = selection.rows.take(places), [chosen[place] for place in places]
-    shards = plan_shards(rows, splits, config.shard_samples, config.shard_bytes)
+    _warn_of_idle_lists(selection.lists)
+    rows, order = selection.rows, shuffled(selection.rows["key"], config.seed)
+    shared = [rows["group"], selection.family, rows["container"], rows["identity"]]
+    split, largest = assign_splits(rows["key"], shared, config.splits, config.seed)
+    fingerprint = _fingerprint(rows["key"][order], catalogue.checksum(), config)
+    # split by split, shuffled within each
+    places = order[np.argsort(split[order], kind="stable")]
+    rows, family = rows[places], selection.family[places]
+    counts = np.bincount(split, minlength=len(config.splits)).tolist()
+    samples = dict(zip(config.splits, counts, strict=True))
+    for warning in split_warnings(samples, config.splits, largest, config.group_by):
+        log.warning("%s", warning)
     made = Release(
         name=config.name,
         revision=1,
-        samples={split: splits.count(split) for split in config.splits},
+        samples=samples,
         inputs=catalogue.inputs,
         funnel=catalogue.funnel,
-        dropped=_count(selection.dropped),
+        dropped=selection.counts(),
         config=config.as_dict(),
-        fingerprint=_fingerprint((keys[place] for place in order), config),
+        fingerprint=fingerprint,
         files={},
     )
     if (there := read_release(folder)) is not None:
         if there.fingerprint != made.fingerprint:
             raise ExportError(
-                f"{output}: holds another release ({there.name}, revision {there.revision}); choose another folder"
+                f"{folder.uri}: holds another release ({there.name}, revision {there.revision}), of other parts, labels or "
+                "settings; choose another folder"
             )
-        log.info("%s: this release is there already, revision %d", output, there.revision)
+        log.info("%s: this release is there already, revision %d", folder.uri, there.revision)
         return there
-    total = sum(piece.size for shard in shards for piece in shard.pieces)
-    index = _index_table(rows, shards)
+    shards = plan_shards(_pieces(rows), samples, fingerprint[:_TAG], config.shard_samples, config.shard_bytes)
+    total = int(rows["size"].sum())
+    schema = release_schema(catalogue)
     with ThreadPoolExecutor(1) as pool:  # the tables are made while the disk is busy with the shards
         writing = pool.submit(write_shards, catalogue.tars, folder, shards, lambda count: advance(count, total))
-        _write(folder, DROPPED, dump_table(_dropped_table(selection.dropped)))
-        _write_index(folder, index)
+        _write_dropped(folder, selection)
+        figures = write_index(folder, shuffled_tables(catalogue, rows, family, shards, schema, folder), schema)
         written = writing.result()
     files = {s.name: ReleaseFile(s.bytes, s.sha256, len(s.pieces), s.split) for s in written}
-    return _finish(folder, replace(made, files=files), index)
+    return finish(folder, replace(made, files=files), figures)
 
 
-def publish(folder: Folder, made: Release, index: pa.Table) -> Release:
+def publish(folder: Folder, made: Release, tables: Iterator[pa.Table], schema: pa.Schema) -> Release:
     """Write what follows from the shards: index, ledger, card, Croissant, checksums, and the manifest last."""
-    _write_index(folder, index)
-    return _finish(folder, made, index)
+    return finish(folder, made, write_index(folder, tables, schema))
 
 
-def _write_index(folder: Folder, index: pa.Table) -> None:
-    _write(folder, INDEX, dump_table(index))
-    _write(folder, LEDGER, licence_ledger(index))
-
-
-def _finish(folder: Folder, made: Release, index: pa.Table) -> Release:
-    _write(folder, CARD, dataset_card(made, index))
+def finish(folder: Folder, made: Release, figures: Figures) -> Release:
+    """Write card, Croissant, checksums, and the manifest last."""
+    _write(folder, CARD, dataset_card(made, figures))
     files = {name: info for name, info in made.files.items() if info.samples}
     files |= {name: _info(folder, name) for name in (INDEX, DROPPED, LEDGER, CARD, TOMBSTONES) if folder.exists(name)}
-    _write(folder, CROISSANT, croissant(replace(made, files=files), index))
+    _write(folder, CROISSANT, croissant(replace(made, files=files), figures))
     files[CROISSANT] = _info(folder, CROISSANT)
     _write(folder, CHECKSUMS, "".join(f"{info.sha256}  {name}\n" for name, info in sorted(files.items())).encode())
     finished = replace(made, files=files)
@@ -109,48 +136,48 @@ def _finish(folder: Folder, made: Release, index: pa.Table) -> Release:
     return finished
 
 
+def _warn_of_idle_lists(lists: Sequence[ListUse]) -> None:
+    for one in lists:
+        level = logging.INFO if one.samples or not one.entries else logging.WARNING
+        log.log(level, "%s: %d entries name %d of the samples", one.uri, one.entries, one.samples)
+
+
+def _pieces(rows: NDArray[np.void]) -> NDArray[np.void]:
+    pieces = np.empty(len(rows), PIECE)
+    for name in PIECE.names or ():
+        pieces[name] = rows[name]
+    return pieces
+
+
+def _write_dropped(folder: Folder, selection: Selection) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.string()) for name in ("key", "reason", "because")])
+    folder.clean(DROPPED)
+    with folder.writer(DROPPED) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        writer.write_table(schema.empty_table())
+        for table in selection.dropped_tables():
+            writer.write_table(table)
+
+
 def _write(folder: Folder, name: str, data: bytes) -> None:
-    folder.clean(name)  # what a killed run left
+    # what a killed run left
+    folder.clean(name)
     folder.write(name, data)
 
 
-def _index_table(rows: pa.Table, shards: Sequence[Shard]) -> pa.Table:
-    """One row per published sample, in shard order: where it is, where it comes from, how it scored."""
-    import pyarrow as pa
-
-    offsets = [accumulate((piece.size for piece in shard.pieces[:-1]), initial=0) for shard in shards]
-    columns = {
-        "split": pa.array([shard.split for shard in shards for _ in shard.pieces], pa.string()),
-        "shard": pa.array([shard.name for shard in shards for _ in shard.pieces], pa.string()),
-        "offset": pa.array(list(chain.from_iterable(offsets)), pa.int64()),
-        "size": rows["size"],
-    }
-    table = rows.drop_columns(["part", "offset", "size", "id"])
-    for name, column in columns.items():
-        table = table.append_column(name, column)
-    return table
-
-
-def _fingerprint(keys: Iterable[str], config: ExportConfig) -> str:
-    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, config.as_dict()], sort_keys=True).encode())
-    for key in keys:
-        digest.update(key.encode())
+def _fingerprint(keys: NDArray[np.bytes_], parts: str, config: ExportConfig) -> str:
+    versions = [SCHEMA_VERSION, RELEASE_VERSION, parts, config.as_dict()]
+    digest = hashlib.sha256(json.dumps(versions, sort_keys=True).encode())
+    digest.update(b"".join(keys.tolist()))
     return digest.hexdigest()
 
 
-def _count(dropped: Sequence[Dropped]) -> dict[str, int]:
-    reasons = [one.reason for one in dropped]
-    return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-
-
-def _dropped_table(dropped: Sequence[Dropped]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table(
-        {name: pa.array([getattr(one, name) for one in dropped], pa.string()) for name in ("key", "reason", "because")}
-    )
-
-
 def _info(folder: Folder, name: str) -> ReleaseFile:
+    if folder.local:
+        with open(folder.path(name), "rb") as stream:  # noqa: PTH123  (fsspec's own spelling of the path)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            return ReleaseFile(stream.tell(), digest)
     data = folder.read(name)
     return ReleaseFile(len(data), hashlib.sha256(data).hexdigest())

@@ -2,104 +2,181 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, RADIUS, Exclusion
+from handface.pipeline.contract.exclusion import RADIUS, Exclusion
+from handface.pipeline.contract.images.phash import parse_hash
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
-from handface.pipeline.export.catalogue import Catalogue, ExportError
+from handface.pipeline.export.catalogue import Catalogue, ExportError, kept_rows, read_catalogue
 from handface.pipeline.export.config import ExportConfig
-from handface.pipeline.export.dedupe import families
-from handface.pipeline.export.query import parse_query
+from handface.pipeline.export.dedupe import connected_components
+from handface.pipeline.export.public import public_name
+from handface.pipeline.export.rows import perceptual_hashes, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_FAMILY_RADIUS = 6  # bits, where copies are kept
+log = logging.getLogger(__name__)
+
+# bits, where copies are kept
+_FAMILY_RADIUS = 6
+# dropped samples written at once
+_BATCH = 1 << 16
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """A sample that is not published. because: the sample, file or test set that decided."""
+    """Samples that are not published, for one reason.
 
-    key: str
+    keys: (D,).  because: the list, test set or subset that decided; for copies (D,), the key that stays of each.
+    """
+
     reason: str
-    because: str
+    keys: NDArray[np.bytes_]
+    because: str | NDArray[np.bytes_]
+
+
+@dataclass(frozen=True)
+class ListUse:
+    """How much an exclusion list did. entries: what it names; samples: of the parts, those it names."""
+
+    uri: str
+    entries: int
+    samples: int
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is published. rows: in key order, with `family`, the key of the copies' family each belongs to."""
+    """What is published.
 
-    rows: pa.Table
+    rows: `rows.ROW`, in key order.  family: (N,) key of the family of copies each belongs to.
+    """
+
+    rows: NDArray[np.void]
+    family: NDArray[np.bytes_]
     dropped: tuple[Dropped, ...]
+    lists: tuple[ListUse, ...]
+
+    def counts(self) -> dict[str, int]:
+        """How many samples were dropped for each reason."""
+        counts: dict[str, int] = {}
+        for one in self.dropped:
+            counts[one.reason] = counts.get(one.reason, 0) + len(one.keys)
+        return {reason: count for reason, count in sorted(counts.items()) if count}
+
+    def dropped_tables(self) -> Iterator[pa.Table]:
+        """Columns key, reason, because; some thousands of rows at a time."""
+        import pyarrow as pa
+
+        for one in self.dropped:
+            for start in range(0, len(one.keys), _BATCH):
+                keys = one.keys[start : start + _BATCH].astype("U").tolist()
+                because = one.because
+                kept = because if isinstance(because, str) else because[start : start + _BATCH].astype("U").tolist()
+                columns = {
+                    "key": keys,
+                    "reason": [one.reason] * len(keys),
+                    "because": [kept] * len(keys) if isinstance(kept, str) else kept,
+                }
+                yield pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def select(catalogue: Catalogue, config: ExportConfig) -> Selection:
     """Apply the subset, the exclusion lists, the contamination gate and the search for copies, in this order.
 
-    Raises QueryError for a bad subset, ExportError for a list that cannot be used and if nothing is left.
+    Raises:
+        QueryError: a bad subset.
+        ExportError: a list that cannot be used, or nothing is left.
+        ExclusionError: an exclusion list that cannot be used.
     """
-    import pyarrow as pa
-
-    rows = catalogue.rows.sort_by([("key", "ascending"), ("uri", "ascending")])
+    lists = [Exclusion.read(uri) for uri in config.exclude]
+    rows = read_rows(catalogue, config, lists)
+    rows = rows[np.argsort(rows["key"], kind="stable")]
     dropped: list[Dropped] = []
-    keys = rows["key"].to_pylist()
-    repeated = np.array([False, *(a == b for a, b in pairwise(keys))], bool)[: len(keys)]
-    rows = _drop(rows, repeated, "repeated", "the same crop in another part", dropped)
-    if config.subset:
-        chosen = set(rows.filter(parse_query(config.subset, rows.schema))["key"].to_pylist())
-        outside = np.array([key not in chosen for key in rows["key"].to_pylist()], bool)
-        rows = _drop(rows, outside, "subset", config.subset, dropped)
-    for uri in config.exclude:
-        rows = _drop(rows, excluded_rows(rows, uri), "excluded", uri, dropped)
+
+    def drop(out: NDArray[np.bool_], reason: str, because: str) -> None:
+        nonlocal rows
+        if out.any():
+            dropped.append(Dropped(reason, rows["key"][out], because))
+            rows = rows[~out]
+
+    drop(_repeated(rows, catalogue), "repeated", "the same crop in another part")
+    drop(~rows["in_subset"], "subset", config.subset)
+    uses, left = [], np.ones(len(rows), bool)
+    for number, one in enumerate(lists):
+        # also what an earlier list names, so that no list seems to name nothing
+        named = _named(rows, number, one)
+        uses.append(ListUse(one.uri, len(one), int(named.sum())))
+        dropped.append(Dropped("excluded", rows["key"][named & left], public_name(one.uri)))
+        left &= ~named
+    rows = rows[left]
     for name, uri in config.test_sets.items():
-        near = near_any(_hashes(rows), test_hashes(uri), max(config.dedupe_distance, 0))
-        rows = _drop(rows, near, "in_test_set", name, dropped)
-    rows, copies = _families(rows, config.dedupe_distance)
+        drop(near_any(rows["phash"], test_hashes(uri), max(config.dedupe_distance, 0)), "in_test_set", name)
+    radius = config.dedupe_distance if config.dedupe_distance >= 0 else _FAMILY_RADIUS
+    root = connected_components(rows["phash"], [rows["sha256"]], radius)
+    family = rows["key"][root]
+    if config.dedupe_distance >= 0:
+        copy = root != np.arange(len(rows))
+        if copy.any():
+            dropped.append(Dropped("copy", rows["key"][copy], family[copy]))
+        rows, family = rows[~copy], family[~copy]
     if not len(rows):
         raise ExportError("nothing is left to export; loosen --subset, --exclude or --test-sets")
-    assert isinstance(rows, pa.Table)
-    return Selection(rows, (*dropped, *copies))
+    return Selection(rows, family, tuple(dropped), tuple(uses))
 
 
-def _drop(rows: pa.Table, out: NDArray[np.bool_], reason: str, because: str, dropped: list[Dropped]) -> pa.Table:
-    keys = rows["key"].to_pylist()
-    dropped += [Dropped(keys[index], reason, because) for index in np.flatnonzero(out)]
-    return rows.filter(~out)
-
-
-def excluded_rows(rows: pa.Table, uri: str) -> NDArray[np.bool_]:
-    """Which rows a list excludes (`pipeline/contract/exclusion.py`)."""
-    listed = Exclusion.read(uri)
-    named = [
-        (rows["key"], listed.keys),
-        (rows["sha256"], listed.sha256),
-        (rows[ORIGINAL_SHA256], listed.sha256),
-        (rows["uri"], listed.uris),
-    ]
-    out = near_any(_hashes(rows), listed.phash, RADIUS)
-    for column, values in named:
-        out |= np.array([value in values for value in column.to_pylist()], bool)
+def _repeated(rows: NDArray[np.void], catalogue: Catalogue) -> NDArray[np.bool_]:
+    """Which rows, in key order, are the same crop as another; of them the one with the smallest address stays."""
+    same = rows["key"][1:] == rows["key"][:-1]
+    out = np.zeros(len(rows), bool)
+    shared = np.flatnonzero(np.append(same, False)[: len(rows)] | np.append(False, same)[: len(rows)])
+    if not len(shared):
+        return out
+    uris: dict[int, list[str]] = {}
+    for part in np.unique(rows["part"][shared]).tolist():
+        uris[part] = kept_rows(catalogue.parts[part], ())["uri"].to_pylist()
+    named = sorted(
+        (rows["key"][place], uris[int(rows["part"][place])][int(rows["row"][place])], place)
+        for place in shared.tolist()
+    )
+    last = None
+    for key, _, place in named:
+        out[place] = key == last
+        last = key
     return out
 
 
-def test_hashes(uri: str) -> NDArray[np.uint64]:
-    """Perceptual hashes of a test set: a parquet file with a column `phash`, or a folder of parts."""
-    if uri.endswith(".parquet"):
-        table = _read_table(uri)
-        if "phash" not in table.column_names:
-            raise ExportError(f"{uri}: has no column phash")
-        return np.array([int(value, 16) for value in table["phash"].to_pylist() if value], np.uint64)
-    from handface.pipeline.export.catalogue import read_catalogue
+def _named(rows: NDArray[np.void], number: int, listed: Exclusion) -> NDArray[np.bool_]:
+    """Which rows an exclusion list names."""
+    by_name = (rows["listed"] >> np.uint64(number)) & np.uint64(1) == 1
+    return by_name | near_any(rows["phash"], listed.phash, RADIUS)
 
-    return _hashes(read_catalogue([uri]).rows)
+
+def test_hashes(uri: str) -> NDArray[np.uint64]:
+    """Perceptual hashes of a test set: a parquet file with a column `phash`, or a folder of parts. Raises ExportError."""
+    import pyarrow as pa
+
+    if not uri.endswith(".parquet"):
+        found = [perceptual_hashes(table) for table in read_catalogue([uri]).tables(["phash"])]
+        return np.concatenate(found) if found else np.zeros(0, np.uint64)
+    folder, _, name = uri.rpartition("/")
+    try:
+        table = load_table(Folder(folder or ".").read(name))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ExportError(f"{uri}: not a readable parquet file ({error})") from error
+    if "phash" not in table.column_names:
+        raise ExportError(f"{uri}: has no column phash")
+    try:
+        return np.array([parse_hash(value) for value in table["phash"].to_pylist() if value], np.uint64)
+    except ValueError as error:
+        raise ExportError(f"{uri}: column phash: {error}") from error
 
 
 def near_any(hashes: NDArray[np.uint64], others: NDArray[np.uint64], radius: int) -> NDArray[np.bool_]:
@@ -108,28 +185,3 @@ def near_any(hashes: NDArray[np.uint64], others: NDArray[np.uint64], radius: int
     for other in np.unique(others[others != 0]):
         out |= np.bitwise_count(hashes ^ other) <= radius
     return out & (hashes != 0)
-
-
-def _families(rows: pa.Table, radius: int) -> tuple[pa.Table, Iterable[Dropped]]:
-    """Drop copies if asked to; `family` also joins what is kept, so that copies never part between splits."""
-    root = families(_hashes(rows), [rows["sha256"]], radius if radius >= 0 else _FAMILY_RADIUS)
-    rows = rows.append_column("family", rows["key"].take(root))
-    if radius < 0:
-        return rows, ()
-    copy = root != np.arange(len(rows))
-    copies = zip(*(rows[name].filter(copy).to_pylist() for name in ("key", "family")), strict=True)
-    return rows.filter(~copy), (Dropped(key, "copy", kept) for key, kept in copies)
-
-
-def _hashes(rows: pa.Table) -> NDArray[np.uint64]:
-    return np.array([int(value or "0", 16) for value in rows["phash"].to_pylist()], np.uint64)
-
-
-def _read_table(uri: str) -> pa.Table:
-    import pyarrow as pa
-
-    folder, _, name = uri.rpartition("/")
-    try:
-        return load_table(Folder(folder or ".").read(name))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ExportError(f"{uri}: not a readable parquet file ({error})") from error

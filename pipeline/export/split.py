@@ -6,55 +6,76 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from handface.pipeline.contract.components import equal, join
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from numpy.typing import NDArray
+
+# of all samples: how far a split may be off its share before it is said
+_TOLERANCE = 0.03
+# samples below which shares are a matter of luck
+_FEWEST = 100
 
 
-def assign_splits(rows: pa.Table, splits: Mapping[str, float], seed: int, identity_column: str) -> list[str]:
-    """The split of every row; rows are in key order. What shares a host, a file that holds many (video, tar), an identity or a family is one group.
+def assign_splits(
+    keys: NDArray[np.bytes_], shared: Sequence[NDArray[np.generic]], splits: Mapping[str, float], seed: int
+) -> tuple[NDArray[np.int64], int]:
+    """The split of every sample. What shares a value in any column is one group and never parts.
 
     A group's split follows from the seed and the smallest key in it, so that it stays when other samples come or go; shares are
-    met in expectation, and only roughly where one host is large.
+    met in expectation, and only roughly where one group is large.
+
+    Args:
+        keys: (N,) in order.
+        shared: columns of N numbers or bytes; 0 or b"" is shared with nothing.
+        splits: share of each split.
+        seed: decides.
+
+    Returns:
+        (N,) index into `splits`, and the size of the largest group.
     """
-    keys = rows["key"].to_pylist()
-    shared = [rows["host"], rows["family"], _containers(rows), _identities(rows, identity_column)]
-    smallest = join(len(keys), map(equal, shared)).tolist()
-    chosen = {row: _choose(_fraction(seed, "split", keys[row]), splits) for row in set(smallest)}
-    return [chosen[row] for row in smallest]
+    smallest = join(len(keys), (equal(column, b"" if column.dtype.kind == "S" else 0) for column in shared))
+    leaders, group, sizes = np.unique(smallest, return_inverse=True, return_counts=True)
+    fractions = _digests(seed, "split", keys[leaders])[:, 0] / 2.0**64
+    edges = np.cumsum(list(splits.values()))
+    chosen = np.minimum(np.searchsorted(edges, fractions, side="right"), len(splits) - 1)
+    return chosen[group], int(sizes.max(initial=0))
 
 
-def shuffled(keys: Sequence[str], seed: int) -> list[int]:
+def shuffled(keys: NDArray[np.bytes_], seed: int) -> NDArray[np.int64]:
     """Positions of the keys in an order that depends on nothing but the seed and the keys themselves."""
-    return sorted(range(len(keys)), key=lambda index: _digest(seed, "order", keys[index]))
+    digests = _digests(seed, "order", keys)
+    return np.lexsort((digests[:, 1], digests[:, 0]))
 
 
-def _containers(rows: pa.Table) -> list[str | None]:
-    """The video each frame is of; members of a tar are separate pictures."""
-    uris, members = rows["uri"].to_pylist(), rows["member"].to_pylist()
-    return [uri if member and member.startswith("t=") else None for uri, member in zip(uris, members, strict=True)]
+def split_warnings(counts: Mapping[str, int], splits: Mapping[str, float], largest: int, group_by: str) -> list[str]:
+    """What to say of splits that are off the share they were asked for by more than a few points.
+
+    counts: samples of each split.  largest: samples of the largest group.
+    """
+    total = sum(counts.values())
+    found: list[str] = []
+    if total < _FEWEST:
+        return found
+    for split, share in splits.items():
+        if abs(counts[split] / total - share) > _TOLERANCE:
+            found.append(
+                f"split {split} has {counts[split]:,} of {total:,} samples ({counts[split] / total:.0%}), {share:.0%} was asked "
+                f"for: the largest group that must stay together has {largest:,}"
+            )
+    if found and group_by == "host":
+        found[-1] += "; --group-by author or page parts the pictures of a platform"
+    return found
 
 
-def _identities(rows: pa.Table, column: str) -> pa.ChunkedArray:
-    import pyarrow.compute as pc
-
-    return pc.map_lookup(rows["columns"], column, "last")
-
-
-def _digest(seed: int, what: str, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{what}:{key}".encode()).digest()
-
-
-def _fraction(seed: int, what: str, key: str) -> float:
-    """Uniform in [0, 1)."""
-    return int.from_bytes(_digest(seed, what, key)[:8], "big") / 2**64
-
-
-def _choose(fraction: float, splits: Mapping[str, float]) -> str:
-    total = 0.0
-    for name, share in splits.items():
-        total += share
-        if fraction < total:
-            return name
-    return list(splits)[-1]  # rounding
+def _digests(seed: int, what: str, keys: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    """(N, 2) the first 16 bytes of a checksum of seed, purpose and key, as two numbers."""
+    start = hashlib.sha256(f"{seed}:{what}:".encode())
+    found = bytearray()
+    for key in keys.tolist():
+        digest = start.copy()
+        digest.update(key)
+        found += digest.digest()[:16]
+    return np.frombuffer(found, ">u8").astype(np.uint64).reshape(-1, 2)

@@ -6,21 +6,23 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import cycle, groupby
-from operator import itemgetter
+from dataclasses import dataclass, replace
+from itertools import cycle, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.export.catalogue import ExportError
 from handface.pipeline.export.extents import END
+from handface.pipeline.export.public import redact_sample
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from numpy.typing import NDArray
 
 WRITERS = 3  # threads: two copy while one waits for the disk at its shard's end; more do not help
 _OPEN = 256  # parts held open at once
@@ -30,47 +32,59 @@ Fill = Callable[[int, memoryview], int]  # offset, where to -> bytes read
 
 
 class Piece(NamedTuple):
-    """One sample to copy: where it lies."""
+    """One sample to copy: where it lies. local: its JSON holds a path of this machine, which is not to be published."""
 
-    key: str
+    key: bytes
     part: int
     offset: int
     size: int
+    local: bool
+
+
+PIECE = np.dtype([("key", "S16"), ("part", "i4"), ("offset", "i8"), ("size", "i8"), ("local", "?")])
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A planned or written shard. pieces in order; bytes and sha256 of the file, 0 and "" before it is written."""
+    """A planned or written shard. pieces: (P,) `PIECE`, in order; bytes and sha256 of the file, 0 and "" before it is written."""
 
     name: str
     split: str
-    pieces: tuple[Piece, ...]
+    pieces: NDArray[np.void]
     bytes: int = 0
     sha256: str = ""
 
 
-def plan_shards(rows: pa.Table, splits: Sequence[str], max_samples: int, max_bytes: int) -> list[Shard]:
-    """Cut rows, in their final order and split by split, into `{split}-{index:06d}.tar`."""
-    columns = [rows[name].to_pylist() for name in ("key", "part", "offset", "size")]
-    pieces = zip(splits, map(Piece, *columns), strict=True)
-    shards = []
-    for split, group in groupby(pieces, key=itemgetter(0)):
-        for index, chunk in enumerate(_cut((piece for _, piece in group), max_samples, max_bytes)):
-            shards.append(Shard(f"{split}-{index:06d}.tar", split, tuple(chunk)))
+def plan_shards(
+    pieces: NDArray[np.void], counts: Mapping[str, int], tag: str, max_samples: int, max_bytes: int
+) -> list[Shard]:
+    """Cut samples into `{split}-{tag}-{index:06d}.tar`.
+
+    Args:
+        pieces: (N,) `PIECE`, in their final order, split by split.
+        counts: how many each split has.
+        tag: of the release: some readers cache shards by their names, so no two releases may share one.
+        max_samples: of a shard.
+        max_bytes: of a shard, unless one sample alone is larger.
+    """
+    shards, start = [], 0
+    for split, count in counts.items():
+        own = pieces[start : start + count]
+        start += count
+        for index, (low, high) in enumerate(_cut(own["size"], max_samples, max_bytes)):
+            shards.append(Shard(f"{split}-{tag}-{index:06d}.tar", split, own[low:high]))
     return shards
 
 
-def _cut(pieces: Iterable[Piece], max_samples: int, max_bytes: int) -> Iterator[list[Piece]]:
-    chunk: list[Piece] = []
-    held = 0
-    for piece in pieces:
-        if chunk and (len(chunk) == max_samples or held + piece.size > max_bytes):
-            yield chunk
-            chunk, held = [], 0
-        chunk.append(piece)
-        held += piece.size
-    if chunk:
-        yield chunk
+def _cut(sizes: NDArray[np.int64], max_samples: int, max_bytes: int) -> Iterator[tuple[int, int]]:
+    """First and last place of each chunk."""
+    ends, low = np.cumsum(sizes), 0
+    while low < len(sizes):
+        before = ends[low - 1] if low else 0
+        fitting = int(np.searchsorted(ends, before + max_bytes, side="right"))
+        high = min(max(fitting, low + 1), low + max_samples)
+        yield low, high
+        low = high
 
 
 def write_shards(
@@ -129,14 +143,16 @@ class Copier:
                 stream.write(chunk)
                 total += len(chunk)
                 advance(len(chunk))
-        return Shard(shard.name, shard.split, shard.pieces, total, digest.hexdigest())
+        return replace(shard, bytes=total, sha256=digest.hexdigest())
 
     def _chunks(self, shard: Shard) -> Iterator[memoryview]:
         """The shard's bytes in order; each chunk is good until the next is asked for."""
         buffers = cycle(self._buffers)
         buffer, held = next(buffers), 0
-        for piece in shard.pieces:
-            fill, name, done = self._source(piece.part), f"{piece.key}.".encode(), 0
+        for piece in starmap(Piece, shard.pieces.tolist()):
+            fill, name, done = self._source(piece.part), piece.key + b".", 0
+            if piece.local:
+                fill = self._redacted(piece, fill)
             while done < piece.size:
                 room = buffer[held : held + piece.size - done]
                 if fill(piece.offset + done, room) != len(room):
@@ -150,9 +166,22 @@ class Copier:
         yield buffer[:held]
         yield memoryview(END)
 
+    def _redacted(self, piece: Piece, fill: Fill) -> Fill:
+        """A source of the sample without the local paths in its JSON."""
+        sample = bytearray(piece.size)
+        if fill(piece.offset, memoryview(sample)) != piece.size:
+            raise self._error(piece, "is cut off inside sample")
+        if sample.startswith(piece.key + b"."):
+            try:
+                redact_sample(sample)
+            except ValueError as error:
+                raise self._error(piece, f"{error}; sample") from error
+        return _filler_of(memoryview(sample), piece.offset)
+
     def _error(self, piece: Piece, problem: str) -> ExportError:
         folder, name = self.tars[piece.part]
-        return ExportError(f"{folder.uri}/{name}: {problem} {piece.key}; remove the part's .json and run its job again")
+        key = piece.key.decode()
+        return ExportError(f"{folder.uri}/{name}: {problem} {key}; remove the part's .json and run its job again")
 
     def _source(self, part: int) -> Fill:
         if part in self._open:
@@ -176,11 +205,15 @@ def _filler(folder: Folder, name: str) -> Iterator[Fill]:
         finally:
             os.close(descriptor)
         return
-    data = memoryview(folder.read(name))
+    yield _filler_of(memoryview(folder.read(name)), 0)
 
-    def copied(offset: int, room: memoryview) -> int:
-        found = data[offset : offset + len(room)]
+
+def _filler_of(data: memoryview, start: int) -> Fill:
+    """A function that reads a file of which the bytes from `start` on are in memory."""
+
+    def copy(offset: int, room: memoryview) -> int:
+        found = data[offset - start : offset - start + len(room)]
         room[: len(found)] = found
         return len(found)
 
-    yield copied
+    return copy

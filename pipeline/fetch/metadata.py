@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
+import zlib
 from collections.abc import Iterator
 
+from handface.pipeline.contract.images.picture import RejectedImage, read_orientation
+
 _ORIENTATION = 0x0112
+# Without one of these there is no orientation in a file: EXIF, XMP, and EXIF as hex text in a PNG's text.
+_MAY_BE_TURNED = (b"Exif", b"eXIf", b"EXIF", b"tiff:Orientation", b"Raw profile type", b"iTXt", b"zTXt", b"XMP ")
 _SCAN, _END = 0xDA, 0xD9
-_JPEG_DROP = {0xFE, *range(0xE1, 0xF0)} - {
-    0xE2,
-    0xEE,
-}  # comment, APP1..APP15; ICC (APP2) and Adobe (APP14) decide colours
+# Comment and APP1 to APP15; ICC (APP2) and Adobe (APP14) decide colours.
+_JPEG_DROP = {0xFE, *range(0xE1, 0xF0)} - {0xE2, 0xEE}
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan: neither a stuffed zero, a restart nor a fill byte
 _PNG_DROP = {b"eXIf", b"tEXt", b"iTXt", b"zTXt", b"tIME", b"caBX", b"iDOT"}
 _MARKS = {  # evidence name -> byte patterns that give its presence away
@@ -30,18 +33,19 @@ class CutOffError(ValueError):
 def strip(data: bytes, kind: str) -> bytes | None:
     """The same picture without metadata, for JPEG, PNG and WEBP; None for formats that must be re-encoded instead.
 
-    A JPEG's orientation is kept, alone. Raises CutOffError.
+    The orientation is kept, alone, in EXIF's usual form: the stripped file decodes to the same upright pixels.
+
+    Raises:
+        CutOffError: The file's structure ends too early or makes no sense.
     """
+    cut = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp}.get(kind)
+    if cut is None:
+        return None
     try:
-        if kind == "JPEG":
-            return _jpeg(data)
-        if kind == "PNG":
-            return _png(data)
-        if kind == "WEBP":
-            return _webp(data)
-    except (struct.error, IndexError) as error:
+        orientation = read_orientation(data) if any(mark in data for mark in _MAY_BE_TURNED) else 1
+        return cut(data, b"" if orientation == 1 else _exif(orientation))
+    except (struct.error, IndexError, RejectedImage) as error:
         raise CutOffError(f"{kind}: {error}") from error
-    return None
 
 
 def presence(data: bytes) -> dict[str, str]:
@@ -83,39 +87,23 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     raise CutOffError("no end of the picture")
 
 
-def _jpeg(data: bytes) -> bytes:
+def _exif(orientation: int) -> bytes:
+    """EXIF that says the orientation and nothing else (TIFF header, one entry)."""
+    return struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, _ORIENTATION, 3, 1, orientation, 0, 0)
+
+
+def _jpeg(data: bytes, exif: bytes) -> bytes:
     """What hides behind the picture's end (second pictures with their own EXIF, data) goes as well."""
-    kept, orientation = [b"\xff\xd8"], 1
+    kept = [b"\xff\xd8"]
+    if exif:
+        kept.append(b"\xff\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif)
     for marker, start, end in _segments(data):
-        if marker == 0xE1 and data[start + 4 : start + 10] == b"Exif\0\0":
-            orientation = _exif_orientation(data[start + 10 : end])
         if marker not in _JPEG_DROP and not (marker == 0xE2 and data[start + 4 : start + 8] == b"MPF\0"):
             kept.append(data[start:end])
-    if orientation != 1:
-        kept.insert(1, _orientation_segment(orientation))
     return b"".join(kept)
 
 
-def _exif_orientation(tiff: bytes) -> int:
-    try:
-        order = {b"II": "<", b"MM": ">"}[tiff[:2]]
-        (at,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, at)
-        for i in range(count):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * i)
-            if tag == _ORIENTATION and kind == 3:
-                return value if 1 <= value <= 8 else 1
-    except (KeyError, struct.error):
-        pass  # broken EXIF is no reason to lose a photo
-    return 1
-
-
-def _orientation_segment(orientation: int) -> bytes:
-    tiff = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, _ORIENTATION, 3, 1, orientation, 0, 0)
-    return b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
-
-
-def _png(data: bytes) -> bytes:
+def _png(data: bytes, exif: bytes) -> bytes:
     kept, at = [data[:8]], 8
     while at < len(data):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -124,13 +112,16 @@ def _png(data: bytes) -> bytes:
             raise CutOffError(f"chunk {name!r} is longer than the file")
         if name not in _PNG_DROP:
             kept.append(data[at:end])
+        if name == b"IHDR" and exif:
+            checksum = zlib.crc32(exif, zlib.crc32(b"eXIf"))
+            kept.append(struct.pack(">I4s", len(exif), b"eXIf") + exif + struct.pack(">I", checksum))
         at = end
         if name == b"IEND":
             return b"".join(kept)
     raise CutOffError("no IEND")
 
 
-def _webp(data: bytes) -> bytes:
+def _webp(data: bytes, exif: bytes) -> bytes:
     kept, at = [], 12
     (size,) = struct.unpack_from("<I", data, 4)
     end_of_file = 8 + size
@@ -142,9 +133,14 @@ def _webp(data: bytes) -> bytes:
         if at + 8 + length > end_of_file:
             raise CutOffError(f"chunk {name!r} is longer than the file")
         if name == b"VP8X":
-            kept.append(data[at : at + 8] + bytes([data[at + 8] & ~0x0C]) + data[at + 9 : end])  # no EXIF, no XMP
+            # Flags of EXIF (8) and XMP (4).
+            flags = data[at + 8] & ~0x0C | (0x08 if exif else 0)
+            kept.append(data[at : at + 8] + bytes([flags]) + data[at + 9 : end])
         elif name in (b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP"):
             kept.append(data[at:end])
         at = end
+    if exif:
+        # Its length is even, so that no byte is needed to fill up.
+        kept.append(struct.pack("<4sI", b"EXIF", len(exif)) + exif)
     body = b"WEBP" + b"".join(kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body

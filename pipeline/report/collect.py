@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from handface.pipeline.contract.parts import Part, read_parts
+from handface.pipeline.contract.inputs import Reason
+from handface.pipeline.contract.parts import FinishedPart, read_parts
 from handface.pipeline.contract.sample import LEFT, Sample, SampleError, decode
 from handface.pipeline.contract.shards import ShardError, find_shards, read_shard
 from handface.pipeline.engine.funnel import Funnel
@@ -22,6 +23,9 @@ from handface.pipeline.report.draw import (
 )
 
 log = logging.getLogger(__name__)
+
+# pictures that must not be kept: the page names them and does not hold them
+_NOT_SHOWN = (Reason.EXCLUDED, Reason.NSFW, Reason.OPTOUT, Reason.ROBOTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ def collect(
     Raises FileNotFoundError if there is nothing; damaged shards and samples are left out with a warning.
     """
     report = Report()
-    parts: list[Part] = []
+    parts: list[FinishedPart] = []
     tars: list[tuple[str, int]] = []  # uri, samples
     for uri in uris:
         if found := list(read_parts(uri)):
@@ -103,7 +107,7 @@ def _spread(shards: list[tuple[str, int]], total: int, limit: int) -> Iterator[t
             log.warning("%s; the rest of it is left out of the report", error)
 
 
-def _reasons(funnel: Funnel, parts: list[Part], limit: int) -> list[dict[str, Any]]:
+def _reasons(funnel: Funnel, parts: list[FinishedPart], limit: int) -> list[dict[str, Any]]:
     """One entry per stage and reason, with the first few inputs it turned away."""
     rows = [(row.stage, reason, count) for row in funnel.rows() for reason, count in row.reasons.items()]
     examples: dict[tuple[str, str], list[dict[str, Any]]] = {(stage, reason): [] for stage, reason, _ in rows}
@@ -123,7 +127,7 @@ def _reasons(funnel: Funnel, parts: list[Part], limit: int) -> list[dict[str, An
 
 def _example(row: dict[str, Any]) -> dict[str, Any]:
     name = row["uri"] if row["member"] is None else f"{row['uri']}#{row['member']}"
-    path = _local(row["uri"], row["member"])
+    path = None if row["reason"] in _NOT_SHOWN else _local(row["uri"], row["member"])
     image = file_thumbnail(path, 96) if path else None
     return {"name": name, "detail": row["detail"] or "", "image": image}
 

@@ -1,7 +1,8 @@
-"""What every source is, and the options they share."""
+"""What every source is, the options they share, and what they note while they list."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,8 +24,30 @@ class SourceConfig:
     """A frame starts a new scene when its colour histogram differs from the last by this (0 to 1); 1 switches it off."""
 
 
-class Source(Protocol):
+@dataclass
+class Notes:
+    """What was seen beside the inputs while they were listed.
+
+    ignored: {suffix: files in folders and tars that are no input}.  dropped: {column: why it does not travel along}.
+    rows: {list or tar: rows or samples read}.
+    """
+
+    ignored: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, str] = field(default_factory=dict)
+    rows: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Unlisted(SourceItem):
+    """Stands for a whole list, tar, folder or pattern that could not be read, or not to its end."""
+
+
+class InputSource(Protocol):
     """Iterates over inputs in a fixed order, lazily; the same source gives the same items every time."""
+
+    @property
+    def uri(self) -> str:
+        """What is listed."""
 
     def __iter__(self) -> Iterator[SourceItem]:
         """The items in order."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from handface.pipeline.contract.inputs import SourceItem
-from handface.pipeline.sources.base import SourceConfig
+from handface.pipeline.contract.names.url_names import is_web
+from handface.pipeline.sources.base import Notes, SourceConfig
 from handface.pipeline.sources.tar import TarSource
 
 CRAWL = "crawl.json"  # names the rounds, in the folder's root
@@ -18,24 +19,33 @@ class CrawlSource:
 
     uri: str
     config: SourceConfig = field(default_factory=SourceConfig)
+    notes: Notes = field(default_factory=Notes, compare=False)
 
     def __iter__(self) -> Iterator[SourceItem]:
-        import json
-
         from handface.pipeline.contract.parts import read_parts
-        from handface.pipeline.contract.storage import Folder
 
-        for entry in json.loads(Folder(self.uri).read(CRAWL))["rounds"]:
-            for part in read_parts(f"{self.uri.rstrip('/')}/{entry['name']}"):
+        for folder in round_folders(self.uri):
+            for part in read_parts(folder):
                 if part.manifest.kept:
-                    yield from TarSource(part.uri("tar"), self.config)
+                    yield from TarSource(part.uri("tar"), self.config, self.notes)
+
+
+def round_folders(uri: str) -> list[str]:
+    """The folders that hold parts: a crawl's rounds, or the folder itself."""
+    import json
+
+    from handface.pipeline.contract.storage import Folder
+
+    if not is_crawl(uri):
+        return [uri]
+    return [f"{uri.rstrip('/')}/{entry['name']}" for entry in json.loads(Folder(uri).read(CRAWL))["rounds"]]
 
 
 def is_crawl(uri: str) -> bool:
     """Whether a folder was written by `handface crawl`."""
     from handface.pipeline.contract.storage import Folder
 
-    if any(sign in uri for sign in "*?[") or uri.startswith(("http://", "https://")):
+    if is_web(uri):
         return False
     try:
         return Folder(uri.removeprefix("file://")).exists(CRAWL)

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.pipeline.contract.images.orientation import upright
 from handface.pipeline.contract.inputs import SourceItem
+from handface.pipeline.contract.names.addresses import local_path
 from handface.pipeline.sources.base import SourceConfig
+from handface.pipeline.sources.boxes import film_orientation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +23,8 @@ _MEMBER = re.compile(r"t=(\d+\.\d{3})")
 _SEEK_AHEAD = (
     10.0  # seconds; a jump further than this seeks, a shorter one decodes on (seeking lands on key frames only)
 )
+_BACK = (2.0, 6.0, 20.0, 60.0)  # seconds before a frame at which seeking is tried
+_SAME = 0.0006  # seconds; names of frames are rounded to milliseconds
 
 
 @dataclass(frozen=True)
@@ -58,27 +63,36 @@ def frame_time(item: SourceItem) -> float | None:
 
 
 class VideoFrames:
-    """Decoded frames of one video, RGB, in order of time; `at` goes forward cheaply and backward by reopening.
+    """Decoded frames of one local video, RGB, upright, in order of time; `at` goes forward cheaply and backward by reopening.
 
-    Raises OSError if the video cannot be opened.
+    Times are those of the stream, so they hold for variable frame rates. Of several video streams the first is read.
+    Raises OSError if the video cannot be opened, AddressRefusedError if it is no local file.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        # An absolute path, which FFmpeg cannot take for one of its protocols.
+        self._path = local_path(uri)
+        self._turn = film_orientation(self._path)
         self._open()
 
     def _open(self) -> None:
         import cv2
 
-        self._capture = cv2.VideoCapture(self.uri.removeprefix("file://"), cv2.CAP_FFMPEG)
+        try:
+            self._capture = cv2.VideoCapture(self._path, cv2.CAP_FFMPEG)
+        except (cv2.error, UnicodeError) as error:  # a name that is no UTF-8
+            raise OSError(f"{self.uri}: not a video that can be opened ({error})") from error
         if not self._capture.isOpened():
             raise OSError(f"{self.uri}: not a video that can be opened")
+        if self._turn is not None:
+            self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # it undoes turns, but not mirrors
         self._rate = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
-        self._index = 0
+        self._time = -1.0  # of the frame grabbed last
 
     @property
     def rate(self) -> float:
-        """Frames per second."""
+        """Frames per second, the mean where it varies."""
         return float(self._rate)
 
     @property
@@ -99,35 +113,55 @@ class VideoFrames:
         self._capture.release()
 
     def __iter__(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """(seconds, (H, W, 3) uint8 RGB) of every frame from here on. Time is frame number / frame rate."""
-        while (found := self._next()) is not None:
-            yield found
+        """(seconds, (H, W, 3) uint8 RGB) of every frame from here on."""
+        while self._grab():
+            if (frame := self._picture()) is None:
+                return
+            yield self._time, frame
 
     def at(self, time: float) -> NDArray[np.uint8] | None:
-        """The frame at `time` (rounded to a frame), or None past the end or where the video is broken."""
+        """The frame that is shown first at `time`, to a millisecond; None where no frame begins then, or the video is broken."""
+        if time <= self._time + _SAME:
+            self._reopen()
+        if time - self._time > _SEEK_AHEAD:
+            self._seek_before(time)
+        while self._grab():
+            if self._time >= time - _SAME:
+                return self._picture() if self._time <= time + _SAME else None
+        return None
+
+    def _seek_before(self, time: float) -> None:
+        """Go to some frame before `time`. Decoders promise only to land near a key frame, so what came is compared."""
         import cv2
 
-        wanted = round(time * self._rate)
-        if wanted < self._index:
-            self.close()
-            self._open()
-        if wanted - self._index > _SEEK_AHEAD * self._rate:
-            # Seek short of the frame and decode on: containers only promise to land near a key frame.
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, max(0, wanted - round(2 * self._rate)))
-            self._index = round(self._capture.get(cv2.CAP_PROP_POS_FRAMES))
-        while self._index < wanted:
-            if not self._capture.grab():
-                return None
-            self._index += 1
-        found = self._next()
-        return None if found is None else found[1]
+        for back in _BACK:
+            if back >= time:
+                break
+            self._capture.set(cv2.CAP_PROP_POS_MSEC, (time - back) * 1000)
+            if self._grab() and 0 < self._time < time - _SAME:
+                return
+        self._reopen()
 
-    def _next(self) -> tuple[float, NDArray[np.uint8]] | None:
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
+
+    def _grab(self) -> bool:
+        """Move to the next frame. A stream without times (some AVI files) counts by its rate."""
         import cv2
 
-        ok, frame = self._capture.read()
+        if not self._capture.grab():
+            return False
+        time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        follows = self._time < 0 or time > self._time or time > 0
+        self._time = max(0.0, time) if follows else self._time + 1 / self._rate
+        return True
+
+    def _picture(self) -> NDArray[np.uint8] | None:
+        import cv2
+
+        ok, frame = self._capture.retrieve()
         if not ok:
             return None
-        time = self._index / self._rate
-        self._index += 1
-        return time, np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+        image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+        return image if self._turn in (None, 1) else np.ascontiguousarray(upright(image, self._turn or 1))

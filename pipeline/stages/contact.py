@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from handface.pipeline.annotators.mediapipe import is_near
+from handface.pipeline.annotators.landmarks import is_near
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.sample import Scores
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 from handface.pipeline.stages.contact_evidence import ContactConfig, ContactEvidence, contact_evidence
 
 
-class ContactStage:
+class ContactStage(Stage):
     """Chooses the person whose hand most likely touches the face; fills face, person_hands and scores, or rejects."""
 
     name = "contact"
-    resources = Resources(num_cpus=1)
+    version = 2  # the trained rule
+    reads = ("faces", "hands", "skin")
+    writes = ("face", "person_hands", "scores")
 
     def __init__(self, config: ContactConfig = ContactConfig()) -> None:
         self.config = config
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Judge each photo."""
@@ -55,6 +52,18 @@ class ContactStage:
         return None
 
     def _why_not(self, evidence: ContactEvidence) -> tuple[Reason, str]:
-        if evidence.overlap >= 0 and evidence.scale_ratio > self.config.in_front_ratio:
+        if evidence.is_palm(self.config):
+            return (
+                Reason.NO_FACE,
+                f"{evidence.face_in_hand:.0%} of the face lies inside the hand: a palm taken for a face",
+            )
+        if evidence.is_no_hand(self.config):
+            return Reason.NO_HAND, f"{evidence.hand_skin:.0%} skin where the hand should be"
+        if evidence.overlap >= 0 and evidence.scale_ratio > self.config.scale[1]:
             return Reason.HAND_OCCLUDES, f"the hand appears {evidence.scale_ratio:.2f}x too large to be at the face"
-        return Reason.HAND_FAR, f"gap of {max(0.0, -evidence.overlap):.2f} face sizes"
+        if evidence.overlap >= 0:
+            return (
+                Reason.HAND_OCCLUDES,
+                f"the hand covers {evidence.coverage:.0%} of the face and its skin ends at a gap",
+            )
+        return Reason.HAND_FAR, f"gap of {-evidence.overlap:.2f} face sizes"

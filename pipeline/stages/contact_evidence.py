@@ -1,8 +1,8 @@
-"""Does this hand touch this face? Four measurable pieces of evidence and one score, from 2D points and a skin map.
+"""Does this hand touch this face? Measurable pieces of evidence and one score, from 2D points and a skin map.
 
-Overlap alone keeps every hand that passes between camera and face, and every telephone gesture. What tells them apart:
-a hand in front is larger than a hand at the face would be (`scale_ratio`, from MediaPipe's metric hand and the known size
-of a face), and a hand beside the face shows hair, wall or clothes between the two skins (`skin_touch`).
+Overlap alone keeps every hand that passes between camera and face, and every telephone gesture. A small logistic rule weighs
+how far the hand reaches into the face's outline, how long hand skin borders face skin without a gap, how much of the face the
+hand covers, and how much too large it appears. `benchmarks.pipeline.contact_rule` trains it.
 """
 
 from __future__ import annotations
@@ -12,52 +12,53 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.pipeline.annotators.mediapipe import FACE_OVAL
+from handface.pipeline.annotators.landmarks import HAND_BONES, face_outline, reach
 from handface.pipeline.contract.detections import Face, Hand
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-HAND_BONES = (
-    *((0, 1), (1, 2), (2, 3), (3, 4), (0, 5), (5, 6), (6, 7), (7, 8), (5, 9), (9, 10), (10, 11), (11, 12)),
-    *((9, 13), (13, 14), (14, 15), (15, 16), (13, 17), (0, 17), (17, 18), (18, 19), (19, 20)),
-)
 PALM = (0, 1, 5, 9, 13, 17)
 # Adult distances in metres between mesh points (outer eye corners; hairline to chin; cheek to cheek) and iBUG points.
 _MESH_RULERS = ((33, 263, 0.089), (10, 152, 0.177), (234, 454, 0.153))
 _IBUG_RULERS = ((36, 45, 0.089), (0, 16, 0.150))
 FINGER_RADIUS = 0.009  # metres
 BODY_SKIN, FACE_SKIN = 2, 3  # classes of the selfie multiclass segmenter
+_FAR = 0.25  # face sizes between hand and face
 
 
 @dataclass(frozen=True)
 class ContactConfig:
-    """Weights of the evidence; lengths in face sizes. Set on synthetic and public pictures, see docs/results."""
+    """The rule's weights, from `benchmarks.pipeline.contact_rule`, and its limits; lengths in face sizes. See docs/results/detection.md."""
 
-    threshold: float = 0.5
+    threshold: float = 0.4
     """Photos whose contact score is below this are turned away."""
-    reach: float = 0.05
-    """How far inside the face's outline a hand must reach when nothing else speaks for or against it."""
-    skin_bonus: float = 0.16
-    """What an unbroken border of hand skin and face skin is worth, at a plausible scale."""
-    skin_border: tuple[float, float] = (0.1, 0.6)
-    """Border lengths in face sizes that earn none and all of the bonus; a finger that passes by touches a little."""
-    unknown_skin: float = 0.25
-    """Share of the bonus given where no segmentation could be had."""
-    in_front_ratio: float = 1.2
-    """A hand that appears more than this times too large for the face's distance counts as in front of it."""
-    in_front_penalty: float = 1.0
-    """Taken off per unit of ratio beyond `in_front_ratio`."""
-    in_front_most: float = 0.2
-    """The penalty stops here: the ratio of a half-hidden hand can be far off, and a deep reach outweighs it."""
-    plainly_in_front_ratio: float = 2.0
-    """Beyond this no error explains the ratio, and the penalty grows again."""
-    in_front_fade: float = 0.15
-    """Over this much ratio beyond `in_front_ratio` the skin bonus fades out."""
-    behind_ratio: float = 0.6
-    """A hand smaller than this for the face's distance is behind it or somebody else's."""
-    softness: float = 0.03
-    """Width of the logistic that turns evidence into a score."""
+    bias: float = -2.1
+    """Log odds of a hand that only reaches the outline and borders no skin."""
+    reach_weight: float = 6.0
+    """Log odds for each face size of reach inside the outline."""
+    skin_weight: float = 2.7
+    """Log odds for each face size of unbroken border between hand skin and face skin."""
+    cover_weight: float = -8.9
+    """Log odds for each share of the face that is covered beyond `free_cover`: hands in front cover much."""
+    front_weight: float = -7.4
+    """Log odds for each unit by which the hand appears more than `free_ratio` times too large for the face's distance."""
+    free_ratio: float = 1.2
+    """Up to here the size of a hand says nothing: faces and hands differ, and so do the networks' guesses."""
+    most_reach: float = 0.3
+    """Reach counts up to this, and gaps likewise."""
+    most_skin: float = 1.0
+    """The border counts up to this."""
+    free_cover: float = 0.15
+    """A touching hand covers this share of the face without a doubt."""
+    unknown_skin: float = 0.3
+    """Border that is assumed where no segmentation could be had."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """A hand that appears smaller or larger than this for the face's distance is behind it, or close to the camera."""
+    most_face_in_hand: float = 0.7
+    """A face with more of its 68 points inside the hull of the hand is a palm taken for a face."""
+    least_hand_skin: float = 0.6
+    """A hand with a smaller share of body skin under it is a cheek or a cloth taken for a hand."""
 
 
 @dataclass(frozen=True)
@@ -67,54 +68,75 @@ class ContactEvidence:
     overlap: deepest reach of a hand bone inside the face outline in face sizes, negative = gap.  scale_ratio: apparent
     hand scale / face scale, 1 at equal depth, above 1 nearer to the camera.  skin_touch: length along which hand skin
     borders face skin, in face sizes; None without a segmentation.  coverage: share of the face outline under the hand.
+    hand_skin: share of the drawn hand that is skin of a body, None likewise.  face_in_hand: share of the 68 face points inside
+    the hand's hull.
     """
 
     overlap: float
     scale_ratio: float
     skin_touch: float | None
     coverage: float
+    hand_skin: float | None = None
+    face_in_hand: float = 0.0
 
     def score(self, config: ContactConfig) -> float:
-        """Contact confidence in [0, 1]: a logistic of the summed evidence."""
-        evidence = self.overlap - config.reach
-        excess = max(0.0, self.scale_ratio - config.in_front_ratio)
-        if self.scale_ratio < config.behind_ratio:
-            evidence -= config.behind_ratio - self.scale_ratio
-        else:
-            none, all_ = config.skin_border
-            share = config.unknown_skin if self.skin_touch is None else (self.skin_touch - none) / (all_ - none)
-            evidence += config.skin_bonus * min(1.0, max(0.0, share)) * max(0.0, 1 - excess / config.in_front_fade)
-        evidence -= min(config.in_front_penalty * excess, config.in_front_most)
-        evidence -= config.in_front_penalty * max(0.0, self.scale_ratio - config.plainly_in_front_ratio)
-        return float(1 / (1 + np.exp(np.clip(-evidence / config.softness, -50, 50))))
+        """Contact confidence in [0, 1]: 0 beyond the limits, else a logistic of the weighted evidence."""
+        if (
+            self.is_palm(config)
+            or self.is_no_hand(config)
+            or not config.scale[0] <= self.scale_ratio <= config.scale[1]
+        ):
+            return 0.0
+        touch = config.unknown_skin if self.skin_touch is None else self.skin_touch
+        odds = config.bias + config.reach_weight * min(max(self.overlap, -config.most_reach), config.most_reach)
+        odds += config.skin_weight * min(touch, config.most_skin)
+        odds += config.cover_weight * max(0.0, self.coverage - config.free_cover)
+        odds += config.front_weight * max(0.0, self.scale_ratio - config.free_ratio)
+        return float(1 / (1 + np.exp(-np.clip(odds, -50, 50))))
+
+    def is_palm(self, config: ContactConfig) -> bool:
+        """Whether the face is none: all of it lies in the hand."""
+        return self.face_in_hand > config.most_face_in_hand
+
+    def is_no_hand(self, config: ContactConfig) -> bool:
+        """Whether the hand is none: there is no skin of a body under it."""
+        return self.hand_skin is not None and self.hand_skin < config.least_hand_skin
 
 
 def contact_evidence(face: Face, hand: Hand, skin: NDArray[np.uint8] | None = None) -> ContactEvidence:
     """Evidence for one pair. skin: (H, W) class map of the whole image, or None."""
+    depth, ratio = reach(face, hand), scale_ratio(face, hand)
+    if depth < -_FAR:  # nothing else could change the answer
+        return ContactEvidence(depth, ratio, None, 0.0)
+    coverage, touch = _areas(face, hand, face_outline(face), skin)
+    return ContactEvidence(
+        depth,
+        ratio,
+        touch,
+        coverage,
+        None if skin is None else hand_skin(face, hand, skin),
+        face_in_hand(face, hand),
+    )
+
+
+def face_in_hand(face: Face, hand: Hand) -> float:
+    """Share of the 68 face points that lie inside the hull of the hand's 21 points: a palm taken for a face has them all."""
     import cv2
 
-    outline = face_outline(face)
-    points = bone_points(hand)
-    contour = outline.astype(np.float32).reshape(-1, 1, 2)
-    depths = [cv2.pointPolygonTest(contour, (float(x), float(y)), True) for x, y in points]
-    coverage, touch = _areas(face, hand, outline, skin)
-    return ContactEvidence(max(depths) / face.size, scale_ratio(face, hand), touch, coverage)
+    hull = cv2.convexHull(hand.keypoints[:, :2].astype(np.float32))
+    inside = [cv2.pointPolygonTest(hull, (float(x), float(y)), False) >= 0 for x, y in face.keypoints[:, :2]]
+    return float(np.mean(inside))
 
 
-def face_outline(face: Face) -> NDArray[np.float32]:
-    """(N, 2) polygon of the face: the mesh's oval, or the hull of the 68 points where there is no mesh."""
-    import cv2
-
-    if face.mesh is not None:
-        return face.mesh[list(FACE_OVAL), :2]
-    return np.asarray(cv2.convexHull(face.keypoints[:, :2].astype(np.float32))[:, 0], np.float32)
-
-
-def bone_points(hand: Hand) -> NDArray[np.float32]:
-    """(84, 2) points along the 21 bones: a finger can cross the face between two keypoints."""
-    start, end = (hand.keypoints[list(side), :2] for side in zip(*HAND_BONES, strict=True))
-    steps = np.array([0, 1 / 3, 2 / 3, 1], np.float32)[:, None, None]
-    return (start + steps * (end - start)).reshape(-1, 2)
+def hand_skin(face: Face, hand: Hand, skin: NDArray[np.uint8]) -> float:
+    """Share of the drawn hand, where the picture shows it, that is body skin: a cheek taken for a hand has little."""
+    low = np.floor(hand.keypoints[:, :2].min(0)).astype(np.float64)
+    width, height = np.ceil(hand.keypoints[:, :2].max(0) - low).astype(int) + 1
+    drawn = hand_mask(hand, face_scale(face), (int(height), int(width)), low)
+    x, y = int(low[0]), int(low[1])
+    seen = skin[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)]
+    drawn = drawn[max(0, -y) :, max(0, -x) :][: seen.shape[0], : seen.shape[1]].astype(bool)
+    return float((seen[drawn] == BODY_SKIN).mean()) if drawn.any() else 0.0
 
 
 def scale_ratio(face: Face, hand: Hand) -> float:

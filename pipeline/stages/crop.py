@@ -11,7 +11,8 @@ import numpy as np
 from handface.model.prediction.view import crop_box, square
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.sample import MAX_CROP
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,20 +32,16 @@ class CropConfig:
     """Variance of the Laplacian of the grey crop at 256 px; below this the photo is blurred."""
 
 
-class CropStage:
+class CropStage(Stage):
     """Fills crop (S, S, 3) and affine (3, 3) crop pixel -> original pixel; drops the full photo."""
 
     name = "crop"
-    resources = Resources(num_cpus=1)
+    reads = ("image", "face", "person_hands", "scores")
+    writes = ("crop", "affine", "scores")
+    drops = ("image",)
 
     def __init__(self, config: CropConfig = CropConfig()) -> None:
         self.config = config
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Crop each photo."""

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 
-class DecodeStage:
+class DecodeStage(Stage):
     """Fills image (H, W, 3) uint8 RGB and original_size; drops the bytes, and with them EXIF and everything else."""
 
     name = "decode"
-    resources = Resources(num_cpus=1)
+    reads = ("data", "image")
+    writes = ("image", "original_size")
+    drops = ("data",)
 
     def __init__(self, config: DecodeConfig = DecodeConfig()) -> None:
         self.config = config
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Decode each record that came as bytes."""

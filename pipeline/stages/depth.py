@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from handface.pipeline.annotators.base import DepthAnnotator
-from handface.pipeline.annotators.mediapipe import FACE_68_FROM_478
+from handface.pipeline.annotators.landmarks import FACE_68_FROM_478
 from handface.pipeline.contract.detections import Face, Hand
 from handface.pipeline.contract.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.libraries import PIXELS
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Resources, Stage
 from handface.pipeline.stages.contact_evidence import BODY_SKIN, FACE_SKIN, face_outline, face_scale, hand_mask
 
 if TYPE_CHECKING:
@@ -52,19 +54,23 @@ class PartMasks:
     hand: NDArray[np.bool_]
 
 
-class DepthStage:
+class DepthStage(Stage):
     """Fills record.depth_maps with dense maps over the crop and record.keypoint_depth with values at the 89 points.
 
     Comes after the crop. `load` makes the annotators in the process that runs them.
     """
 
     name = "depth"
+    reads = ("crop", "affine", "face", "person_hands", "skin")
+    writes = ("depth_maps", "keypoint_depth", "annotators")
 
     def __init__(
         self, config: DepthConfig = DepthConfig(), load: Callable[[], Sequence[DepthAnnotator]] | None = None
     ) -> None:
         self.config = config
         self.resources = Resources(num_cpus=1, num_gpus=0 if config.device == "cpu" else 1)
+        if config.depth_anything is not None or config.fastdepth:
+            self.libraries = (*PIXELS, "onnxruntime", "openvino", "torch")
         self._load = load or partial(load_annotators, config)
         self._annotators: Sequence[DepthAnnotator] = ()
 
@@ -72,9 +78,6 @@ class DepthStage:
         """Load the networks."""
         self._annotators = self._load()
         self._records = [record for annotator in self._annotators for record in annotator.records()]
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Dense maps for the whole batch, then the keypoints of each record."""

@@ -1,39 +1,42 @@
-"""Faces and hands, and the skin map where a hand is at a face: everything MediaPipe does, in one killable process."""
+"""Faces and hands, and the skin map where a hand is at a face."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from handface.pipeline.annotators.isolated import DetectorError, DetectorHung, Isolated, IsolationConfig
-from handface.pipeline.annotators.mediapipe import MediaPipeAnnotator, MediaPipeConfig, is_near, mediapipe_records
+from handface.pipeline.annotators.analyser import Analyser, DetectorError
+from handface.pipeline.annotators.detector import DetectorConfig, HandFaceDetector, detector_records
+from handface.pipeline.annotators.mediapipe import MediaPipeConfig, MediaPipeGraphs, mediapipe_records
+from handface.pipeline.annotators.networks.runtime import check_runtime
+from handface.pipeline.annotators.selfie_segmenter import SEGMENTER, SelfieSegmenter
 from handface.pipeline.contract.detections import Detections, Face, Hand
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.libraries import PIXELS
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Resources, Stage
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from handface.pipeline.annotators.selfie_segmenter import SelfieSegmenter
-
 log = logging.getLogger(__name__)
-SEGMENTER = "selfie-multiclass"
 
 
 @dataclass(frozen=True)
 class DetectConfig:
     """The detector and what counts as a usable face."""
 
-    mediapipe: MediaPipeConfig = field(default_factory=MediaPipeConfig)
-    isolation: IsolationConfig = field(default_factory=IsolationConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    reference: MediaPipeConfig = field(default_factory=MediaPipeConfig)
+    annotator: Literal["networks", "mediapipe"] = "networks"
+    """networks: the detector above; mediapipe: the package's own graphs, one pass over the picture, as `reference` says."""
     segmenter: Literal["auto", "on", "off"] = "auto"
     """Use the skin segmenter (model selfie-multiclass) as evidence for contact; auto: if its weights can be had."""
+    gpu_share: float = 0.25
+    """Share of a GPU that a worker asks for if detector.runtime.device is one."""
     min_face: int = 48
     """Faces smaller than this (longer side, pixels) are too small to label."""
     min_visible: float = 0.7
@@ -42,61 +45,46 @@ class DetectConfig:
     """Photos with more faces of comparable size (over half the largest) are crowds or collages."""
 
 
-class Analyser:
-    """Detector and segmenter behind one call. own_process: it lives in a child, whose stderr and threads are its own."""
-
-    def __init__(self, config: MediaPipeConfig, segmenter: Path | None, own_process: bool = True) -> None:
-        import cv2
-
-        if own_process:
-            _silence_native_logs()
-            cv2.setNumThreads(1)
-        self.detector = MediaPipeAnnotator(config)
-        self.segmenter = _load_segmenter(segmenter) if segmenter else None
-
-    def analyse(self, image: NDArray[np.uint8]) -> tuple[Detections, NDArray[np.uint8] | None]:
-        """Image (H, W, 3) uint8 RGB -> detections, and the class map (H, W) if a hand is near a face."""
-        found = self.detector.annotate([image])[0]
-        near = any(is_near(hand, face) for face in found.faces for hand in found.hands)
-        skin = self.segmenter.segment(image) if near and self.segmenter else None
-        return found, skin
-
-
-class DetectStage:
+class DetectStage(Stage):
     """Fills faces, hands and skin; turns away photos without a usable face or without any hand."""
 
     name = "detect"
-    resources = Resources(num_cpus=1)
+    reads = ("image",)
+    writes = ("faces", "hands", "skin", "annotators")
+    version = 2
 
     def __init__(self, config: DetectConfig = DetectConfig()) -> None:
         self.config = config
-        self._analyser: Isolated | None = None
+        on_gpu = config.detector.runtime.device != "cpu"
+        self.resources = Resources(num_cpus=1, num_gpus=config.gpu_share if on_gpu else 0)
+        runtime = "mediapipe" if config.annotator == "mediapipe" else config.detector.runtime.name
+        self.libraries = (*PIXELS, "ai-edge-litert" if runtime == "litert" else runtime)
+        self._analyser: Analyser | None = None
 
     def setup(self) -> None:
-        """Start the child process."""
+        """Load the networks. Raises NetworkError or ModelError if one of them, or the runtime, cannot be had."""
         from handface.pipeline.contract.model_store import ModelStore
 
         config = resolved(self.config)
-        segmenter = ModelStore().path(SEGMENTER) if config.segmenter == "on" else None
-        self._records = mediapipe_records(self.config.mediapipe)
-        if segmenter:
+        self._analyser = build_analyser(config)
+        self._records = (
+            mediapipe_records(config.reference)
+            if config.annotator == "mediapipe"
+            else detector_records(config.detector)
+        )
+        if config.segmenter == "on":
             self._records += (ModelStore().record(SEGMENTER),)
-        self._analyser = Isolated(partial(Analyser, self.config.mediapipe, segmenter), self.config.isolation)
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
-        """Detect in each photo; a detector that hangs twice on one costs that photo only."""
+        """Detect in all photos of the batch together; one on which the detector fails costs itself only."""
         assert self._analyser is not None, "setup() comes first"
-        for record in batch:
-            try:
-                found, skin = self._analyser.call("analyse", record.image)
-            except (DetectorHung, DetectorError) as error:
-                record.reject(Reason.DETECTOR_FAILED, str(error))
+        answers = self._analyser.analyse([record.image for record in batch if record.image is not None])
+        for record, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, DetectorError):
+                record.reject(Reason.DETECTOR_FAILED, str(answer))
                 continue
             record.annotators.extend(self._records)
-            self._judge(record, found, skin)
+            self._judge(record, answer.found, answer.skin)
 
     def _judge(self, record: Record, found: Detections, skin: NDArray[np.uint8] | None) -> None:
         assert record.image is not None
@@ -120,6 +108,14 @@ class DetectStage:
         return None
 
 
+def build_analyser(config: DetectConfig) -> Analyser:
+    """The detector and segmenter of a config whose `auto` is decided."""
+    check_runtime(config.detector.runtime)
+    graphs = config.annotator == "mediapipe"
+    detector = MediaPipeGraphs(config.reference) if graphs else HandFaceDetector(config.detector)
+    return Analyser(detector, SelfieSegmenter(config.detector.runtime) if config.segmenter == "on" else None)
+
+
 def resolved(config: DetectConfig) -> DetectConfig:
     """The config with `auto` decided, fetching the weights if need be: a run must not change its mind half-way."""
     from handface.pipeline.contract.model_store import ModelError, ModelStore
@@ -138,15 +134,3 @@ def visible_share(face: Face, width: int, height: int) -> float:
     """Share of the 68 landmarks that lie inside the photo."""
     x, y = face.keypoints[:, 0], face.keypoints[:, 1]
     return float(((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).mean())
-
-
-def _silence_native_logs() -> None:
-    """MediaPipe writes a dozen lines per start to the child's stderr; errors reach the parent through the pipe anyway."""
-    if not os.environ.get("HANDFACE_DEBUG"):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-def _load_segmenter(path: Path) -> SelfieSegmenter:
-    from handface.pipeline.annotators.selfie_segmenter import SelfieSegmenter
-
-    return SelfieSegmenter(path)

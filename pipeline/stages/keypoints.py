@@ -12,7 +12,8 @@ import numpy as np
 from handface.pipeline.annotators.base import KeypointAnnotator
 from handface.pipeline.annotators.top_down import Layout
 from handface.pipeline.contract.detections import Detections, Hand
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,11 +35,12 @@ class KeypointsConfig:
     """Whose points become the labels; the other's only count as agreement."""
 
 
-class KeypointsStage:
+class KeypointsStage(Stage):
     """Fills scores.keypoint_agreement {"NAME/face": a, "NAME/hand": a}; with keep=second replaces the keypoints too."""
 
     name = "keypoints"
-    resources = Resources(num_cpus=1)
+    reads = ("image", "face", "person_hands", "scores")
+    writes = ("face", "person_hands", "scores", "annotators")
 
     def __init__(self, config: KeypointsConfig = KeypointsConfig()) -> None:
         self.config = config
@@ -60,9 +62,6 @@ class KeypointsStage:
                 MmposeConfig(config.mmpose_config, config.checkpoint, config.layout, config.licence)
             )
         self._records = self._network.records()
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Ask the network about the chosen person of each photo."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from handface.pipeline.contract.detections import Hand
 from handface.pipeline.contract.sample import LEFT, RIGHT, Crop, Labels, Sample, SampleMeta, Source, sample_key
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,20 +30,16 @@ class PackConfig:
     """Also store the dense depth of the first depth annotator as a 16-bit PNG."""
 
 
-class PackStage:
+class PackStage(Stage):
     """Fills record.sample. `fetched_at` is the run's day, so that a repeated unit gives the same bytes."""
 
     name = "pack"
-    resources = Resources(num_cpus=1)
+    reads = ("crop", "affine", "face", "person_hands", "scores", "original_size", "sha256", "phash")
+    writes = ("sample",)
+    drops = ("crop", "skin", "depth_maps")
 
     def __init__(self, config: PackConfig = PackConfig(), fetched_at: str | None = None) -> None:
         self.config, self.fetched_at = config, fetched_at
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between photos."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Pack each record and free what it held."""
@@ -60,7 +57,7 @@ class PackStage:
     def _depth_png(self, record: Record) -> bytes | None:
         if not self.config.depth_maps or not record.depth_maps:
             return None
-        from handface.pipeline.contract.depth_map import encode_depth_png
+        from handface.pipeline.contract.images.depth_map import encode_depth_png
 
         return encode_depth_png(next(iter(record.depth_maps.values())))
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from handface.pipeline.contract.config import BaseConfig
-from handface.pipeline.contract.picture import DecodeConfig
-from handface.pipeline.contract.sample import SCHEMA_VERSION
-from handface.pipeline.engine.record import Stage
+from handface.pipeline.contract.images.picture import DecodeConfig
+from handface.pipeline.engine.stage import Stage
 from handface.pipeline.sources.base import SourceConfig
 from handface.pipeline.stages.contact_evidence import ContactConfig
 from handface.pipeline.stages.crop import CropConfig
-from handface.pipeline.stages.dedupe import DedupeConfig
 from handface.pipeline.stages.depth import DepthConfig
 from handface.pipeline.stages.detect import DetectConfig
+from handface.pipeline.stages.filters.dedupe import DedupeConfig
+from handface.pipeline.stages.filters.nsfw import NsfwConfig
+from handface.pipeline.stages.filters.quality import QualityConfig
+from handface.pipeline.stages.fit import FitStageConfig
 from handface.pipeline.stages.keypoints import KeypointsConfig
-from handface.pipeline.stages.nsfw import NsfwConfig
 from handface.pipeline.stages.pack import PackConfig
-from handface.pipeline.stages.quality import QualityConfig
 from handface.pipeline.stages.read import ReadConfig
 
 RUN = "run.json"
@@ -41,14 +41,11 @@ class AnnotateConfig(BaseConfig):
     crop: CropConfig = field(default_factory=CropConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     pack: PackConfig = field(default_factory=PackConfig)
+    fit: FitStageConfig = field(default_factory=FitStageConfig)
 
     def __post_init__(self) -> None:
         if self.unit_size < 1:
             raise ValueError(f"unit_size is {self.unit_size}; a unit needs at least one input")
-
-    def fingerprint(self) -> str:
-        """sha256 over every field and the sample schema's version: equal fingerprints and inputs give equal bytes."""
-        return self.digest(SCHEMA_VERSION)
 
 
 def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
@@ -56,16 +53,17 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
     from handface.pipeline.stages.contact import ContactStage
     from handface.pipeline.stages.crop import CropStage
     from handface.pipeline.stages.decode import DecodeStage
-    from handface.pipeline.stages.dedupe import DedupeStage
     from handface.pipeline.stages.depth import DepthStage
     from handface.pipeline.stages.detect import DetectStage
+    from handface.pipeline.stages.filters.dedupe import DedupeStage
+    from handface.pipeline.stages.filters.nsfw import NsfwStage
+    from handface.pipeline.stages.filters.quality import QualityStage
+    from handface.pipeline.stages.fit import FitStage
     from handface.pipeline.stages.keypoints import KeypointsStage
-    from handface.pipeline.stages.nsfw import NsfwStage
     from handface.pipeline.stages.pack import PackStage
-    from handface.pipeline.stages.quality import QualityStage
     from handface.pipeline.stages.read import ReadStage
 
-    return [
+    stages: list[Stage] = [
         ReadStage(config.read),
         DecodeStage(config.decode),
         DedupeStage(config.dedupe),
@@ -78,3 +76,4 @@ def build_stages(config: AnnotateConfig, day: str) -> list[Stage]:
         DepthStage(config.depth),
         PackStage(config.pack, fetched_at=day),
     ]
+    return [*stages, FitStage(config.fit)] if config.fit.model is not None else stages

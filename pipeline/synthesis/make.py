@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 
 from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.sample import MAX_CROP, SCHEMA_VERSION, Crop, Sample, SampleMeta, Source, sample_key
-from handface.pipeline.engine.record import Record, Resources
+from handface.pipeline.contract.sample import MAX_CROP, Crop, Sample, SampleMeta, Source, sample_key
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
 from handface.pipeline.synthesis.scene.domain import DOMAINS, DomainName
 from handface.pipeline.synthesis.scene.scene import NoSceneError, Scene, SceneConfig, draw_scene
 
 if TYPE_CHECKING:
     from handface.model.render import Picture
     from handface.pipeline.synthesis.person.dress import DressedScene
-    from handface.pipeline.synthesis.scene.view import View
+    from handface.pipeline.synthesis.scene.view import SceneView
 
 LICENCE, AUTHOR = "CC0-1.0", "handface synthesis"
 SCHEME = "synthetic"
-VERSION = 2  # raise it when the same seed gives other pictures
+VERSION = 3  # raise it when the same seed gives other pictures
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,13 @@ class SynthesisConfig(BaseConfig):
         if self.unit_size < 1 or self.seed < 0:
             raise ValueError(f"unit_size {self.unit_size} must be at least 1 and seed {self.seed} at least 0")
 
-    def fingerprint(self) -> str:
-        """sha256 over every field, the sample schema's and the synthesis' versions: equal ones give equal bytes."""
-        return self.digest(SCHEMA_VERSION, VERSION)
-
 
 @dataclass(frozen=True)
 class RenderedScene:
     """A scene with all that was drawn for its picture. image: (S, S, 3) uint8.  seconds: by step."""
 
     scene: Scene
-    view: View
+    view: SceneView
     dressed: DressedScene
     picture: Picture
     image: NDArray[np.uint8]
@@ -139,7 +136,7 @@ def pack_scene(made: RenderedScene, scene_id: int, config: SynthesisConfig) -> S
 
 
 def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> SampleMeta:
-    from handface.pipeline.contract.phash import hash_hex, perceptual_hash
+    from handface.pipeline.contract.images.phash import hash_hex, perceptual_hash
 
     scene, size = made.scene, made.image.shape[0]
     columns = {
@@ -164,17 +161,19 @@ def _meta(made: RenderedScene, image: bytes, seed: int, scene_id: int) -> Sample
 
 
 def _depth_png(picture: Picture) -> bytes:
-    from handface.pipeline.contract.depth_map import encode_depth_png
+    from handface.pipeline.contract.images.depth_map import encode_depth_png
 
     depth = picture.buffers.depth
     return encode_depth_png(np.where(np.isfinite(depth), depth, np.float32(0)))
 
 
-class SynthesizeStage:
+class SynthesizeStage(Stage):
     """Makes the sample of each record, whose item's member is the scene id."""
 
     name = "synthesize"
-    resources = Resources(num_cpus=1)
+    version = VERSION
+    guarded = False  # scenes are our own: an error is a fault here or a bad folder of backgrounds
+    writes = ("sample",)
 
     def __init__(self, config: SynthesisConfig) -> None:
         self.config = config
@@ -184,9 +183,6 @@ class SynthesizeStage:
         from handface.pipeline.synthesis.touch.deform import face_flesh
 
         face_flesh()
-
-    def start_unit(self) -> None:
-        """Nothing is remembered between scenes."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         """Fill record.sample, or reject the rare scene that finds no acceptable touch."""

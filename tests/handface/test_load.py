@@ -47,7 +47,12 @@ def test_path_array_and_pillow_image_give_the_same(image, tmp_path):
 
 def test_many_photos_in_order(image):
     model = HandFace(predictor([MARK], [], [MARK]))
-    assert [len(found.persons) for found in model.predict_many([image] * 3)] == [1, 0, 1]
+    grey = image[..., 0]
+    found = list(model.predict_many([image, image[::-1], grey]))
+    assert [len(one.persons) for one in found] == [1, 0, 1]
+    kept = (image, image[::-1], np.repeat(grey[..., None], 3, axis=2))
+    for one, pixels in zip(found, kept, strict=True):
+        np.testing.assert_array_equal(one.image, pixels)
 
 
 def test_pillow_images_are_turned_upright(image):
@@ -82,9 +87,6 @@ def test_a_video_streams(image, tmp_path):
 
 def test_a_fresh_network_says_that_it_is_untrained(monkeypatch, tmp_path, image):
     class Nobody:
-        def __init__(self, isolated: bool) -> None:
-            assert not isolated  # a child process would run the caller's script again
-
         def __call__(self, image):
             raise NobodyFoundError("no face")
 
@@ -107,3 +109,17 @@ def test_a_plain_script_without_a_main_guard_works(tmp_path):
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "True ['left']", done.stderr
+    assert "handface" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_openvino_sends_no_telemetry():
+    code = (
+        "import os, sys\n"
+        "os.register_at_fork(before=lambda: print('forked'))\n"
+        "from handface.model.network.openvino_import import import_openvino\n"
+        "import_openvino().Core()\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])\n"
+    )
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -7,9 +7,9 @@ import pytest
 
 from handface.jobs.demonstration.pictures import demo_files
 from handface.model.prediction.prediction import NobodyFoundError
-from handface.pipeline.annotators.mediapipe import FACE_68_FROM_478, FACE_OVAL
+from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, FACE_OVAL
 from handface.pipeline.contract.detections import Detections, Face
-from handface.pipeline.contract.picture import decode_image
+from handface.pipeline.contract.images.picture import decode_image
 from handface.predict.people import PeopleDetector, people
 from tests.pipeline.people import face_at, hand_at
 
@@ -69,7 +69,7 @@ def test_rendered_hands_at_a_face_are_found_on_their_side_and_plain_portraits_ar
     monkeypatch.setenv("HANDFACE_MODELS", str(tmp_path))  # no segmenter there, and none is fetched
     names = ("touch_astronaut_right.jpg", "touch_astronaut_left.jpg", "plain_astronaut.jpg", "plain_coffee.jpg")
     photos = {name: decode_image(data) for name, data in demo_files() if name in names}
-    detector = PeopleDetector(isolated=False)
+    detector = PeopleDetector()
     for side in ("right", "left"):
         image = photos[f"touch_astronaut_{side}.jpg"]
         (person,) = detector(image)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from handface.jobs.cli import main
 from handface.pipeline.contract.parts import read_parts
+from tests.pipeline.images import encode, photo
 from tests.pipeline.toy_stages import Once, items, parts_of, toy_stages
 
 
@@ -104,9 +105,11 @@ def test_dry_run_counts_and_writes_nothing(photos: Path, tmp_path: Path, capsys:
 def test_failed_unit_makes_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stages = toy_stages(Once(tmp_path, at=5, act="raise", times=99))
+    trouble = Once(tmp_path, at=5, act="raise", times=99)
+    trouble.guarded = False
+    stages = toy_stages(trouble)
     monkeypatch.setattr("handface.pipeline.stages.recipe.build_stages", lambda config, day: stages)
-    monkeypatch.setattr("handface.pipeline.sources.open_source", lambda inputs, config: items(12))
+    monkeypatch.setattr("handface.pipeline.sources.open_source", lambda inputs, config, notes, any_file: items(12))
     output = tmp_path / "out"
     assert main([*ANNOTATE, "--input", str(tmp_path), "--output", str(output), "--local"]) == 1
     assert "toy trouble at 5" in caplog.text
@@ -127,3 +130,18 @@ def test_module_form_is_the_same_command(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 2
     assert "handface annotate: error: --input" in done.stderr
+
+
+def test_two_at_once_on_one_folder(tmp_path, capsys):
+    """The second says who is at work and writes nothing; looking with --check is free."""
+    from handface.pipeline.contract.lock import lock_folder
+    from handface.pipeline.contract.storage import Folder
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(encode(photo()))
+    command = ["annotate", "--local", "--input", str(tmp_path / "photos"), "--output", str(tmp_path / "out")]
+    with lock_folder(Folder(str(tmp_path / "out")), "annotate"):
+        assert main(command) == 2
+        assert "`annotate` (process" in capsys.readouterr().err
+        assert main([*command, "--check"]) == 0
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".handface.lock"]

@@ -4,7 +4,7 @@ from handface.jobs.dedupe import Config, run
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Source, sample_key
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.parts import write_part
 from handface.pipeline.engine.record import Record
 from tests.pipeline.images import encode, photo
 
@@ -22,8 +22,8 @@ def test_copies_across_units_and_folders_are_written_down(tmp_path, capsys):
     hashes = {"a": "00ff00ff00ff00ff", "b": "00ff00ff00ff00fe", "c": "123456789abcdef0"}
     records = [kept(name, seed, phash) for seed, (name, phash) in enumerate(hashes.items())]
     for record in records:
-        part = build_part(f"unit{record.item.uri}", [record], ("pack",), "f" * 64)
-        write_part(Folder(str(tmp_path / record.item.uri)), part)
+        folder = Folder(str(tmp_path / record.item.uri))
+        write_part(folder, f"unit{record.item.uri}", [record], ("pack",), "f" * 64)
     output = tmp_path / "duplicates.parquet"
     assert run(Config(tuple(str(tmp_path / name) for name in "cba"), str(output))) == 0
     (row,) = pq.read_table(output).to_pylist()

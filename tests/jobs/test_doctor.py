@@ -25,7 +25,7 @@ def test_this_machine_gets_a_line_per_check_with_fixes(capsys: pytest.CaptureFix
         "python",
         "torch",
         "ray",
-        "mediapipe",
+        "detector",
         "opencv",
         "gpu",
         "disk",
@@ -60,7 +60,7 @@ def test_a_check_that_breaks_is_a_failed_line(monkeypatch: pytest.MonkeyPatch, t
     assert (line.level, "RuntimeError: no" in line.detail) == ("fail", True)
 
 
-@pytest.mark.parametrize(("found", "level"), [((3, 10), "fail"), ((3, 11), "ok"), ((3, 12), "ok"), ((3, 13), "fail")])
+@pytest.mark.parametrize(("found", "level"), [((3, 10), "fail"), ((3, 11), "ok"), ((3, 12), "ok"), ((3, 14), "ok")])
 def test_python_versions(found: tuple[int, int], level: str) -> None:
     assert doctor.check_python(found).level == level
 
@@ -92,13 +92,13 @@ def test_opencv_wheels_of_two_versions_are_warned_about(monkeypatch: pytest.Monk
     assert check.level == "warn"
 
 
-def test_mediapipe_without_models_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    class Empty:
-        __file__ = str(tmp_path / "__init__.py")
+def test_a_detector_without_its_runtime_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    from handface.pipeline.annotators.networks import runtime
 
-    monkeypatch.setattr(doctor.importlib, "import_module", lambda name: Empty)
-    check = doctor.check_mediapipe()
-    assert (check.level, "0.10.13" in check.fix) == ("fail", True)
+    assert doctor.check_detector().level == "ok"
+    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
+    check = doctor.check_detector()
+    assert (check.level, check.fix) == ("fail", "pip install openvino")
 
 
 @pytest.mark.parametrize(("gib", "level"), [(0.5, "fail"), (5, "warn"), (50, "ok")])
@@ -159,3 +159,13 @@ def test_licensed_files_are_optional_but_must_exist(monkeypatch: pytest.MonkeyPa
     found = {check.name: check for check in doctor.check_licensed()}
     assert (found["mano"].level, found["flame"].level, found["decaf"].level) == ("fail", "ok", "ok")
     assert "mano.is.tue.mpg.de" in found["mano"].fix
+
+
+def test_an_untested_version_is_named_with_the_tested_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from handface.pipeline.engine import libraries
+
+    assert [check.level for check in doctor.check_tested_versions()] == ["ok"]
+    monkeypatch.setitem(libraries.TESTED, "opencv", "4.10.0.84")
+    (check,) = doctor.check_tested_versions()
+    assert (check.name, check.level) == ("tested opencv", "warn")
+    assert "labels were tested with 4.10.0.84" in check.detail and "opencv-contrib-python==4.10.0.84" in check.fix

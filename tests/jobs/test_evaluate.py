@@ -58,7 +58,7 @@ def test_everything_is_written(shards: Path, weights: Path, tmp_path: Path, caps
     assert len(list((out / "pictures").glob("*.png"))) == 3
     assert json.loads((out / "config.json").read_text())["shards"] == [f"studio={shards}"]
     document = json.loads((out / "results.json").read_text())
-    assert {row["system"] for row in document["rows"]} == {"network", "mean pose", "oracle"}
+    assert {row["system"] for row in document["rows"]} == {"network", "network, drawn", "mean pose", "oracle"}
     assert [speed["batch"] for speed in document["speed"]] == [1, 8]
 
 
@@ -76,7 +76,7 @@ def test_without_a_network_the_baselines_are_measured(shards: Path, tmp_path: Pa
     [
         ([], "name at least one data set"),
         (["nothing/here"], "nothing/here: no shard there"),
-        (["SHARDS", "--model", "no/such/folder"], "a checkpoint is a folder with config.json and model.safetensors"),
+        (["SHARDS", "--model", "no/such/folder"], "or a folder with config.json and model.safetensors"),
         (["SHARDS", "--device", "warp"], "device 'warp' cannot be used here"),
         (["SHARDS", "--hand-model", "nowhere.npz"], "nowhere.npz: no such file"),
     ],

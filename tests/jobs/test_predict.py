@@ -6,6 +6,7 @@ import json
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -13,13 +14,14 @@ from PIL import Image
 from handface.jobs.cli import main_for
 from handface.jobs.demonstration.pictures import demo_files, png_header
 from handface.jobs.predict import Config, run
+from handface.jobs.shared import video_output
 from handface.model.network.topology import TopologyError
 from handface.model.prediction.prediction import Detection, NobodyFoundError
 from handface.model.weights import named
 from handface.model.weights.checkpoint import save_dice
 from handface.model.weights.named import load_network
 from handface.model.weights.unpickle import WeightsError
-from handface.pipeline.annotators.isolated import DetectorHung
+from handface.pipeline.annotators.analyser import DetectorError
 from handface.predict import people
 from handface.predict.inputs import list_inputs
 from tests.model.marked_photo import Mark
@@ -29,12 +31,12 @@ GREY, DARK = 128, 30  # levels of the pictures in which there is one person, and
 
 
 class ByBrightness:
-    """One person in middle-grey pictures, two in light ones, nobody in dark ones; hangs on black ones."""
+    """One person in middle-grey pictures, two in light ones, nobody in dark ones; fails on black ones."""
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         level = image.mean()
         if level < 5:
-            raise DetectorHung("no answer within 60 s, twice")
+            raise DetectorError("ValueError: not finite")
         if level < 60:
             raise NobodyFoundError("a face, but no hand")
         people = [Mark((80.0, 80.0), (110.0, 100.0), size=30), Mark((170.0, 110.0), (150.0, 130.0), "left", 25)]
@@ -72,7 +74,7 @@ def test_a_folder_goes_on_past_bad_files_and_lists_them(tmp_path, capsys):
     grey(folder / "one.png")
     grey(folder / "two.jpg", 220)
     grey(folder / "nobody.jpg", DARK)
-    grey(folder / "hangs.png", 0)
+    grey(folder / "black.png", 0)
     grey(folder / "tiny.png", size=(20, 20))
     (folder / "cut.jpg").write_bytes((folder / "two.jpg").read_bytes()[:300])
     (folder / "html.jpg").write_bytes(b"<html>moved</html>")
@@ -86,10 +88,10 @@ def test_a_folder_goes_on_past_bad_files_and_lists_them(tmp_path, capsys):
     }
     assert named["persons"] == {"one.png": 1, "two.jpg": 2}
     assert named["nobody"] == {"nobody.jpg": "a face, but no hand"}
-    assert set(named["failed"]) == {"hangs.png", "tiny.png", "cut.jpg", "html.jpg", "empty.png", "bomb.png"}
+    assert set(named["failed"]) == {"black.png", "tiny.png", "cut.jpg", "html.jpg", "empty.png", "bomb.png"}
     assert named["failed"]["tiny.png"] == "too small: 20x20 pixels"
     assert "30000x30000" in named["failed"]["bomb.png"] and "HTML" in named["failed"]["html.jpg"]
-    assert "no answer within" in named["failed"]["hangs.png"]
+    assert "not finite" in named["failed"]["black.png"]
     shown = capsys.readouterr()
     assert "9 inputs: 2 with people (3), 1 without, 6 failed" in shown.out
     assert all(name in shown.out for name in (*named["failed"], "nobody.jpg"))
@@ -107,7 +109,7 @@ def test_what_is_written_for_a_photo(tmp_path):
         vertices = arrays["person1/head/vertices"]
         np.testing.assert_allclose(arrays["person1/hand/pose"], person["hand"]["parameters"]["pose"], rtol=1e-6)
         assert arrays["person1/head/contact"].shape == vertices.shape[:1]
-        assert list(arrays["person1/camera"]) == list(person["camera"].values())
+        assert ["weak", *arrays["person1/camera"]] == list(person["camera"].values())
     drawn = np.asarray(Image.open(tmp_path / "out/a.png"))
     assert drawn.shape[0] > HEIGHT  # the banner
     red = (drawn[: drawn.shape[0] - HEIGHT].astype(int) @ [1, -1, 0]) > 150
@@ -185,6 +187,35 @@ def test_a_video_becomes_a_video_and_a_table(tmp_path):
     drawn = cv2.VideoCapture(str(tmp_path / "out/clip.mp4"))
     assert int(drawn.get(cv2.CAP_PROP_FRAME_COUNT)) == 10
     assert drawn.get(cv2.CAP_PROP_FRAME_HEIGHT) > HEIGHT  # the banner
+    codec = int(drawn.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little")
+    assert codec in (b"VP90", b"vp09", b"h264", b"avc1")  # what browsers play
+    facts = summary["videos"][str(path)]
+    assert facts["codec"] in ("VP9", "H.264") and facts["frames"] == 10 and facts["mean_rate"] == pytest.approx(10)
+    assert table.schema.metadata[b"mesh"] == b"parametric"
+    row = rows[3]
+    assert np.shape(row["face_keypoints_2d"]) == (68, 3) and np.shape(row["hand_keypoints_2d"]) == (21, 3)
+    assert all(np.shape(row[f"{part}_keypoints_3d"])[1] == 3 for part in ("hand", "head"))
+    assert {table.schema.field(f"{part}_contact_vertices").type.value_type for part in ("hand", "head")} == {pa.int32()}
+
+
+def test_meshes_of_a_video_are_refused_before_any_work(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", [GREY] * 2)
+    with pytest.raises(ValueError, match=r"clip\.mp4 is a video: leave --meshes out"):
+        run(Config(inputs=(str(path), str(grey(tmp_path / "a.png"))), output=tmp_path / "out", meshes="glb"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_codecs_fall_back_in_order_and_a_machine_without_any_says_so(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(video_output, "CODECS", {"zzzz": "none", "mp4v": "MPEG-4"})
+    fourcc = cv2.VideoWriter.fourcc
+    monkeypatch.setattr(cv2.VideoWriter, "fourcc", lambda *code: tried.append("".join(code)) or fourcc(*code))
+    with video_output.VideoWriter(tmp_path / "a.mp4", 10.0) as video:
+        video.add(np.zeros((48, 64, 3), np.uint8))
+    assert video.codec == "MPEG-4" and tried == ["zzzz", "mp4v"]
+    monkeypatch.setattr(video_output, "CODECS", {"zzzz": "none"})
+    with pytest.raises(OSError, match="use --no-pictures"):
+        video_output.VideoWriter(tmp_path / "b.mp4", 10.0).add(np.zeros((48, 64, 3), np.uint8))
 
 
 def test_an_unreadable_video_is_listed_and_the_photos_are_done(tmp_path):
@@ -220,7 +251,7 @@ def test_what_cannot_run_is_exit_code_2_and_one_line(tmp_path, capsys):
 def test_an_empty_folder_is_exit_code_2(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     assert main_for("predict", [str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 2
-    assert "no photo or video in" in capsys.readouterr().err
+    assert "no picture, video, tar or list in this folder" in capsys.readouterr().err
 
 
 def test_listing_takes_videos_whole_and_folders_apart(tmp_path):
@@ -242,3 +273,34 @@ def test_the_pipelines_detector_end_to_end(tmp_path, monkeypatch):
     for side in ("right", "left"):
         (person,) = json.loads((tmp_path / f"out/touch_astronaut_{side}.json").read_text())["persons"]
         assert person["side"] == side
+
+
+def test_a_limit_and_what_is_known_of_each_person(tmp_path, capsys):
+    inputs = [grey(tmp_path / f"{name}.png", 220) for name in "abc"]
+    code, summary = predict(tmp_path, *inputs, limit=2, format="coco")
+    assert code == 0 and list(summary["persons"]) == list(summary["people"]) == [str(path) for path in inputs[:2]]
+    first, second = summary["people"][str(inputs[0])]
+    assert (first["side"], second["side"]) == ("right", "left") and 0 <= first["presence"] <= 1
+    assert first["level"] == "low" and "untrained" in first["words"]
+    table = capsys.readouterr().out
+    assert table.count(f"{inputs[0]}: The network is untrained") == 2 and "quality" in table
+    coco = json.loads((tmp_path / "out/keypoints_coco.json").read_text())
+    assert len(coco["images"]) == 2 and len(coco["annotations"]) == 4 and coco["info"]["trained"] is False
+    page = (tmp_path / "out/index.html").read_text()
+    assert "a_1" in page and (tmp_path / "out/page/a_1_overlay.jpg").exists()
+
+
+def test_named_parameters_and_no_page_without_pictures(tmp_path):
+    predict(tmp_path, grey(tmp_path / "a.png"), format="smplx", pictures=False)
+    with np.load(tmp_path / "out/a_0_parameters.npz", allow_pickle=False) as found:
+        assert found["mano_hand_pose"].shape == (1, 45) and not found["trained"]
+    assert not (tmp_path / "out/index.html").exists() and not (tmp_path / "out/page").exists()
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_exit_code_2(tmp_path, capsys, limit):
+    path = str(grey(tmp_path / "a.png"))
+    with pytest.raises(SystemExit) as ended:
+        main_for("predict", [path, "--output", str(tmp_path / "out"), "--limit", str(limit)])
+    assert ended.value.code == 2
+    assert "--limit" in capsys.readouterr().err and not (tmp_path / "out").exists()

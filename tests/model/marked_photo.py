@@ -1,5 +1,6 @@
 """Photos with a green dot for each head and a red one for each hand, a detector that knows where they are, and a network that
-sees only its crop's pixels and answers with bodies whose head lies on the green dot and whose hand vertex 0 on the red one."""
+sees only its crop's pixels and answers with bodies whose head lies on the green dot and whose hand vertex 0 on the red one.
+"""
 
 from __future__ import annotations
 

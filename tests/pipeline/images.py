@@ -61,3 +61,30 @@ BAD = {
     "cut_header.png": (png_header(200, 200)[:20], "corrupt"),
     "icon.png": (encode(photo(32, 32), "PNG"), "too_small"),
 }
+
+
+def dc_jpeg(sampling: tuple[tuple[int, int], ...], width: int = 160, height: int = 120) -> bytes:
+    """A flat grey-green baseline JPEG with any sampling factors (horizontal, vertical) per component; no encoder here writes these.
+
+    Each block holds its mean alone (ITU T.81, annex F), written with two Huffman codes: `0` for "no change", `10` for "8 bits follow".
+    """
+    dc, ac = bytes([1, 1, *[0] * 14, 0, 8]), bytes([1, *[0] * 15, 0])
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+    parts = b"".join(bytes([i + 1, h << 4 | v, 0]) for i, (h, v) in enumerate(sampling))
+    head = segment(0xDB, bytes(1) + bytes([1] * 64))
+    head += segment(0xC0, struct.pack(">BHHB", 8, height, width, len(sampling)) + parts)
+    head += segment(0xC4, b"\x00" + dc) + segment(0xC4, b"\x10" + ac)
+    chosen = b"".join(bytes([i + 1, 0]) for i in range(len(sampling)))
+    scan = segment(0xDA, bytes([len(sampling)]) + chosen + b"\x00\x3f\x00")
+    across = -(-width // (8 * max(h for h, _ in sampling)))
+    down = -(-height // (8 * max(v for _, v in sampling)))
+    # Means of 24, -24 and 24 (as differences of 8 bits, in ones' complement where negative); then nothing changes.
+    first = ["10" + "11000000" + "0", "10" + "00111111" + "0", "10" + "11000000" + "0"]
+    bits = "".join(start + "00" * (h * v - 1) for start, (h, v) in zip(first, sampling, strict=True))
+    bits += "00" * sum(h * v for h, v in sampling) * (across * down - 1)
+    bits += "1" * (-len(bits) % 8)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\x00")
+    return b"\xff\xd8" + head + scan + data + b"\xff\xd9"

@@ -7,15 +7,17 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
-from handface.pipeline.engine.record import Record, Resources, Stage
-from handface.pipeline.engine.run import execute, prepare
+from handface.pipeline.engine.executor import execute
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.run import prepare
+from handface.pipeline.engine.stage import Resources, Stage
 from handface.pipeline.engine.worker import UnitResult
 from handface.pipeline.stages.recipe import AnnotateConfig
 
@@ -29,17 +31,11 @@ def items(count: int) -> Iterator[SourceItem]:
 
 
 @dataclass
-class ToyFilter:
+class ToyFilter(Stage):
     """Rejects two of five inputs, for two reasons."""
 
     name: str = "filter"
     resources: Resources = Resources()
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def start_unit(self) -> None:
-        """Nothing is remembered."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         for record in batch:
@@ -55,18 +51,13 @@ class ToyFilter:
 
 
 @dataclass
-class ToyPack:
+class ToyPack(Stage):
     """Leaves a sample that depends on the input alone."""
 
     name: str = "pack"
+    writes = ("sample",)
     resources: Resources = Resources()
     seconds: float = 0.0
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def start_unit(self) -> None:
-        """Nothing is remembered."""
 
     def __call__(self, batch: Sequence[Record]) -> None:
         for record in batch:
@@ -76,8 +67,11 @@ class ToyPack:
 
 
 @dataclass
-class Once:
-    """Does something bad (kill, raise) at one input, `times` times over all processes; marks each time in a folder."""
+class Once(Stage):
+    """Does something bad (kill, hang, raise) at one input, `times` times over all processes; marks each time in a folder.
+
+    act="all" raises at every input instead.
+    """
 
     folder: Path
     at: int
@@ -85,17 +79,18 @@ class Once:
     times: int = 1
     name: str = "trouble"
     resources: Resources = Resources()
-    seen: list[str] = field(default_factory=list)
+    limit: float | None = 1.0
 
     def setup(self) -> None:
         """Nothing to load."""
         if self.act == "setup":
             raise FileNotFoundError("weights of toy are missing: run `handface models pull`")
 
-    def start_unit(self) -> None:
-        """Nothing is remembered."""
-
     def __call__(self, batch: Sequence[Record]) -> None:
+        if self.act == "all":
+            if self.times:
+                raise RuntimeError("toy trouble")
+            return
         if not any(_number(record) == self.at for record in batch):
             return
         done = len(list(self.folder.glob("trouble-*")))
@@ -104,6 +99,8 @@ class Once:
         (self.folder / f"trouble-{done}").touch()
         if self.act == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.act == "hang":
+            time.sleep(1000)
         raise RuntimeError(f"toy trouble at {self.at}")
 
 

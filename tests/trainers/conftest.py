@@ -45,8 +45,8 @@ def runs_in(folder: Path, narrow_weights: Path, shard: Path) -> MakeRun:
 
     def make(name: str = "run", batch_size: int = 4, **changes: object) -> TrainConfig:
         settings: dict[str, object] = {
-            "output": folder / name,
-            "init": narrow_weights,
+            "output": str(folder / name),
+            "init": str(narrow_weights),
             "steps": 4,
             "loss": LossConfig(LossWeights(touch=0, collision=0)),
             "optim": OptimConfig(lr=1e-4, warm_up=2, schedule="constant"),
@@ -60,6 +60,8 @@ def runs_in(folder: Path, narrow_weights: Path, shard: Path) -> MakeRun:
             batch_size=batch_size,
             workers=0,
             index_folder=str(folder / "index"),
+            hand_body="free-hand",
+            head_body="free-head",
         )
         return TrainConfig(data=data, **(settings | changes))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""A network that can learn at all learns eight pictures by heart."""
+"""A network that can learn at all fits eight pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from handface.jobs.cli import main
 from handface.trainers.config import OptimConfig, TrainConfig
 from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig
 from handface.trainers.losses import LossConfig, LossWeights
-from handface.trainers.train import train
+from handface.trainers.trainer import train
 
 STEPS = 280
 
@@ -24,7 +24,7 @@ def test_an_untrained_network_learns_eight_scenes_to_under_three_millimetres(tmp
     eight = DatasetConfig("scenes", (scenes,), limit=8)
     config = TrainConfig(
         data=DataConfig((eight,), image_size=128, batch_size=8, workers=0, augment=AugmentConfig.none()),
-        output=tmp_path / "run",
+        output=str(tmp_path / "run"),
         preset="dice-nano",
         steps=STEPS,
         validation=(eight,),

@@ -18,9 +18,8 @@ from torch import nn
 
 from handface.model.weights.checkpoint import load_dice
 from handface.trainers.config import OptimConfig, TrainConfig
-from handface.trainers.distributed.batchnorm import RankBatchNorm, with_gather
-from handface.trainers.distributed.exchange import over_group
-from handface.trainers.train import train
+from handface.trainers.distributed.batchnorm import RankBatchNorm, all_gather, convert_norms
+from handface.trainers.trainer import train
 from tests.trainers.conftest import MakeRun, runs_in
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +29,7 @@ MODULE = ["-m", "handface.jobs.train"]
 
 def command(config: TrainConfig, ranks: int) -> list[str]:
     """How a person starts it."""
-    settings = config.output.with_suffix(".json")
+    settings = Path(config.output).with_suffix(".json")
     settings.write_text(config.dumps())
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     return [sys.executable, *launcher, *MODULE, "--config", str(settings)]
@@ -54,7 +53,7 @@ def alone_here(config: TrainConfig) -> None:
 
 
 def losses(config: TrainConfig) -> dict[int, dict[str, float]]:
-    lines = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (Path(config.output) / "log.jsonl").read_text().splitlines()]
     return {line["step"]: {k: v for k, v in line.items() if not k.startswith("time/")} for line in lines}
 
 
@@ -104,7 +103,7 @@ def test_a_killed_rank_costs_nothing(runs: MakeRun, together: TrainConfig) -> No
     )
     end = time.monotonic() + 150
     try:
-        while not (cut.output / "checkpoints" / "step-000000002.pt").exists():
+        while not (Path(cut.output) / "checkpoints" / "step-000000002.pt").exists():
             assert time.monotonic() < end and started.poll() is None
             time.sleep(0.02)
         ranks = [int(pid) for pid in children(started.pid)]
@@ -113,10 +112,10 @@ def test_a_killed_rank_costs_nothing(runs: MakeRun, together: TrainConfig) -> No
     finally:
         if started.poll() is None:
             started.kill()
-    assert not (cut.output / "last").exists()
+    assert not (Path(cut.output) / "last").exists()
     run(cut, 2)
     assert losses(cut) == losses(together)
-    ends = [load_dice(config.output / "last").state_dict() for config in (cut, together)]
+    ends = [load_dice(Path(config.output) / "last").state_dict() for config in (cut, together)]
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
@@ -129,8 +128,8 @@ def test_another_number_of_ranks_goes_on_where_the_stream_stands(
 ) -> None:
     """Two ranks of 2, then one of 4, consume the same samples as one of 4 all the way: the losses agree."""
     changed = runs("changed", 4)
-    (changed.output / "checkpoints").mkdir(parents=True)
-    shutil.copy(together.output / "checkpoints" / "step-000000002.pt", changed.output / "checkpoints")
+    (Path(changed.output) / "checkpoints").mkdir(parents=True)
+    shutil.copy(Path(together.output) / "checkpoints" / "step-000000002.pt", Path(changed.output) / "checkpoints")
     alone_here(changed)
     expected, found = losses(alone), losses(changed)
     assert found.keys() == {3, 4, 5, 6}
@@ -139,7 +138,7 @@ def test_another_number_of_ranks_goes_on_where_the_stream_stands(
 
 
 def test_batch_norm_over_ranks_is_that_of_the_joined_batch(tmp_path: Path) -> None:
-    """By sockets and by the process group; and a rank that dies is missed by the others, not waited for."""
+    """Three ranks with 3, 2 and 1 samples: values, gradients and running statistics."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "3"}
@@ -165,22 +164,20 @@ def test_batch_norm_over_ranks_is_that_of_the_joined_batch(tmp_path: Path) -> No
     y.pow(3).sum().backward()
     close = {"rtol": 1e-4, "atol": 1e-4}
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(3)]
-    for way in ("sockets", "group"):
-        found = [rank[way] for rank in ranks]
-        torch.testing.assert_close(torch.cat([state["y"] for state in found]), y.detach(), **close)
-        torch.testing.assert_close(torch.cat([state["x"] for state in found]), x.grad, **close)
-        for state in found:
-            torch.testing.assert_close(state["weight"], norm.weight.grad, **close)
-            torch.testing.assert_close(state["bias"], norm.bias.grad, **close)
-            torch.testing.assert_close(state["mean"], norm.running_mean, **close)
-            torch.testing.assert_close(state["var"], norm.running_var, **close)
+    torch.testing.assert_close(torch.cat([state["y"] for state in ranks]), y.detach(), **close)
+    torch.testing.assert_close(torch.cat([state["x"] for state in ranks]), x.grad, **close)
+    for state in ranks:
+        torch.testing.assert_close(state["weight"], norm.weight.grad, **close)
+        torch.testing.assert_close(state["bias"], norm.bias.grad, **close)
+        torch.testing.assert_close(state["mean"], norm.running_mean, **close)
+        torch.testing.assert_close(state["var"], norm.running_var, **close)
 
 
 def test_norms_are_replaced_with_what_they_hold() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4)))
     module(torch.randn(8, 3, 1, 1))
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    replaced = with_gather(module, over_group)
+    replaced = convert_norms(module, all_gather)
     assert sum(isinstance(part, RankBatchNorm) for part in replaced.modules()) == 2
     after = replaced.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)

@@ -35,7 +35,7 @@ class Parameters:
     decaf: bool = False
 
 
-class Part:
+class BodyPart:
     """One of the two bodies. `pose` is the width of the pose vector, 3 (J - 1)."""
 
     def __init__(self, kind: Literal["hand", "head"], body: str) -> None:

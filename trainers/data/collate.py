@@ -12,15 +12,15 @@ from handface.model.bodies import DECAF
 from handface.model.bodies.mirror import mirror_head_parameters
 from handface.model.bodies.rotation import mirror_axis_angle
 from handface.trainers.batch import Batch, BodyLabels
-from handface.trainers.data.bodies import Parameters, Part
+from handface.trainers.data.augment.geometry import turn_about_camera
+from handface.trainers.data.bodies import BodyPart, Parameters
 from handface.trainers.data.decode import Decoded
-from handface.trainers.data.geometry import turn_about_camera
-from handface.trainers.data.scene import Scene
+from handface.trainers.data.scene import SceneLabels
 
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])
 
 
-def collate(samples: Sequence[Decoded], hand: Part, head: Part) -> Batch:
+def collate(samples: Sequence[Decoded], hand: BodyPart, head: BodyPart) -> Batch:
     """B >= 1 samples as one batch on the CPU."""
     has_mesh = torch.tensor([s.scene.hand is not None for s in samples])
     mirrored = torch.tensor([s.mirrored for s in samples])
@@ -50,7 +50,7 @@ def collate(samples: Sequence[Decoded], hand: Part, head: Part) -> Batch:
 
 def _body(
     values: Sequence[Parameters | None],
-    part: Part,
+    part: BodyPart,
     mirrored: torch.Tensor,
     known: torch.Tensor,
     angle: NDArray[np.float64],
@@ -72,7 +72,7 @@ def _body(
     return _turned(labels, part, np.where(turned, angle, 0), decaf) if turned.any() else labels
 
 
-def _mirrored(labels: BodyLabels, part: Part, decaf: torch.Tensor) -> BodyLabels:
+def _mirrored(labels: BodyLabels, part: BodyPart, decaf: torch.Tensor) -> BodyLabels:
     """Parameters of the mirror image. Of a left hand this is a right hand with the same shape and vertex numbers."""
     orient, transl = mirror_axis_angle(labels.global_orient), labels.transl * _FLIP
     if part.kind == "hand":
@@ -88,7 +88,7 @@ def _mirrored(labels: BodyLabels, part: Part, decaf: torch.Tensor) -> BodyLabels
     return BodyLabels(betas, expression, pose, orient, transl)
 
 
-def _turned(labels: BodyLabels, part: Part, angle: NDArray[np.float64], decaf: torch.Tensor) -> BodyLabels:
+def _turned(labels: BodyLabels, part: BodyPart, angle: NDArray[np.float64], decaf: torch.Tensor) -> BodyLabels:
     """Turned about the camera's z axis, (B,) radians, where that is not 0."""
     pivot = part.pivot(labels.betas, labels.expression, labels.pose, decaf)
     orient, transl = turn_about_camera(
@@ -125,7 +125,7 @@ def _contact(rows: Sequence[NDArray[np.uint8] | None], vertices: int) -> torch.T
     return torch.from_numpy(dense)
 
 
-def _deformation(scenes: Sequence[Scene], vertices: int) -> torch.Tensor:
+def _deformation(scenes: Sequence[SceneLabels], vertices: int) -> torch.Tensor:
     """(B, V, 3) from sparse rows."""
     dense = np.zeros((len(scenes), vertices, 3), np.float32)
     for out, scene in zip(dense, scenes, strict=True):

@@ -30,6 +30,8 @@ class DatasetConfig:
     """Share of the samples drawn, relative to the other sets."""
     weak: bool = False
     """Use 2D keypoints, visibility and depth only, as of wild pictures, even where the shards hold 3D labels."""
+    fitted: bool = False
+    """Use 3D labels that were fitted to 2D points, each as often as its quality says, also of a weak set. Never for evaluation."""
     exclude: tuple[str, ...] = ()
     """Parquet files that list samples to leave out, in a column `key` (or `dropped`, as `handface dedupe` writes)."""
     limit: int | None = None
@@ -97,14 +99,17 @@ class DataConfig:
     shuffle: Literal["samples", "shards", "none"] = "samples"
     """`samples`: a full permutation in every pass. `shards`: permuted shards, samples permuted within 16 of them at a time, for
     storage on which jumping about is dear. `none`: as they lie in the shards."""
-    hand_body: str = "free-hand"
-    """The hand that 3D labels must be of, as `load_body` takes it; other hands' 3D labels are left out and counted."""
-    head_body: str = "free-head"
-    """The head that 3D labels must be of."""
+    hand_body: str | None = None
+    """The hand that 3D labels must be of, as `load_body` takes it; other hands' 3D labels are left out and counted. None: a run
+    takes the one that its shards name, anything else free-hand."""
+    head_body: str | None = None
+    """The head that 3D labels must be of, likewise."""
     depth_sources: tuple[str, ...] = ()
     """Sources of keypoint depth, the preferred first; any other, by name, if a sample has none of these."""
     bad_share: float = 0.01
-    """Unreadable samples to pass over, as a share of all; more are an error."""
+    """Unreadable samples to pass over, as a share of all; more are an error. What storage refuses is tried again first."""
+    patience: float = 300.0
+    """Seconds for which storage that does not answer is tried again."""
     index_folder: str | None = None
     """Where tar indexes are kept; `~/.cache/handface/shards` if not given."""
     workers: int = 1

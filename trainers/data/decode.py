@@ -22,12 +22,20 @@ from handface.pipeline.contract.sample import (
     SampleError,
     decode_labels,
 )
-from handface.trainers.data.background import Backgrounds, put_behind
-from handface.trainers.data.bodies import Part
-from handface.trainers.data.colour import vary_colour
+from handface.trainers.data.augment.background import Backgrounds, put_behind
+from handface.trainers.data.augment.colour import vary_colour
+from handface.trainers.data.augment.geometry import (
+    flip,
+    mirror_face,
+    mirror_points,
+    move_points,
+    resize,
+    scale_pixels,
+    similarity,
+)
+from handface.trainers.data.bodies import BodyPart
 from handface.trainers.data.config import AugmentConfig, DataConfig
-from handface.trainers.data.geometry import flip, mirror_face, mirror_points, move_points, resize, similarity
-from handface.trainers.data.scene import Scene, read_scene
+from handface.trainers.data.scene import SceneLabels, read_scene
 
 _AUGMENT_SEED = 2
 _ENLARGE = 1.2  # a picture decoded at a half may be enlarged this much; linear interpolation hides it
@@ -81,17 +89,18 @@ class Decoded:
     depth_kind: int
     mirrored: bool
     angle: float
-    scene: Scene = Scene()
+    scene: SceneLabels = SceneLabels()
     remarks: tuple[str, ...] = ()
 
 
-class Decoder:
+class SampleDecoder:
     """Decodes samples of one configuration; the bodies and the list of backgrounds are opened once."""
 
     def __init__(self, config: DataConfig) -> None:
         """Raises BodyFileError or DataError."""
         self.config = config
-        self.hand, self.head = Part("hand", config.hand_body), Part("head", config.head_body)
+        self.hand = BodyPart("hand", config.hand_body or "free-hand")
+        self.head = BodyPart("head", config.head_body or "free-head")
         folder = config.augment.backgrounds
         self.backgrounds = Backgrounds(folder) if folder is not None else None
 
@@ -101,6 +110,9 @@ class Decoder:
 
     def __call__(self, key: str, origin: int, members: Mapping[str, bytes], drawn: Draw) -> Decoded:
         """Decode one sample. members: {extension: bytes}.  Raises SampleError saying what is wrong with it."""
+        for name in ("jpg", "safetensors"):
+            if name not in members:
+                raise SampleError(f"member .{name} is missing")
         labels = decode_labels(members["safetensors"])
         has_hand = labels.hand_side is not None and len(labels.hand_side) > 0
         mirrored = bool(labels.hand_side[0] == LEFT) if has_hand else drawn.flip  # type: ignore[index]
@@ -108,10 +120,17 @@ class Decoder:
         frame = _Frame(stored, self.config.image_size, mirrored, drawn)
         image = self._picture(members, frame, drawn)
         two = _two_dimensional(labels, frame, self.config.depth_sources)
-        scene, remarks = Scene(), tuple[str, ...]()
-        if not self.config.datasets[origin].weak:
+        scene, remarks = SceneLabels(), tuple[str, ...]()
+        if self._takes_3d(labels, origin, drawn):
             scene, remarks = read_scene(labels, self.hand, self.head, mirrored)
         return Decoded(key, origin, image, *two, mirrored, drawn.angle, scene, remarks)
+
+    def _takes_3d(self, labels: Labels, origin: int, drawn: Draw) -> bool:
+        """Whether this time the sample's 3D labels are used: a fitted one as often as its quality says, which weighs it by quality."""
+        dataset = self.config.datasets[origin]
+        if labels.origin_3d == "fitted":
+            return dataset.fitted and bool(drawn.rng.random() < (labels.fit_quality or 0.0))
+        return not dataset.weak
 
     def _picture(self, members: Mapping[str, bytes], frame: _Frame, drawn: Draw) -> NDArray[np.uint8]:
         """The varied picture, (S, S, 3) uint8."""
@@ -146,7 +165,9 @@ class _Frame:
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A crop, decoded at any scale, (D, D[, C]) -> (S, S[, C]); 0 outside."""
-        matrix = self.matrix @ resize(len(image), self.stored)
+        # libjpeg decodes at eighths and rounds the side up: an odd one's half has pixels of exactly two
+        eighths = next(m for m in range(1, 9) if -(-self.stored * m // 8) >= len(image))
+        matrix = self.matrix @ scale_pixels(8 / eighths)
         return np.asarray(cv2.warpAffine(image, matrix[:2], (self.size, self.size), flags=cv2.INTER_LINEAR), np.uint8)
 
 

@@ -7,6 +7,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,12 +18,13 @@ from handface.pipeline.contract.sample import SampleError
 from handface.trainers.batch import Batch
 from handface.trainers.data.collate import collate
 from handface.trainers.data.config import AugmentConfig, DataConfig
-from handface.trainers.data.decode import Decoded, Decoder
+from handface.trainers.data.decode import Decoded, SampleDecoder
 from handface.trainers.data.errors import DataError
 from handface.trainers.data.order import MixOrder
-from handface.trainers.data.store import Reader, Table, open_dataset
+from handface.trainers.data.shards.store import Reader, Table, open_dataset
 
 _ATTEMPTS = 20
+_REQUESTS = 16  # to an object store at once, of each worker
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +39,7 @@ def make_loader(
     """
     source = _Source.open(config)
     order = MixOrder(
-        [table.shard for table in source.tables], [d.weight for d in config.datasets], config.seed, config.shuffle
+        [table.shards for table in source.tables], [d.weight for d in config.datasets], config.seed, config.shuffle
     )
     return Loader(config, source.ordered(order), _Endless(config.batch_size, rank, world), start, pin_memory)
 
@@ -101,7 +103,7 @@ class Loader:
             )
         self.position = int(state["position"])
 
-    def _take(self, notes: Notes) -> None:
+    def _take(self, notes: LoaderNotes) -> None:
         """Count and log what a batch's samples lacked. Raises DataError over the budget."""
         for remark, count in notes.remarks.items():
             if remark not in self.remarks:
@@ -121,7 +123,7 @@ class Loader:
 
 
 @dataclass(frozen=True)
-class Notes:
+class LoaderNotes:
     """What reading one batch brought up. positions: how many of the stream it covers.  bad: key -> why.  remarks: reason -> count."""
 
     positions: int
@@ -129,8 +131,9 @@ class Notes:
     remarks: Counter[str]
 
 
-_Fetched = tuple[Batch | None, Notes]
+_Fetched = tuple[Batch | None, LoaderNotes]
 _Item = tuple[Decoded | None, dict[str, str]]
+_Read = tuple[tuple[int, int], tuple[str, dict[str, bytes]] | Exception]
 
 
 class _Order(Protocol):
@@ -158,14 +161,14 @@ class _InOrder:
 class _Source(Dataset[_Item]):
     """What a worker runs: position of the stream -> decoded sample."""
 
-    def __init__(self, config: DataConfig, tables: Sequence[Table], decoder: Decoder, order: _Order) -> None:
+    def __init__(self, config: DataConfig, tables: Sequence[Table], decoder: SampleDecoder, order: _Order) -> None:
         self.config, self.tables, self.decoder, self.order = config, tables, decoder, order
-        self.reader = Reader()
+        self.reader = Reader(config.patience)
 
     @classmethod
     def open(cls, config: DataConfig) -> _Source:
-        tables = [open_dataset(dataset, config.index_folder) for dataset in config.datasets]
-        return cls(config, tables, Decoder(config), _InOrder([len(table) for table in tables]))
+        tables = [open_dataset(dataset, config.index_folder, config.patience) for dataset in config.datasets]
+        return cls(config, tables, SampleDecoder(config), _InOrder([len(table) for table in tables]))
 
     def ordered(self, order: _Order) -> _Source:
         """The same samples in another order."""
@@ -176,27 +179,50 @@ class _Source(Dataset[_Item]):
         config = self.config
         digest = hashlib.sha256(repr((config.seed, config.shuffle, [d.weight for d in config.datasets])).encode())
         for table in self.tables:
-            digest.update(table.keys.tobytes())
-            digest.update(table.shard.tobytes())
+            digest.update(table.digest)
         return digest.hexdigest()
 
     def __getitem__(self, position: int) -> _Item:
         """The sample at a position, or the one that stands in for it, and what could not be read on the way."""
+        return self._decode(position, self._read(self.order(position)))
+
+    def __getitems__(self, positions: Sequence[int]) -> list[_Item]:
+        """Several at once; those on object stores are asked for side by side."""
+        places = [self.order(position) for position in positions]
+        remote = any("://" in uri for dataset, _ in places for uri in self.tables[dataset].uris[:1])
+        if not remote:
+            return [self._decode(p, self._read(place)) for p, place in zip(positions, places, strict=True)]
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            fetched = list(pool.map(self._read, places))
+        return [self._decode(position, found) for position, found in zip(positions, fetched, strict=True)]
+
+    def _read(self, place: tuple[int, int]) -> _Read:
+        """A sample's members, or the error that keeps it from being read."""
+        dataset, row = place
+        try:
+            return place, self.reader.read(self.tables[dataset], row)
+        except (SampleError, OSError) as error:
+            return place, error
+
+    def _decode(self, position: int, found: _Read) -> _Item:
+        """The sample that was read, or one that stands in for it, decoded."""
         drawn = self.decoder.draw(position)
-        place: tuple[int, int] | None = self.order(position)
         bad: dict[str, str] = {}
         for attempt in range(_ATTEMPTS):
-            if place is None:
-                return None, bad
-            dataset, row = place
+            (dataset, row), what = found
             table = self.tables[dataset]
-            key = str(table.keys[row])
+            key = table.place(row)
             try:
-                members = self.reader.read(table, row, drawn.background)
+                if isinstance(what, Exception):
+                    raise what
+                key, members = what
                 return self.decoder(key, dataset, members, drawn), bad
             except (SampleError, OSError) as error:
-                bad[key] = f"{table.uris[table.shard[row]]}: {error}"
+                bad[key] = f"{table.uri(row)}: {error}"
             place = self.order.replacement(position, attempt)
+            if place is None:
+                return None, bad
+            found = self._read(place)
         raise DataError(f"{_ATTEMPTS} samples in a row are unreadable; the last is {key}: {bad[key]}")
 
     def collate(self, items: Sequence[_Item]) -> _Fetched:
@@ -205,7 +231,7 @@ class _Source(Dataset[_Item]):
         bad = {key: why for _, lost in items for key, why in lost.items()}
         remarks = Counter(remark for sample in samples for remark in sample.remarks)
         batch = collate(samples, self.decoder.hand, self.decoder.head) if samples else None
-        return batch, Notes(len(items), bad, remarks)
+        return batch, LoaderNotes(len(items), bad, remarks)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ SHARDS_TOGETHER = 16
 _BLOCK_SEED, _PASS_SEED = 0, 1
 
 Integers = NDArray[np.int64]
+Rows = NDArray[np.uint32]
 
 
 class MixOrder:
@@ -27,12 +28,13 @@ class MixOrder:
     def __init__(
         self, shards: Sequence[Integers], weights: Sequence[float], seed: int, shuffle: str = "samples"
     ) -> None:
-        """shards: per data set the shard number of each of its rows, (n,).  shuffle: `samples`, `shards` or `none`."""
-        self.shards, self.seed, self.shuffle = list(shards), seed, shuffle
+        """shards: per data set the shard number of each of its rows, (n,), ascending.  shuffle: `samples`, `shards` or `none`."""
+        self.counts = [np.unique(rows, return_counts=True)[1] for rows in shards]
+        self.seed, self.shuffle = seed, shuffle
         self.sizes = [len(rows) for rows in shards]
         self.quotas = _quotas(np.asarray(weights, np.float64))
         self._blocks: dict[int, tuple[Integers, Integers]] = {}
-        self._passes: dict[tuple[int, int], Integers] = {}
+        self._passes: dict[tuple[int, int], Rows] = {}
 
     def __call__(self, position: int) -> tuple[int, int]:
         """(data set, row) at a position >= 0."""
@@ -62,22 +64,24 @@ class MixOrder:
             self._blocks[block] = datasets, nth
         return self._blocks[block]
 
-    def _pass(self, dataset: int, number: int) -> Integers:
+    def _pass(self, dataset: int, number: int) -> Rows:
         """The rows of a data set in the order of one pass, (n,)."""
         if (dataset, number) not in self._passes:
-            _forget_oldest(self._passes, 2 * len(self.sizes))
-            self._passes[dataset, number] = self._permuted(dataset, number)
+            _forget_oldest(self._passes, 2 * len(self.sizes) - 1)
+            # half the memory of int64; a loader holds this for every sample
+            self._passes[dataset, number] = self._permute(dataset, number).astype(np.uint32)
         return self._passes[dataset, number]
 
-    def _permuted(self, dataset: int, number: int) -> Integers:
+    def _permute(self, dataset: int, number: int) -> Integers:
         rng = np.random.default_rng([self.seed, _PASS_SEED, dataset, number])
         size = self.sizes[dataset]
         if self.shuffle == "none":
             return np.arange(size)
         if self.shuffle == "samples":
             return rng.permutation(size)
-        shards, shard_of = np.unique(self.shards[dataset], return_inverse=True)
-        group = rng.permutation(len(shards))[shard_of] // SHARDS_TOGETHER  # which shards are open together
+        counts = self.counts[dataset]
+        # which shards are open together
+        group = np.repeat(rng.permutation(len(counts)), counts) // SHARDS_TOGETHER
         return np.lexsort((rng.random(size), group)).astype(np.int64)
 
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handface.pipeline.contract.sample import Labels, SampleError
-from handface.trainers.data.bodies import Parameters, Part
+from handface.trainers.data.bodies import BodyPart, Parameters
 
 _FLIP = np.array([-1, 1, 1], np.float32)
 
 
 @dataclass(frozen=True)
-class Scene:
+class SceneLabels:
     """What is known in 3D; None where it is not.
 
     hand, head: parameters as stored; `collate` mirrors and turns them.  hand_contact: (Vh,) and head_contact: (Vf,) of 0 and 1.
@@ -29,16 +29,16 @@ class Scene:
     displacement: NDArray[np.float32] | None = None
 
 
-def read_scene(labels: Labels, hand: Part, head: Part, mirrored: bool) -> tuple[Scene, tuple[str, ...]]:
+def read_scene(labels: Labels, hand: BodyPart, head: BodyPart, mirrored: bool) -> tuple[SceneLabels, tuple[str, ...]]:
     """The 3D labels that these bodies can use, and remarks on what had to be left out.
 
     Labels of other bodies are left out. Raises SampleError for labels that do not fit the body they name.
     """
     if labels.hand_pose is None and labels.head_pose is None and labels.hand_contact is None:
-        return Scene(), ()
+        return SceneLabels(), ()
     if remarks := tuple(remark for part in (hand, head) if (remark := part.mismatch(labels))):
-        return Scene(), remarks
-    scene = Scene()
+        return SceneLabels(), remarks
+    scene = SceneLabels()
     if labels.hand_contact is not None and labels.head_contact is not None:
         bits = hand.bits(labels.hand_contact), head.bits(labels.head_contact)
         scene = replace(scene, hand_contact=bits[0], head_contact=bits[1])
@@ -57,7 +57,7 @@ def read_scene(labels: Labels, hand: Part, head: Part, mirrored: bool) -> tuple[
     return _mirror(scene, head) if mirrored else (scene, ())
 
 
-def _mirror(scene: Scene, head: Part) -> tuple[Scene, tuple[str, ...]]:
+def _mirror(scene: SceneLabels, head: BodyPart) -> tuple[SceneLabels, tuple[str, ...]]:
     """Contact and deformation of the mirrored scene: a hand's vertices keep their numbers, a head's change sides."""
     remarks: tuple[str, ...] = ()
     if not head.mirrors_parameters and scene.head is not None:  # no coefficients give this face's mirror image

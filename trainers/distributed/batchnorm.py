@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as functional
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from handface.trainers.distributed.exchange import Gather, between_ranks
+Gather = Callable[[torch.Tensor], torch.Tensor]
+"""(n,) on each rank -> (world, n), the same on all ranks; all ranks call it."""
+
+
+def all_gather(values: torch.Tensor) -> torch.Tensor:
+    """A `Gather` over the process group."""
+    held = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(held, values)
+    return torch.stack(held)
 
 
 class _OverRanks(torch.autograd.Function):
@@ -89,14 +99,14 @@ class RankBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance.to(self.running_var), momentum)
 
 
-def over_all_ranks(module: nn.Module, device: torch.device) -> nn.Module:
+def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
     """The module with its batch normalisations replaced; parameters, buffers and their names stay. All ranks call it."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    return with_gather(module, between_ranks())
+    return convert_norms(module, all_gather)
 
 
-def with_gather(module: nn.Module, gather: Gather) -> nn.Module:
+def convert_norms(module: nn.Module, gather: Gather) -> nn.Module:
     """The module with norms over ranks that exchange moments by `gather`."""
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
@@ -106,5 +116,5 @@ def with_gather(module: nn.Module, gather: Gather) -> nn.Module:
             norm.gather = gather
             setattr(module, name, norm.to(child.running_mean.device))  # type: ignore[union-attr]
         else:
-            with_gather(child, gather)
+            convert_norms(child, gather)
     return module

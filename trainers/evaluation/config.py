@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class BootstrapConfig:
-    """How confidence intervals are made: percentiles over samples drawn again with replacement."""
+    """How confidence intervals are made: percentiles over samples drawn again with replacement; over subjects, Student's t."""
 
     replicates: int = 1000
     """Times that the test set is drawn again; 0 gives no intervals."""

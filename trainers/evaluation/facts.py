@@ -32,8 +32,13 @@ class Facts:
         return self.columns.get(name, "")
 
 
+def sample_name(dataset: str, key: str) -> str:
+    """What a sample is called in results: one that is in two data sets is two."""
+    return f"{dataset}/{key}"
+
+
 def read_facts(shards: Mapping[str, Iterable[str]], progress: Callable[[], None] = lambda: None) -> dict[str, Facts]:
-    """Facts of every sample, by key. shards: dataset name -> its shards, folders or globs. Samples that do not parse have none.
+    """Facts of every sample, by `sample_name`. shards: dataset name -> its shards, folders or globs. Samples that do not parse have none.
 
     Raises FileNotFoundError or ShardError.
     """
@@ -47,7 +52,7 @@ def read_facts(shards: Mapping[str, Iterable[str]], progress: Callable[[], None]
                     continue  # the loader passes it over, too, and counts it
                 side = "" if labels.hand_side is None or not len(labels.hand_side) else _side(int(labels.hand_side[0]))
                 score = None if meta.scores is None else meta.scores.contact
-                found[key] = Facts(dataset, _subject(meta), side, score, meta.source.columns)
+                found[sample_name(dataset, key)] = Facts(dataset, _subject(meta), side, score, meta.source.columns)
             progress()
     return found
 

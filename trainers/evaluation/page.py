@@ -39,7 +39,7 @@ def render_page(
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
         f"<title>Evaluation of {escape(name)}</title><style>{_STYLE}</style>",
         f"<h1>Evaluation of {escape(name)}</h1>",
-        f"<p>Brackets are {100 * level:g} % bootstrap intervals over frames; ↓ lower is better, ↑ higher is better.</p>",
+        f"<p>Brackets are {100 * level:g} % intervals, over subjects (Student's t) where these come more than once, else over frames (bootstrap); ↓ lower is better, ↑ higher is better.</p>",
     ]
     parts += [_table(rows, [heading(m) for m in metrics], metrics) for metrics in chosen(rows, variant)]
     if speed:
@@ -62,7 +62,7 @@ def _table(rows: Sequence[Row], headings: Sequence[str], metrics: Sequence[Metri
     lines = ["<div class=scroll><table><tr><th><th>frames" + "".join(f"<th>{escape(h)}" for h in headings)]
     for row in rows:
         if any(metric.name in row.frames for metric in metrics):
-            cells = [cell(row.frames.get(metric.name), metric) for metric in metrics]
+            cells = [cell(row.estimates.get(metric.name), metric) for metric in metrics]
             kind = " class=whole" if row.split == WHOLE else ""
             lines.append(f"<tr{kind}><td>{escape(title(row))}<td>{row.samples}" + "".join(map(_cell, cells)))
     return "\n".join([*lines, "</table></div>"])

@@ -64,7 +64,7 @@ def choose(records: Records, count: int) -> list[Case]:
 
 
 @dataclass(frozen=True)
-class View:
+class PictureView:
     """Meshes of B samples and where their keypoints are in the pictures. points: (B, 89, 3) x, y, weight."""
 
     meshes: Meshes
@@ -86,7 +86,7 @@ class Drawer:
     hand_faces: NDArray[np.int64]
     head_faces: NDArray[np.int64]
 
-    def draw(self, image: Image, prediction: View, truth: View | None, index: int) -> Image:
+    def draw(self, image: Image, prediction: PictureView, truth: PictureView | None, index: int) -> Image:
         """One sheet (S, n S, 3): picture, prediction, truth if there is one, prediction from the side, truth from the side.
 
         image: (S, S, 3).  index: the sample's row in both.
@@ -132,13 +132,17 @@ def draw_cases(
     system: System,
     truth: LabelMeshes,
     progress: Callable[[int], None] = lambda count: None,
+    name_samples: Callable[[Batch], Sequence[str]] = lambda batch: batch.keys,
 ) -> dict[Kind, list[tuple[Case, Image]]]:
-    """Sheets of the cases by kind, in their order. batches: all samples, on the truth's device, read as far as needed."""
+    """Sheets of the cases by kind, in their order. batches: all samples, on the truth's device, read as far as needed.  name_samples: what
+    `cases` call a batch's samples.
+    """
     drawer = Drawer(truth.hand.faces.cpu().numpy(), truth.head.faces.cpu().numpy())
     wanted = {case.key for case in cases}
     sheets: dict[str, Image] = {}
     for batch in batches if wanted else ():
-        mine = [index for index, key in enumerate(batch.keys) if key in wanted]
+        names = name_samples(batch)
+        mine = [index for index, name in enumerate(names) if name in wanted]
         if mine:
             expected, labels = truth(batch), torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)
             meshes = system(batch, expected).meshes
@@ -147,8 +151,8 @@ def draw_cases(
                 points = torch.cat([meshes.pixels, torch.ones_like(meshes.pixels[..., :1])], -1)
             for index in mine:
                 image = batch.images[index].permute(1, 2, 0).cpu().numpy()
-                known = View(expected, labels) if bool(batch.has_mesh[index]) else None
-                sheets[batch.keys[index]] = drawer.draw(image, View(meshes, points), known, index)
+                known = PictureView(expected, labels) if bool(batch.has_mesh[index]) else None
+                sheets[names[index]] = drawer.draw(image, PictureView(meshes, points), known, index)
                 progress(1)
         if len(sheets) == len(wanted):
             break

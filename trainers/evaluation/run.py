@@ -1,4 +1,4 @@
-"""The hall of evaluation: systems x samples -> rows -> tables with confidence intervals.
+"""The entry of evaluation: systems x samples -> rows -> tables with confidence intervals.
 
 collect: every system answers every batch, one row of numbers per sample (trainers/metrics)
 tabulate: rows of a system, whole and by subset -> estimates
@@ -7,17 +7,19 @@ tabulate: rows of a system, whole and by subset -> estimates
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from handface.trainers.batch import Batch
 from handface.trainers.evaluation.config import BootstrapConfig, TableConfig
-from handface.trainers.evaluation.facts import CONTACT_SCORE, Facts
+from handface.trainers.evaluation.facts import CONTACT_SCORE, Facts, sample_name
 from handface.trainers.evaluation.systems import System, Truth
-from handface.trainers.metrics import Estimate, Records, Surface, gather, hand_depths, measure, summarise
+from handface.trainers.metrics import Estimate, Records, Surface, differences, gather, hand_depths, measure, summarise
 
 WHOLE = "all"
+FEW_SUBJECTS = 10
+"""Below so many, an interval over subjects is worth a warning."""
 TOUCH = "touch"  # a subset made of labels, not of facts
 
 
@@ -33,6 +35,27 @@ class Row:
     frames: Mapping[str, Estimate]
     subjects: Mapping[str, Estimate]
 
+    @property
+    def repeated(self) -> bool:
+        """Whether subjects come more than once, so that samples are not independent and intervals belong over subjects."""
+        return self.subject_count < self.samples
+
+    @property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """With the intervals that are honest for this subset."""
+        return self.subjects if self.repeated else self.frames
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a system has more than another, on the same samples: estimates with intervals over subjects where those repeat."""
+
+    system: str
+    other: str
+    samples: int
+    subject_count: int
+    estimates: Mapping[str, Estimate]
+
 
 def collect(
     systems: Mapping[str, System],
@@ -41,27 +64,42 @@ def collect(
     surface: Surface | None,
     facts: Mapping[str, Facts] | None = None,
     progress: Callable[[int], None] = lambda samples: None,
+    datasets: Sequence[str] | None = None,
 ) -> dict[str, Records]:
     """Every system's rows over all batches, of all ranks. truth: labels as meshes, on the systems' device; of samples without
     3D labels, anything.  surface: None leaves plausibility out.  progress: gets the samples of each batch.
+    datasets: names of the data sets that `origins` count; rows are then called by `sample_name`, so that one picture in two sets is two.
     """
     rows: dict[str, list[Records]] = {name: [] for name in systems}
     for batch in batches:
         expected = truth(batch)
+        named = batch.keys if datasets is None else name_samples(batch, datasets)
         reference = None if surface is None else hand_depths(expected, surface, batch.has_mesh)
         for name, system in systems.items():
             answer = system(batch, expected)
             measured = measure(batch, answer.meshes, expected, surface, answer.direct, reference)
-            rows[name].append(_with_agreement(measured, answer.meshes.presence.double().cpu().numpy(), batch, facts))
+            measured = replace(measured, keys=named)
+            measured = _with_agreement(measured, answer.meshes.presence.double().cpu().numpy(), batch, facts)
+            rows[name].append(measured if answer.known is None else _absent(measured, ~answer.known.cpu().numpy()))
         progress(len(batch))
     return {name: gather(Records.merge(parts)) for name, parts in rows.items()}
+
+
+def name_samples(batch: Batch, datasets: Sequence[str]) -> tuple[str, ...]:
+    """`sample_name` of every sample of a batch."""
+    return tuple(sample_name(datasets[o], key) for o, key in zip(batch.origins.tolist(), batch.keys, strict=True))
+
+
+def _absent(records: Records, rows: np.ndarray) -> Records:
+    """The records with nothing measured in some rows (N,)."""
+    return Records(records.keys, {name: np.where(rows, 0.0, values) for name, values in records.columns.items()})
 
 
 def _with_agreement(records: Records, presence: np.ndarray, batch: Batch, facts: Mapping[str, Facts] | None) -> Records:
     """Columns `agrees` and `judged`: does predicted contact agree with the filter's, where no label tells?"""
     if facts is None:
         return records
-    scores = [None if (fact := facts.get(key)) is None else fact.contact for key in batch.keys]
+    scores = [None if (fact := facts.get(key)) is None else fact.contact for key in records.keys]
     judged = np.array([score is not None for score in scores]) & ~batch.has_contact.cpu().numpy()
     said = np.array([score is not None and score >= CONTACT_SCORE for score in scores])
     agrees = judged & ((presence > 0.5) == said)
@@ -84,6 +122,22 @@ def tabulate(records: Mapping[str, Records], facts: Mapping[str, Facts], config:
                 mask = values == subset
                 result.append(_row(system, split, subset, rows.where(mask), subjects[mask], config.bootstrap))
     return result
+
+
+def pair(records: Mapping[str, Records], facts: Mapping[str, Facts], bootstrap: BootstrapConfig) -> list[Difference]:
+    """The first system against each of the others, on the whole set."""
+    names = list(records)
+    if len(names) < 2 or not len(records[names[0]]):
+        return []
+    rows = records[names[0]]
+    subjects = [facts[key].subject if key in facts else key for key in rows.keys]
+    clusters = subjects if len(set(subjects)) < len(subjects) else None
+    return [
+        Difference(
+            names[0], other, len(rows), len(set(subjects)), differences(rows, records[other], bootstrap, clusters)
+        )
+        for other in names[1:]
+    ]
 
 
 def _values(split: str, rows: Records, facts: Sequence[Facts | None]) -> np.ndarray:

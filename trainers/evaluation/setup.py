@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from handface.model.bodies import load_body
+from handface.model.network.deploy.inference import InferenceConfig, prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import InferenceConfig, prepare
+from handface.model.network.mesh import Mesh
 from handface.model.network.topology import Sizes, Topology
-from handface.model.weights.checkpoint import load_dice
+from handface.model.weights.checkpoint import load_dice, read_config
+from handface.model.weights.named import require_checkpoint
 from handface.trainers.data import DataConfig, DatasetConfig
 from handface.trainers.evaluation.run import Row
-from handface.trainers.evaluation.systems import Network
+from handface.trainers.evaluation.systems import NetworkSystem, RunOnce
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.geometry import closed_faces
 from handface.trainers.metrics import Surface
@@ -33,13 +33,9 @@ def open_network(
     """
     if folder is None:
         return None, Topology.from_bodies(hand_body or "free-hand", head_body or "free-head").sizes
-    model = load_dice(Path(folder))
-    sizes = model.config.sizes
-    for part, body in (("hand", hand_body), ("head", head_body)):
-        if body:
-            sizes = replace(sizes, **{part: replace(getattr(sizes, part), body=body)})
-    sizes.require(Topology.from_bodies(sizes.hand.body, sizes.head.body, sizes.head.convention).sizes)
-    return model.to(device), sizes
+    known = read_config(require_checkpoint(folder)).sizes
+    model = load_dice(folder, Topology.from_bodies(hand_body or known.hand.body, head_body or known.head.body))
+    return model.to(device), model.config.sizes
 
 
 def data_of(
@@ -71,12 +67,12 @@ def closed_surface(truth: LabelMeshes) -> Surface:
     return Surface(faces, torch.from_numpy(closed_faces(truth.head.arrays)[len(faces) :]).to(faces))
 
 
-def network_system(model: Dice, sizes: Sizes, precision: Literal["fp32", "bf16"]) -> Network:
-    """The network as a system to be measured, prepared for inference on its device."""
+def network_systems(model: Dice, sizes: Sizes, precision: Literal["fp32", "bf16"]) -> dict[Mesh, NetworkSystem]:
+    """The network as a system to be measured, prepared for inference on its device, once for each mesh that it can mean."""
     device = model.template.device
-    hand = load_body(sizes.hand.body, sizes.hand.convention).to(device)
-    head = load_body(sizes.head.body, sizes.head.convention).to(device)
-    return Network(prepare(model, InferenceConfig(precision)), hand, head, model.config.camera.origin)
+    hand, head = sizes.hand.load().to(device), sizes.head.load().to(device)
+    run = RunOnce(prepare(model, InferenceConfig(precision)))
+    return {mesh: NetworkSystem(run, model.config, hand, head, mesh) for mesh in ("parametric", "drawn")}
 
 
 def oracle_error(rows: Sequence[Row], oracle: str) -> str | None:

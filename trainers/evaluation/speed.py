@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from handface.model.network.deploy.inference import InferenceConfig, prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import InferenceConfig, prepare
 
 
 @dataclass(frozen=True)

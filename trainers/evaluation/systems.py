@@ -10,7 +10,10 @@ import torch
 
 from handface.model.bodies import ParametricBody
 from handface.model.bodies.rotation import axis_angle_to_matrix
-from handface.model.network.inference import Runner
+from handface.model.network.config import DiceConfig
+from handface.model.network.deploy.inference import Runner
+from handface.model.network.mesh import Mesh, MeshChoice
+from handface.model.network.output import DiceOutput
 from handface.trainers.batch import Batch
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.metrics.meshes import Meshes, predicted_meshes
@@ -19,46 +22,68 @@ Truth = Callable[[Batch], Meshes]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A system's prediction of a batch. direct: the network's own vertices, where there are such."""
+class SystemAnswer:
+    """A system's prediction of a batch. direct: the network's own vertices, where there are such.  known: (B,) bool, samples that it has
+    an answer for; None: all.
+    """
 
     meshes: Meshes
     direct: Meshes | None = None
+    known: torch.Tensor | None = None
 
 
 class System(Protocol):
     """Answers batches."""
 
-    def __call__(self, batch: Batch, truth: Meshes) -> Answer:
+    def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
         """truth: for the oracle alone."""
 
 
 @dataclass(frozen=True)
-class Network:
-    """A trained network. run: as `model.inference.prepare` makes it; hand, head: its bodies, on its device."""
+class NetworkSystem:
+    """A trained network. run: as `model.inference.prepare` makes it; hand, head: its bodies, on its device.  mesh: which one is
+    measured; of the parametric one, errors of the drawn one are measured, too (columns `direct_*`).
+    """
 
     run: Runner
+    config: DiceConfig
     hand: ParametricBody
     head: ParametricBody
-    camera_origin: str = "head_mean"
+    mesh: Mesh = "parametric"
 
-    def __call__(self, batch: Batch, truth: Meshes) -> Answer:
+    def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
         """Predict from the pictures alone."""
         output = self.run(batch.images)
-        origin = "world" if self.camera_origin == "world" else "head_mean"
-        return Answer(
-            predicted_meshes(output, self.hand, self.head, "parametric", origin),  # type: ignore[arg-type]
-            predicted_meshes(output, self.hand, self.head, "direct", origin),  # type: ignore[arg-type]
-        )
+        drawn = self._meshes(output, "drawn")
+        return SystemAnswer(drawn) if self.mesh == "drawn" else SystemAnswer(self._meshes(output, "parametric"), drawn)
+
+    def _meshes(self, output: DiceOutput, mesh: Mesh) -> Meshes:
+        wide = DiceOutput.unflatten({name: value.float() for name, value in output.flatten().items()})
+        chosen = MeshChoice(mesh, self.config, self.hand, self.head)(wide)
+        return predicted_meshes(chosen, self.hand, self.head, "direct", self.config.camera.origin)
+
+
+class RunOnce:
+    """A runner that answers the same pictures only once when systems ask one after the other."""
+
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+        self._last: tuple[torch.Tensor, DiceOutput] | None = None
+
+    def __call__(self, images: torch.Tensor) -> DiceOutput:
+        """The network's output for a batch of pictures."""
+        if self._last is None or self._last[0] is not images:
+            self._last = images, self._run(images)
+        return self._last[1]
 
 
 class Oracle:
     """The labels themselves: whatever is not 0 (or 100 %) in its row is the metrics' own, such as the paper's centring."""
 
-    def __call__(self, batch: Batch, truth: Meshes) -> Answer:
-        """The truth, its keypoints where the labels' 2D ones are."""
+    def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
+        """The truth, its keypoints where the labels' 2D ones are; of samples without 3D labels there is none."""
         pixels = torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)[..., :2]
-        return Answer(Meshes(**{**vars(truth), "pixels": pixels}))
+        return SystemAnswer(Meshes(**{**vars(truth), "pixels": pixels}), known=batch.has_mesh)
 
 
 class MeanPose:
@@ -103,13 +128,13 @@ class MeanPose:
             _mean_meshes(mean, camera, truth.hand, truth.bodies.head_decaf if decaf else truth.bodies.head_plain)
         )
 
-    def __call__(self, batch: Batch, truth: Meshes) -> Answer:
+    def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
         """The same for every sample."""
         values = {
             name: None if value is None else value.to(truth.hand.device).expand(len(batch), *value.shape[1:])
             for name, value in vars(self.meshes).items()
         }
-        return Answer(Meshes(**values))  # type: ignore[arg-type]
+        return SystemAnswer(Meshes(**values))  # type: ignore[arg-type]
 
 
 class _Mean:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from handface.model.bodies import ParametricBody, load_body
+from handface.model.bodies import ParametricBody
 from handface.model.network.topology import Sizes
 from handface.trainers.batch import Batch
 from handface.trainers.bodies import Bodies
@@ -17,8 +17,7 @@ class LabelMeshes:
 
     def __init__(self, sizes: Sizes, device: torch.device | str = "cpu") -> None:
         """sizes: which bodies and conventions the network has. Raises BodyFileError."""
-        hand = load_body(sizes.hand.body, sizes.hand.convention)
-        self.bodies = Bodies(hand, load_body(sizes.head.body, sizes.head.convention)).to(device)
+        self.bodies = Bodies(sizes.hand.load(), sizes.head.load()).to(device)
 
     @property
     def hand(self) -> ParametricBody:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from handface.trainers.evaluation.facts import Facts
-from handface.trainers.evaluation.run import WHOLE, Row
+from handface.trainers.evaluation.run import WHOLE, Difference, Row
 from handface.trainers.metrics import BY_NAME, METRICS, Estimate, Metric, Records
 
 Variant = Literal["both", "paper", "corrected"]
@@ -57,9 +57,13 @@ def title(row: Row) -> str:
     return row.system if row.split == WHOLE else f"{row.system}, {row.split} {row.subset}"
 
 
-def markdown(rows: Sequence[Row], variant: Variant, level: float) -> str:
+def markdown(rows: Sequence[Row], pairs: Sequence[Difference], variant: Variant, level: float) -> str:
     """All tables as Markdown; intervals over frames, and for whole sets of several subjects over subjects, too."""
-    lines = [f"Brackets are {100 * level:g} % bootstrap intervals over frames.", ""]
+    lines = [
+        f"Brackets are {100 * level:g} % intervals: over frames by bootstrap, over subjects by jackknife and Student's t. Where subjects come"
+        " more than once, believe those over subjects.",
+        "",
+    ]
     for table in chosen(rows, variant):
         lines.append("| | frames | subjects | " + " | ".join(map(heading, table)) + " |")
         lines.append("|---|---|---|" + "---|" * len(table))
@@ -71,15 +75,29 @@ def markdown(rows: Sequence[Row], variant: Variant, level: float) -> str:
                     cells = [cell(row.subjects.get(metric.name), metric) for metric in table]
                     lines.append("| the same, over subjects | | | " + " | ".join(cells) + " |")
         lines.append("")
+    for pair in pairs:
+        lines += [
+            f"## {pair.system} minus {pair.other}, paired over the same {pair.samples} samples",
+            "",
+            "| | difference | |",
+            "|---|---|---|",
+        ]
+        for metric in (metric for table in chosen(rows, variant) for metric in table):
+            if metric.name in pair.estimates:
+                found = pair.estimates[metric.name]
+                sure = "" if not (found.low > 0 or found.high < 0) else "yes"
+                lines.append(f"| {heading(metric)} | {cell(found, metric)} | {sure} |")
+        lines += ["", "yes: the interval leaves out 0.", ""]
     return "\n".join(lines)
+
+
+def _plain(estimates: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
+    """Value and bounds; NaN as null."""
+    return {name: [None if math.isnan(v) else v for v in (e.value, e.low, e.high)] for name, e in estimates.items()}
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
     """Rows as plain values; NaN as null."""
-
-    def plain(estimates: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
-        return {name: [None if math.isnan(v) else v for v in (e.value, e.low, e.high)] for name, e in estimates.items()}
-
     return [
         {
             "system": row.system,
@@ -87,8 +105,8 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
             "subset": row.subset,
             "samples": row.samples,
             "subjects": row.subject_count,
-            "by_frame": plain(row.frames),
-            "by_subject": plain(row.subjects),
+            "by_frame": _plain(row.frames),
+            "by_subject": _plain(row.subjects),
         }
         for row in rows
     ]
@@ -117,16 +135,31 @@ def write_samples(path: Path, records: Mapping[str, Records], facts: Mapping[str
     tables = []
     for system, rows in records.items():
         known = [facts.get(key) for key in rows.keys]
-        columns: dict[str, object] = {"system": [system] * len(rows), "key": list(rows.keys)}
+        columns: dict[str, object] = {
+            "system": [system] * len(rows),
+            "key": [name.rpartition("/")[2] for name in rows.keys],
+        }
         for name in ("dataset", "subject", "side", "camera"):
             columns[name] = [None if fact is None else fact.value(name) or None for fact in known]
         tables.append(pa.table(columns | {name: pa.array(values) for name, values in rows.columns.items()}))
     pq.write_table(pa.concat_tables(tables, promote_options="default"), path)
 
 
-def write_results(folder: Path, rows: Sequence[Row], variant: Variant, level: float, speed: object) -> None:
+def write_results(
+    folder: Path, rows: Sequence[Row], pairs: Sequence[Difference], variant: Variant, level: float, speed: object
+) -> None:
     """results.json, results.csv and table.md into a folder that exists."""
-    document = {"level": level, "rows": as_json(rows), "speed": speed}
+    paired = [
+        {
+            "system": pair.system,
+            "minus": pair.other,
+            "samples": pair.samples,
+            "subjects": pair.subject_count,
+            "difference": _plain(pair.estimates),
+        }
+        for pair in pairs
+    ]
+    document = {"level": level, "rows": as_json(rows), "paired": paired, "speed": speed}
     (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
     (folder / "results.csv").write_text(as_csv(rows))
-    (folder / "table.md").write_text(markdown(rows, variant, level), encoding="utf-8")
+    (folder / "table.md").write_text(markdown(rows, pairs, variant, level), encoding="utf-8")

@@ -38,13 +38,13 @@ def _nearest_culled(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same against the triangles near each point only."""
     shape = points.shape[:2]
-    point, triangle = candidates(points, vertices, faces)
-    height = _height(vertices[:, faces].flatten(0, 1)[triangle], points.flatten(0, 1)[point])
+    point, sample, face = candidates(points, vertices, faces)
+    height = _height(vertices[sample[:, None], faces[face]], points.flatten(0, 1)[point])
     first = height.new_full((shape.numel(),), torch.inf).scatter_reduce_(0, point, height, "amin")
     chosen = (height == first[point]) & height.isfinite()
-    face = torch.zeros_like(first, dtype=torch.int64)
-    face[point[chosen]] = triangle[chosen] % len(faces)
-    return face.view(shape), first.isfinite().view(shape)
+    found = torch.zeros_like(first, dtype=torch.int64)
+    found[point[chosen]] = face[chosen]
+    return found.view(shape), first.isfinite().view(shape)
 
 
 def _height(corners: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

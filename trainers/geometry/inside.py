@@ -37,7 +37,9 @@ def winding_number(
 
 
 def _culled(points: torch.Tensor, vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-    """The same, each point against the triangles near its line only."""
-    point, triangle = candidates(points, vertices, faces)
-    passes = crossing(vertices[:, faces].flatten(0, 1)[triangle], points.flatten(0, 1)[point])
+    """The same, each point against the triangles near its line only; points before or behind the whole mesh are outside."""
+    depth = points[..., 2]
+    between = (depth >= vertices[..., 2].amin(1, keepdim=True)) & (depth <= vertices[..., 2].amax(1, keepdim=True))
+    point, sample, face = candidates(points, vertices, faces, between)
+    passes = crossing(vertices[sample[:, None], faces[face]], points.flatten(0, 1)[point])
     return points.new_zeros(points.shape[:2].numel()).index_add_(0, point, passes).view(points.shape[:2])

@@ -26,10 +26,10 @@ class LossWeights:
     """w_reg inside the deformation term: of deformations over 3 cm."""
     deformation_wild: float = 200.0
     """Per metre, where the deformation is not labelled."""
-    touch: float = 100.0
-    """Per square metre."""
-    collision: float = 500.0
-    """Per square metre."""
+    touch: float = 0.1
+    """Per millimetre of mean gap; of squared distances, per 1,000 square millimetres (0.1 is the released 100 per square metre)."""
+    collision: float = 0.5
+    """Per millimetre of mean depth; of squared distances, per 1,000 square millimetres, which at 10 mm is 1,000 times weaker."""
     depth: float = 50.0
 
     def __post_init__(self) -> None:
@@ -39,7 +39,18 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class DepthConfig:
+class LossStarts:
+    """Step, counted from 0, from which a term counts; before, it is 0 and costs nothing."""
+
+    touch: int = 0
+    collision: int = 0
+    depth: int = 0
+    """The authors: from epoch 2."""
+    adversarial: int = 0
+
+
+@dataclass(frozen=True)
+class DepthLossConfig:
     """Depth at keypoints."""
 
     form: Literal["silog", "affine", "robust-affine", "ordinal"] = "affine"
@@ -47,9 +58,6 @@ class DepthConfig:
     median and trimmed; ordinal: order of pairs only."""
     at: Literal["surface", "keypoint"] = "surface"
     """surface: the meshes' front surface at the predicted keypoints, as a depth map shows; keypoint: the keypoints' own z."""
-    of: Literal["parametric", "drawn"] = "parametric"
-    """parametric: the posed bodies, as in the paper; drawn: the network's own vertices, which networks with `regressor.detached` want,
-    for in them no gradient of the posed bodies reaches what puts them in their place."""
     samples: Literal["wild", "all"] = "wild"
     """wild: those without 3D labels."""
     margin: float = 0.002
@@ -88,17 +96,22 @@ class LossConfig:
     """The objective."""
 
     weights: LossWeights = LossWeights()
+    starts: LossStarts = LossStarts()
     contact: Balance = "plain"
     """balanced: touching and other vertices weigh half each; root: between the two (`losses/contact.py`)."""
     stiffness: bool = False
     """Weigh deformation errors by tissue stiffness, which the authors computed and left out."""
-    touch_head: Literal["undeformed", "deformed"] = "undeformed"
-    collision_distance: Literal["surface", "vertex"] = "surface"
-    """vertex: to the nearest vertex, as released."""
-    depth: DepthConfig = DepthConfig()
+    of: Literal["drawn", "parametric"] = "drawn"
+    """Mesh that touch, collision and depth are read from. drawn: the network's own vertices, which such a loss moves in every preset.
+    parametric: the posed bodies, as in the paper; where `regressor.detached` is on (dice-s, dice-nano) that moves the regressors only."""
+    distances: Literal["millimetres", "squared"] = "millimetres"
+    """Of touch and collision. squared: as in the paper, which hardly sees what is a few millimetres off."""
+    touch_head: Literal["undeformed", "deformed"] = "deformed"
+    """deformed: as the hand meets it; touch then moves the head, not its deformation. undeformed: as released."""
+    depth: DepthLossConfig = DepthLossConfig()
     faults: Faults = Faults()
     paper_released: bool = False
-    """The released behaviour as a whole: all faults, SILog at the surface, distances to vertices, plain contact, no stiffness."""
+    """The released behaviour as a whole: all faults, the posed bodies, squared distances, SILog at the surface, plain contact, no stiffness."""
 
     def resolved(self) -> LossConfig:
         """With `paper_released` spelled out."""
@@ -106,8 +119,11 @@ class LossConfig:
             return self
         return LossConfig(
             weights=self.weights,
-            collision_distance="vertex",
-            depth=DepthConfig(form="silog", at="surface", min_points=2),
+            of="parametric",
+            distances="squared",
+            touch_head="undeformed",
+            starts=self.starts,
+            depth=DepthLossConfig(form="silog", at="surface", min_points=2),
             faults=Faults.all(),
             paper_released=True,
         )

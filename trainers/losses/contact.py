@@ -9,6 +9,7 @@ from handface.trainers.losses.config import Balance
 from handface.trainers.losses.reduce import masked_mean
 
 _LEVEL = 0.2
+_CLAMPED_LOGIT = 11.512915  # of the released code's largest probability, 1 - 1e-5
 
 
 def level_contact(logits: torch.Tensor, labels: torch.Tensor, balance: Balance = "plain") -> torch.Tensor:
@@ -34,9 +35,15 @@ def contact(
     true_hand: tuple[torch.Tensor, ...],
     true_head: tuple[torch.Tensor, ...],
     balance: Balance = "plain",
+    clamped: bool = False,
 ) -> torch.Tensor:
-    """0.2 sum of `level_contact` over all levels of hand and head, nats. Levels of (B, V_l) -> (B,)."""
+    """0.2 sum of `level_contact` over all levels of hand and head, nats. Levels of (B, V_l) -> (B,).
+
+    clamped: probabilities in [1e-5, 1 - 1e-5], as released, where there is no gradient beyond.
+    """
     pairs = [*zip(hand, true_hand, strict=True), *zip(head, true_head, strict=True)]
+    if clamped:
+        pairs = [(logits.clamp(-_CLAMPED_LOGIT, _CLAMPED_LOGIT), labels) for logits, labels in pairs]
     return _LEVEL * torch.stack([level_contact(logits, labels, balance) for logits, labels in pairs]).sum(0)
 
 

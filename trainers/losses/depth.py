@@ -19,20 +19,38 @@ _TRIM = 0.8  # share of residuals that the robust form keeps
 _INVERSE, _PER_PART = DEPTH_KINDS.index("affine-inverse"), DEPTH_KINDS.index("affine-per-part")
 
 
-def silog(z: torch.Tensor, reference: torch.Tensor, kind: torch.Tensor, use: torch.Tensor, min_points: int = 8) -> Term:
+def silog(
+    z: torch.Tensor,
+    reference: torch.Tensor,
+    kind: torch.Tensor,
+    use: torch.Tensor,
+    min_points: int = 8,
+    pooled: bool = False,
+) -> Term:
     """sqrt(Var_k(log(z_k + 1) - log r_k)) (eq. 7): invariant to a scale of the reference, not to a shift; no unit.
 
     z: (B, K) metres.  reference: (B, K) r.  kind: (B,).  use: (B, K) bool. Disparity is inverted first, r = 1 / value, as if its
     shift were 0. Samples with fewer points, or depth that is relative within a part, do not count.
+    pooled: one variance over the points of all samples that count, as the released code has it.
     """
     weight = use.to(z.dtype)
     log_r = reference.clamp(min=_POSITIVE).log()
     log_r = torch.where((kind == _INVERSE)[:, None], -log_r, log_r)
     difference = (z + CAMERA_DISTANCE).clamp(min=_POSITIVE).log() - log_r
-    deviation = (difference - masked_mean(difference, weight)[:, None]) * weight
     count = weight.sum(1)
-    variance = deviation.square().sum(1) / (count - 1).clamp(min=1)  # unbiased, as torch.var
-    return Term((variance + _SMALL**2).sqrt(), (count >= min_points) & (kind >= 0) & (kind != _PER_PART))
+    known = (count >= min_points) & (kind >= 0) & (kind != _PER_PART)
+    if pooled:
+        weight = (weight * known[:, None]).flatten()[None]
+        pool = _standard_deviation(difference.flatten()[None], weight)
+        return Term(pool.expand(len(z)), known)
+    return Term(_standard_deviation(difference, weight), known)
+
+
+def _standard_deviation(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Unbiased, as torch.std, and never quite 0; (B, K) twice -> (B,)."""
+    deviation = (values - masked_mean(values, weight)[:, None]) * weight
+    variance = deviation.square().sum(1) / (weight.sum(1) - 1).clamp(min=1)
+    return (variance + _SMALL**2).sqrt()
 
 
 def affine_invariant(

@@ -1,4 +1,4 @@
-"""The hall of the losses: prediction and truth in, weighted scalars by name out, each the mean over all ranks' samples that have it.
+"""The objective: prediction and truth in, weighted scalars by name out, each the mean over all ranks' samples that have it.
 
     objective = Objective(bodies, LossConfig())
     truth, posed = make_targets(batch, bodies), pose_output(output, bodies)
@@ -6,13 +6,13 @@
     loss = sum(terms.values())
 
 Every term is W * sum over this rank's samples / mean over ranks of the number of samples that count. DDP averages gradients over
-ranks, so that they are those of one process with all samples, however unevenly labels are spread: give `reduce_count` a function
-that all-reduces to the mean. It is called once per step with a vector. Without it, every rank normalises by its own counts.
+ranks, so that they are those of one process with all samples, however unevenly labels are spread: give `reduce_counts` a function
+that all-reduces to the mean. It is called once per batch with a vector. Without it, every rank normalises by its own counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import torch
@@ -29,11 +29,12 @@ from handface.trainers.losses.depth import affine_invariant, ordinal, silog
 from handface.trainers.losses.keypoints import RELEASED_HAND_ORDER, drawn_keypoints, keypoints_2d, plain_keypoints_2d
 from handface.trainers.losses.parameters import parameters
 from handface.trainers.losses.reduce import Term, l1
-from handface.trainers.losses.touch import touch
+from handface.trainers.losses.touch import squared_touch, touch
 from handface.trainers.losses.vertices import drawn_vertices, parametric_vertices
-from handface.trainers.targets import PartTargets, Posed, PosedPart, Targets, widen
+from handface.trainers.targets import PartTargets, PosedPart, PosedTargets, Targets, widen
 
-ReduceCount = Callable[[torch.Tensor], torch.Tensor]
+ReduceCounts = Callable[[tuple[str, ...], torch.Tensor], torch.Tensor]
+_PER_SQUARE = 1e3  # 1,000 square millimetres in a square metre
 
 
 class Objective(nn.Module):
@@ -68,32 +69,36 @@ class Objective(nn.Module):
     def forward(
         self,
         output: DiceOutput,
-        posed: Posed,
+        posed: PosedTargets,
         truth: Targets,
-        reduce_count: ReduceCount | None = None,
-        factors: Mapping[str, float] | None = None,
+        reduce_counts: ReduceCounts | None = None,
+        step: int | None = None,
     ) -> dict[str, torch.Tensor]:
         """{term: weighted scalar}; the loss is their sum. A term whose label no sample has is 0, with a gradient of 0.
 
-        reduce_count: (T,) numbers of samples -> their mean over ranks.  factors: further factors by term, such as {"depth": 0.0}
-        while depth is not yet learned; the terms are the same on every rank and in every step.
+        reduce_counts: names of T terms and (T,) numbers of samples -> the numbers to divide by, such as their means over ranks.
+        step: terms that `starts` has begin later are 0; None: all have begun. The terms are the same on every rank and in every step.
         """
         with torch.autocast(posed.camera.device.type, enabled=False):
-            weighted = self._terms(widen(output), posed, self._shifted(truth))
+            starts = vars(self.config.starts)
+            later = {name for name, start in starts.items() if step is not None and step < start}
+            weighted = self._terms(widen(output), posed, self._shifted(truth), later)
             counts = torch.stack([term.count for _, term in weighted.values()])
-            if reduce_count is not None:
-                counts = reduce_count(counts)
+            if reduce_counts is not None:
+                counts = reduce_counts(tuple(weighted), counts)
             shares = 1 / torch.where(counts > 0, counts, 1.0)
-            factors = factors or {}
             return {
-                name: factors.get(name, 1.0) * weight * share * term.total
+                name: weight * share * term.total
                 for (name, (weight, term)), share in zip(weighted.items(), shares.unbind(), strict=True)
             }
 
-    def _terms(self, output: DiceOutput, posed: Posed, truth: Targets) -> dict[str, tuple[float, Term]]:
-        """{name: (W, its losses per sample)} of all terms with a weight."""
+    def _terms(
+        self, output: DiceOutput, posed: PosedTargets, truth: Targets, later: Collection[str] = ()
+    ) -> dict[str, tuple[float, Term]]:
+        """{name: (W, its losses per sample)} of all terms with a weight; those that begin later are 0."""
         weights, mesh = self.config.weights, truth.has_mesh
         everyone = torch.ones_like(mesh)
+        zero = Term(torch.zeros_like(output.camera[:, 0]), ~everyone)
         terms: dict[str, tuple[float, Term]] = {}
         if weights.vertices:
             terms |= {name: (weights.vertices, Term(v, mesh)) for name, v in _vertices(posed, truth).items()}
@@ -105,7 +110,10 @@ class Objective(nn.Module):
             terms["parameters"] = weights.parameters, Term(_parameters(output, posed, truth), mesh)
         if weights.contact:
             levels = output.hand.contact_logits, output.head.contact_logits, truth.hand.contact, truth.head.contact
-            terms["contact"] = weights.contact, Term(contact(*levels, self.config.contact), truth.has_contact)
+            terms["contact"] = (
+                weights.contact,
+                Term(contact(*levels, self.config.contact, self.config.paper_released), truth.has_contact),
+            )
         if weights.presence:
             value = presence(output.presence_logit, truth.presence)
             terms["presence"] = weights.presence, Term(value, truth.has_contact)
@@ -117,16 +125,15 @@ class Objective(nn.Module):
             value = deform.no_deformation(field)
             terms["deformation_wild"] = weights.deformation_wild, Term(value, ~truth.has_deformation)
         if weights.touch:
-            head = posed.deformed if self.config.touch_head == "deformed" else posed.head.vertices
-            touching = output.hand.contact_logits[0] > 0, output.head.contact_logits[0] > 0
-            terms["touch"] = weights.touch, touch(posed.hand.vertices, head, *touching)
+            terms["touch"] = weights.touch, zero if "touch" in later else self._touch(output, posed)
         if weights.collision:
-            terms["collision"] = weights.collision, Term(self._collision(posed), everyone)
+            term = zero if "collision" in later else Term(self._collision(output, posed), everyone)
+            terms["collision"] = weights.collision, term
         if weights.depth:
-            terms["depth"] = weights.depth, self._depth(posed, truth)
+            terms["depth"] = weights.depth, zero if "depth" in later else self._depth(posed, truth)
         return terms
 
-    def _space(self, posed: Posed, truth: Targets) -> dict[str, torch.Tensor]:
+    def _space(self, posed: PosedTargets, truth: Targets) -> dict[str, torch.Tensor]:
         """3D keypoints."""
         hand, head = truth.hand.keypoints, truth.head.keypoints
         read_off = hand[:, list(RELEASED_HAND_ORDER)] if self.config.faults.joint_orders else hand
@@ -137,7 +144,7 @@ class Objective(nn.Module):
             "keypoints_3d_parametric": l1(posed.hand.keypoints, hand) + l1(posed.head.keypoints, head),
         }
 
-    def _picture(self, posed: Posed, truth: Targets) -> dict[str, Term]:
+    def _picture(self, posed: PosedTargets, truth: Targets) -> dict[str, Term]:
         """2D keypoints: NP 4 (direct + regressed) of the hand and once of the head; P 4 times the hand and once the head."""
         compare = plain_keypoints_2d if self.config.faults.confidence_ignored else keypoints_2d
         size, terms = truth.image_size, {}
@@ -156,45 +163,66 @@ class Objective(nn.Module):
         pair("head", posed.head, face, face, 1)
         return terms
 
-    def _collision(self, posed: Posed) -> torch.Tensor:
-        if self.config.faults.collision_index:
-            return collide.released_collision(posed.hand.vertices, posed.deformed, self.closed)
-        if self.config.collision_distance == "vertex":
-            return collide.collision(posed.hand.vertices, posed.deformed, self.closed)
-        return collide.collision(posed.hand.vertices, posed.deformed, self.closed, self.faces, self.at_vertex)
+    def _touch(self, output: DiceOutput, posed: PosedTargets) -> Term:
+        hand, head = self._meshes(posed)
+        if self.config.touch_head == "deformed":
+            head = head - output.head.deformation[0].detach()
+        touching = output.hand.contact_logits[0] > 0, output.head.contact_logits[0] > 0
+        if self.config.distances == "millimetres":
+            return touch(hand, head, *touching)
+        term = squared_touch(hand, head, *touching, over_batch=self.config.paper_released)
+        return Term(_PER_SQUARE * term.values, term.mask)
 
-    def _depth(self, posed: Posed, truth: Targets) -> Term:
+    def _collision(self, output: DiceOutput, posed: PosedTargets) -> torch.Tensor:
+        hand, head = self._meshes(posed)
+        deformed = head - output.head.deformation[0]
+        if self.config.faults.collision_index:
+            return _PER_SQUARE * collide.released_collision(hand, deformed, self.closed)
+        if self.config.distances == "squared":
+            return _PER_SQUARE * collide.squared_collision(hand, deformed, self.closed)
+        return collide.collision(hand, deformed, self.closed, self.faces, self.at_vertex)
+
+    def _meshes(self, posed: PosedTargets) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hand and undeformed head that the losses between them act on."""
+        if self.config.of == "drawn":
+            return posed.hand.np_vertices[0], posed.head.np_vertices[0]
+        return posed.hand.vertices, posed.head.vertices
+
+    def _depth(self, posed: PosedTargets, truth: Targets) -> Term:
         depth, faults = self.config.depth, self.config.faults
-        z, seen = self._predicted_depth(posed)
         reference, valid = truth.depth.unbind(-1)
         if faults.depth_corner:
             reference = torch.ones_like(reference)
-        use = seen & (valid > 0) & (truth.visibility > 0)
+        use = (valid > 0) & (truth.visibility > 0)
+        asked = (truth.depth_kind >= 0) & use.any(1)
+        if depth.samples == "wild":
+            asked = asked & ~truth.has_mesh
+        rows = _rows(asked)
+        z, seen = self._predicted_depth(posed, rows)
+        reference, kind, use = reference[rows], truth.depth_kind[rows], use[rows] & seen
         if depth.form == "silog":
-            term = silog(z, reference, truth.depth_kind, use, depth.min_points)
+            term = silog(z, reference, kind, use, depth.min_points, pooled=self.config.paper_released)
         elif depth.form == "ordinal":
-            term = ordinal(z, reference, truth.depth_kind, use, depth.margin, depth.clear)
+            term = ordinal(z, reference, kind, use, depth.margin, depth.clear)
         else:
-            robust = depth.form == "robust-affine"
-            term = affine_invariant(z, reference, truth.depth_kind, use, robust, depth.min_points)
-        return term if depth.samples == "all" else Term(term.values, term.mask & ~truth.has_mesh)
+            term = affine_invariant(z, reference, kind, use, depth.form == "robust-affine", depth.min_points)
+        return Term(term.values, term.mask & asked[rows])
 
-    def _predicted_depth(self, posed: Posed) -> tuple[torch.Tensor, torch.Tensor]:
-        """z at the 89 keypoints, face then hand, (B, 89) metres, and where there is one."""
+    def _predicted_depth(self, posed: PosedTargets, rows: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """z at the 89 keypoints, face then hand, (b, 89) metres, and where there is one. rows: samples that are asked for."""
         head, hand = posed.head, posed.hand
-        if self.config.depth.of == "drawn":
-            points = torch.cat([head.np_regressed, hand.np_regressed], 1)
-            vertices = torch.cat([hand.np_vertices[0], head.np_vertices[0]], 1)
+        if self.config.of == "drawn":
+            points = torch.cat([head.np_regressed[rows], hand.np_regressed[rows]], 1)
         else:
-            points = torch.cat([head.keypoints, hand.keypoints], 1)
-            vertices = torch.cat([hand.vertices, head.vertices], 1)
+            points = torch.cat([head.keypoints[rows], hand.keypoints[rows]], 1)
         if self.config.depth.at == "keypoint":
             return points[..., 2], torch.ones_like(points[..., 2], dtype=torch.bool)
         place = points[..., :2]
         if self.config.faults.depth_transposed:  # pixel (v, u) instead of (u, v), back in metres
-            scale, shift = posed.camera[:, None, :1].clamp(min=1e-6), posed.camera[:, None, 1:]
+            scale, shift = posed.camera[rows, None, :1].clamp(min=1e-6), posed.camera[rows, None, 1:]
             place = place.flip(-1) + (shift.flip(-1) - shift) / scale
-        return front_depth(place, vertices, self.both_faces)
+        hand_vertices, head_vertices = self._meshes(posed)
+        return front_depth(place, torch.cat([hand_vertices[rows], head_vertices[rows]], 1), self.both_faces)
 
     def _shifted(self, truth: Targets) -> Targets:
         """Truth about the deformed head's mean, if that fault is wanted: all points move by the mean deformation."""
@@ -210,7 +238,12 @@ class Objective(nn.Module):
         return replace(truth, hand=shift(truth.hand), head=shift(truth.head))
 
 
-def _vertices(posed: Posed, truth: Targets) -> dict[str, torch.Tensor]:
+def _rows(mask: torch.Tensor) -> torch.Tensor | slice:
+    """The marked samples on the CPU; all of them on an accelerator, which need not wait for the host then."""
+    return mask.nonzero()[:, 0] if mask.device.type == "cpu" else slice(None)
+
+
+def _vertices(posed: PosedTargets, truth: Targets) -> dict[str, torch.Tensor]:
     hand, head = truth.hand.vertices, truth.head.vertices
     return {
         "vertices": drawn_vertices(posed.hand.np_vertices, posed.head.np_vertices, hand, head),
@@ -218,7 +251,7 @@ def _vertices(posed: Posed, truth: Targets) -> dict[str, torch.Tensor]:
     }
 
 
-def _parameters(output: DiceOutput, posed: Posed, truth: Targets) -> torch.Tensor:
+def _parameters(output: DiceOutput, posed: PosedTargets, truth: Targets) -> torch.Tensor:
     hand, head = output.hand.parameters, output.head.parameters
     return parameters(
         [

@@ -4,7 +4,7 @@ from handface.trainers.metrics.measure import Known, measure
 from handface.trainers.metrics.meshes import Meshes, predicted_meshes
 from handface.trainers.metrics.plausibility import Surface, hand_depths
 from handface.trainers.metrics.records import Records, gather
-from handface.trainers.metrics.table import BY_NAME, METRICS, BootstrapConfig, Estimate, Metric, summarise
+from handface.trainers.metrics.table import BY_NAME, METRICS, BootstrapConfig, Estimate, Metric, differences, summarise
 
 __all__ = [
     "BY_NAME",
@@ -16,6 +16,7 @@ __all__ = [
     "Metric",
     "Records",
     "Surface",
+    "differences",
     "gather",
     "hand_depths",
     "measure",

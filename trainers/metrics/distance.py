@@ -33,20 +33,38 @@ def _to_segment(offset: torch.Tensor, edge: torch.Tensor) -> torch.Tensor:
     return (offset - along.clamp(0, 1)[..., None] * edge).square().sum(-1)
 
 
-def surface_distance(points: torch.Tensor, vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+def surface_distance(
+    points: torch.Tensor,
+    vertices: torch.Tensor,
+    faces: torch.Tensor,
+    within: float | None = None,
+    always: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Distance to the surface, metres. points: (N, 3).  vertices: (V, 3).  faces: (F, 3). Returns (N,).
 
     Triangles are visited in the order of a lower bound (distance to the centroid minus the triangle's radius) until the bound
     passes the best distance, so that the result is exact; but 512 of them at most, which only meshes of an untrained network,
     torn into long triangles, would need more of. There it may be too large.
+    within: metres; of points farther away than this, unless `always` (N,) bool holds, a lower bound above it is good enough, which costs
+    a tenth. None: every distance is exact.
     """
     corners = vertices[faces]
     centre = corners.mean(1)
     radius = (corners - centre[:, None]).norm(dim=-1).amax(1)
     result = points.new_full((len(points),), torch.inf)
-    for rows in torch.arange(len(points), device=points.device).split(max(1, _CHUNK // max(1, len(faces)))):
+    wanted = torch.arange(len(points), device=points.device)
+    if within is not None:
+        always = torch.zeros_like(wanted, dtype=torch.bool) if always is None else always
+        gap = torch.maximum(corners.amin((0, 1)) - points, points - corners.amax((0, 1))).clamp(min=0).norm(dim=1)
+        result = gap  # to the mesh's box
+        wanted = ((gap <= within) | always).nonzero()[:, 0]
+    for rows in wanted.split(max(1, _CHUNK // max(1, len(faces)))):
         bound = torch.cdist(points[rows], centre, compute_mode=_EXACT) - radius
         open_rows, count = torch.arange(len(rows), device=points.device), min(_FIRST, len(faces))
+        if within is not None and always is not None:
+            least = bound.amin(1)
+            result[rows] = least
+            open_rows = ((least <= within) | always[rows]).nonzero()[:, 0]
         while len(open_rows):
             near, index = bound[open_rows].topk(count, dim=1, largest=False)
             best = closest_on_triangles(points[rows[open_rows], None], corners[index]).amin(1)
@@ -72,20 +90,26 @@ def solid_angle(points: torch.Tensor, vertices: torch.Tensor, faces: torch.Tenso
 
 
 def inside_depth(
-    points: torch.Tensor, vertices: torch.Tensor, faces: torch.Tensor, caps: torch.Tensor
+    points: torch.Tensor,
+    vertices: torch.Tensor,
+    faces: torch.Tensor,
+    caps: torch.Tensor,
+    within: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Signed distance, POSITIVE INSIDE, to the mesh as it is and to the mesh closed by its caps; (N,) each, metres.
 
     points: (N, 3).  vertices: (V, 3).  faces: (F, 3).  caps: (C, 3) triangles that close its holes. Inside is a winding number
     above 1/2; the open mesh's is the closed one's, a whole number, less what the caps add to it.
+    within: metres; of points outside that are farther away, the distance may be too small, but above it. None: all are exact.
     """
-    distance = surface_distance(points, vertices, faces)
     turns = winding_number(points[None], vertices[None], torch.cat([faces, caps]))[0]
+    open_turns = turns - solid_angle(points, vertices, caps) if len(caps) else turns
+    distance = surface_distance(points, vertices, faces, within, (turns > 0.5) | (open_turns > 0.5))
     if not len(caps):
         signed = _signed(distance, turns)
         return signed, signed
-    closed = torch.minimum(distance, surface_distance(points, vertices, caps))
-    return _signed(distance, turns - solid_angle(points, vertices, caps)), _signed(closed, turns)
+    closed = torch.minimum(distance, surface_distance(points, vertices, caps, within, turns > 0.5))
+    return _signed(distance, open_turns), _signed(closed, turns)
 
 
 def _signed(distance: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:

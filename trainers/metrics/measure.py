@@ -1,4 +1,4 @@
-"""The hall of the metrics: prediction and truth in, one row of numbers per sample out; `table.summarise` makes metrics of rows.
+"""The entry of the metrics: prediction and truth in, one row of numbers per sample out; `table.summarise` makes metrics of rows.
 
 rows = [measure(batch.keys, prediction, truth, surface, picture=..., direct=...) for batch in loader]
 estimates = summarise(gather(Records.merge(rows)))

@@ -28,9 +28,12 @@ Depths = dict[int, tuple[torch.Tensor, torch.Tensor]]
 
 @torch.no_grad()
 def hand_depths(meshes: Meshes, surface: Surface, known: torch.Tensor) -> Depths:
-    """How deep the hand's vertices are in the deformed head, metres, for the rows where `known` (B,) bool holds."""
+    """How deep the hand's vertices are in the deformed head, metres, for the rows where `known` (B,) bool holds.
+
+    Exact inside and up to `TOUCH` outside, which is all that is judged; beyond, only that it is more.
+    """
     return {
-        index: inside_depth(meshes.hand[index], meshes.deformed[index], surface.faces, surface.caps)
+        index: inside_depth(meshes.hand[index], meshes.deformed[index], surface.faces, surface.caps, within=TOUCH)
         for index in known.nonzero()[:, 0].tolist()
     }
 

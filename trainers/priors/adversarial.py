@@ -1,8 +1,8 @@
-"""The hall of the priors: hand and face discriminators as one module, so that wrapping it in DDP makes all ranks share them.
+"""Adversarial priors: hand and face discriminators as one module, so that wrapping it in DDP makes all ranks share them.
 
     fake = priors.features(output.hand.parameters, output.head.parameters)
     generator = priors.generator_loss(fake)          # added to the network's losses; gives the discriminators no gradient
-    result = ddp_priors(fake, real.sample(step, ...))  # after the network's step; fakes are detached inside
+    result = ddp_priors(fake, real.sample(step, ...))  # after the network's step; generated samples are detached inside
     result.loss.backward()
 
 `generator_loss` needs no DDP: it leaves the discriminators alone, and they are equal on all ranks. Call it on the bare module.
@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,7 +33,7 @@ from handface.trainers.priors.monitor import AlarmConfig, Monitor
 PARTS = ("hand", "head")
 
 
-class Parameters(Protocol):
+class PriorParameters(Protocol):
     """What is judged of a part: `model.heads.BodyParameters` and `trainers.batch.BodyLabels` both fit."""
 
     @property
@@ -66,7 +67,7 @@ class PriorInput:
 
 @dataclass(frozen=True)
 class PriorsConfig:
-    """How the game is played. The defaults are the released ones."""
+    """How the discriminators are trained. The defaults are the released ones."""
 
     kind: GameKind = "gan"
     """gan: binary cross-entropy, non-saturating; lsgan: least squares."""
@@ -108,12 +109,12 @@ class AdversarialPriors(nn.Module):
             "hand": sizes.hand.pose + sizes.hand.betas,
             "head": 3 + sizes.head.expression + sizes.head.betas,
         }
-        self.judges = nn.ModuleDict(
+        self.discriminators = nn.ModuleDict(
             {part: Discriminator(widths[part], config.hidden, config.spectral_norm) for part in PARTS}
         )
         self.monitors = nn.ModuleDict({part: Monitor(part, config.kind, config.alarm) for part in PARTS})
 
-    def features(self, hand: Parameters, head: Parameters) -> PriorInput:
+    def features(self, hand: PriorParameters, head: PriorParameters) -> PriorInput:
         """The judged numbers of predicted or known parameters, float32."""
         jaw = head.pose[:, self.jaw]
         return PriorInput(
@@ -125,10 +126,10 @@ class AdversarialPriors(nn.Module):
         terms = {}
         for part in PARTS:
             values = getattr(fake, part)
-            judge = self.judges[part]
-            still = {name: value.detach() for name, value in judge.named_parameters()}
+            discriminator = self.discriminators[part]
+            still = {name: value.detach() for name, value in discriminator.named_parameters()}
             with torch.autocast(values.device.type, enabled=False):
-                logits = functional_call(judge, still, (values,))
+                logits = functional_call(discriminator, still, (values,))
                 terms[f"adversarial_{part}"] = self.config.weight * generator_loss(logits, self.config.kind)
         return terms
 
@@ -140,18 +141,20 @@ class AdversarialPriors(nn.Module):
         terms: dict[str, torch.Tensor] = {}
         loss = torch.zeros((), device=fake.hand.device)
         for part, factor in zip(PARTS, (self.config.hand_factor, self.config.head_factor), strict=True):
-            part_loss, part_terms = self._judge(part, getattr(fake, part).detach(), getattr(real, part).detach())
+            part_loss, part_terms = self._discriminate(part, getattr(fake, part).detach(), getattr(real, part).detach())
             loss = loss + factor * self.config.weight * part_loss
             terms |= {f"discriminator_{part}{name}": value for name, value in part_terms.items()}
         return PriorResult(loss, terms)
 
-    def _judge(self, part: str, fake: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _discriminate(
+        self, part: str, fake: torch.Tensor, real: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with torch.autocast(fake.device.type, enabled=False):
             real = real.to(fake)
             if self.config.r1 > 0:
                 real.requires_grad_(True)
-            judge = self.judges[part]
-            real_logits, fake_logits = judge(real), judge(fake)
+            discriminator = self.discriminators[part]
+            real_logits, fake_logits = discriminator(real), discriminator(fake)
             loss = discriminator_loss(real_logits, fake_logits, self.config.kind)
             terms = {"": loss.detach()}
             if self.config.r1 > 0:
@@ -163,14 +166,22 @@ class AdversarialPriors(nn.Module):
         monitor.update(real_logits.detach(), fake_logits.detach())
         return loss, terms
 
-    def metrics(self, step: int | None = None) -> dict[str, float]:
+    def metrics(
+        self, step: int | None = None, all_reduce_mean: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> dict[str, float]:
         """Running means and alarms by name, e.g. `priors/hand_accuracy`; logs a warning when an alarm begins or ends.
 
-        Waits for the device; call it when logging, not in every step. step: named in the warning.
+        Waits for the device; call it when logging, not in every step.
+
+        Args:
+            step: Named in the warning.
+            all_reduce_mean: Takes the means over ranks, each of which has seen its own samples only.
         """
         found: dict[str, float] = {}
         for monitor in self.monitors.values():
             assert isinstance(monitor, Monitor)
+            if all_reduce_mean is not None:
+                monitor.means.copy_(all_reduce_mean(monitor.means))
             found |= {f"priors/{monitor.part}_{name}": value for name, value in monitor.read(step).items()}
         return found
 

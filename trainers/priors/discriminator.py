@@ -1,4 +1,4 @@
-"""One discriminator, and the losses of both sides of the game."""
+"""One discriminator, and the losses of generator and discriminator."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _linear(width_in: int, width: int, spectral_norm: bool) -> nn.Module:
 
 
 def generator_loss(fake: torch.Tensor, kind: GameKind) -> torch.Tensor:
-    """Small when fakes pass for real. fake: (B,) logits.
+    """Small when generated samples pass for real. fake: (B,) logits.
 
     gan: mean -log sigmoid(fake), the non-saturating form (Goodfellow 2014).  lsgan: mean (fake - 1)^2 / 2 (Mao 2017, eq. 9).
     """

@@ -67,13 +67,13 @@ class Monitor(nn.Module):
             return {}
         # The means start at 0; dividing by what the weights sum to takes that out (Adam's bias correction).
         real, fake, accuracy = (self.means / (1 - self.config.momentum**steps)).tolist()
-        state = self._judge(steps, real, fake, accuracy)
+        state = self._state_of(steps, real, fake, accuracy)
         if state != self._state:
             self._say(state, step, real, fake, accuracy)
             self._state = state
         return {"real": real, "fake": fake, "accuracy": accuracy, "alarm": float(state)}
 
-    def _judge(self, steps: int, real: float, fake: float, accuracy: float) -> int:
+    def _state_of(self, steps: int, real: float, fake: float, accuracy: float) -> int:
         if steps < self.config.warm_up:
             return QUIET
         if accuracy >= self.config.win_accuracy:

@@ -73,7 +73,9 @@ class RealParameters:
         read: dict[str, ParameterSet] = {}
         for source in config.hand + config.head:
             if source.path not in read:
-                read[source.path] = read_parameters(source.path, sizes.hand.body, config.freihand_mean_pose).unique()
+                read[source.path] = read_parameters(
+                    source.path, sizes.hand.body, config.freihand_mean_pose, sizes.head.body
+                ).unique()
         hand = [(_fitting(read[s.path], "hand", sizes.hand), s.weight) for s in config.hand]
         head = [(_fitting(read[s.path], "head", sizes.head), s.weight) for s in config.head]
         return cls(hand, head, config.seed)

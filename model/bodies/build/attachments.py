@@ -12,7 +12,7 @@ from handface.model.bodies.arrays import BodyArrays
 from handface.model.bodies.attachment import AttachmentArrays
 from handface.model.bodies.build.hand import hand_quads
 from handface.model.bodies.build.head import head_quads
-from handface.model.bodies.build.region import Region, cut, part_of_quads
+from handface.model.bodies.build.region import SurfaceRegion, cut, part_of_quads
 from handface.model.bodies.build.shapes import Macros, Probe, rigid_align
 from handface.model.bodies.build.wheel import HumanData
 
@@ -55,7 +55,7 @@ def build_bust(human: HumanData, head: BodyArrays) -> AttachmentArrays:
 
 
 def _aligned(
-    human: HumanData, region: Region, body: Region, arrays: BodyArrays, used: NDArray[np.bool_]
+    human: HumanData, region: SurfaceRegion, body: SurfaceRegion, arrays: BodyArrays, used: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """The average person's region, moved rigidly into the body's rest frame by the body's `used` vertices, (W, 3)."""
     both = [Macros(Probe(human, part, ())).average() for part in (body, region)]
@@ -65,7 +65,12 @@ def _aligned(
 
 
 def _on_ring(
-    human: HumanData, region: Region, body: Region, arrays: BodyArrays, ring: NDArray[np.integer], reach: float
+    human: HumanData,
+    region: SurfaceRegion,
+    body: SurfaceRegion,
+    arrays: BodyArrays,
+    ring: NDArray[np.integer],
+    reach: float,
 ) -> AttachmentArrays:
     """A piece of skin that shares the body's ring: on it, vertices coincide; away from it, the displacement fades."""
     near_ring = np.linalg.norm(arrays.template - arrays.template[ring].mean(0), axis=1) < 0.06
@@ -83,7 +88,7 @@ def _on_ring(
 
 
 def _in_mouth(
-    human: HumanData, region: Region, body: Region, arrays: BodyArrays, joint: int, name: str
+    human: HumanData, region: SurfaceRegion, body: SurfaceRegion, arrays: BodyArrays, joint: int, name: str
 ) -> AttachmentArrays:
     """Something rigid in the mouth, moved with the still part of the cavity around it."""
     points = _aligned(human, region, body, arrays, arrays.weights[:, 1] > 0.5)
@@ -97,7 +102,7 @@ def _in_mouth(
 
 
 def _arrays(
-    region: Region,
+    region: SurfaceRegion,
     template: NDArray[np.float64],
     joint: int,
     follow: NDArray[np.integer],

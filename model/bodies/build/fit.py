@@ -1,4 +1,4 @@
-"""What MediaPipe means by its points, measured once on renders of these bodies by `benchmarks/fit_body_keypoints.py`."""
+"""What MediaPipe means by its points, measured once on renders of these bodies by `benchmarks/model/fit_body_keypoints.py`."""
 
 from __future__ import annotations
 

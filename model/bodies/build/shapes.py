@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.model.bodies.build.region import Region
+from handface.model.bodies.build.region import SurfaceRegion
 from handface.model.bodies.build.wheel import HumanData
 
 _GENDERS, _AGES = ("female", "male"), ("young", "old")
@@ -36,7 +36,7 @@ class Axis:
 class Probe:
     """The points a body needs: a region's vertices, then the means of its joint cubes. displacement -> (V + J, 3)."""
 
-    def __init__(self, human: HumanData, region: Region, cubes: Sequence[str]) -> None:
+    def __init__(self, human: HumanData, region: SurfaceRegion, cubes: Sequence[str]) -> None:
         self.human, self.ids = human, region.vertex_ids
         self.cubes = [human.cube(name) for name in cubes]
 

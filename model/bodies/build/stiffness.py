@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from handface.model.bodies.build.region import Region
+from handface.model.bodies.build.region import SurfaceRegion
 from handface.model.bodies.build.wheel import HumanData
 
 # (target, sign): how far the skin moves out with fat, or in without
@@ -25,7 +25,7 @@ _FRONT = 0.0  # only the front half of the head sets the scale of "much fat"
 
 def head_stiffness(
     human: HumanData,
-    region: Region,
+    region: SurfaceRegion,
     template: NDArray[np.float64],
     expressions: NDArray[np.float64],
     names: Sequence[str],

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from handface.pipeline.contract.sample import (
     MAX_CROP,
-    SCHEMA_VERSION,
+    READABLE_VERSIONS,
     TENSOR_FIELDS,
     Crop,
     Labels,
@@ -138,8 +138,8 @@ def _mask_problem(blob: bytes, side: int | None) -> str | None:
 
 
 def _check_meta(key: str, side: int | None, meta: SampleMeta, blob: bytes) -> Iterator[tuple[str, str]]:
-    if meta.schema_version != SCHEMA_VERSION:
-        yield "bad_json", f"schema_version {meta.schema_version!r}; this validator knows {SCHEMA_VERSION}"
+    if meta.schema_version not in READABLE_VERSIONS:
+        yield "bad_json", f"schema_version {meta.schema_version!r}; this validator knows {', '.join(READABLE_VERSIONS)}"
     for name in _unknown_fields(json.loads(blob), asdict(meta)):
         yield "bad_json", f"unknown field {name}"
     if meta.key != key:

@@ -11,6 +11,7 @@ from typing import Any
 
 from handface.pipeline.contract.checks.sample import EXTENSIONS, check_sample
 from handface.pipeline.contract.checks.tar import TarWalk
+from handface.pipeline.contract.names.addresses import open_file
 from handface.pipeline.contract.sample import KEY_LENGTH
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
@@ -50,13 +51,11 @@ def validate(
     uris: paths or fsspec URIs of tars.  max_findings: kept per file (all are counted).  progress: gets bytes read.
     Raises OSError if a file cannot be opened; whatever is inside a file is a finding.
     """
-    import fsspec
-
     seen: dict[str, str] = {}  # key -> file
     for uri in uris:
         checker = _FileChecker(uri, seen, max_findings)
-        with fsspec.open(uri, "rb") as stream:
-            walk = TarWalk(stream, progress)
+        with open_file(uri) as stream:
+            walk = TarWalk(uri, stream, progress)
             checker.run(walk)
         checker.check_part(walk)
         yield checker.result

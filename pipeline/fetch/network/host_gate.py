@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.network.client import FetchError
+
+_FOR_EVER = 366 * 24 * 3600.0  # seconds; no longer rest is believed
 
 
 class HostGate:
@@ -21,7 +24,9 @@ class HostGate:
     def __init__(self, config: HttpConfig) -> None:
         self._config = config
         self._slots = asyncio.Semaphore(config.host_concurrency)
+        self._alone = asyncio.Lock()
         self._next = 0.0  # monotonic seconds before which nobody asks
+        self._said: FetchError | None = None  # the answer that asked for the rest
         self.interval = config.host_interval
         self.waiting = 0
         self.start_unit()
@@ -36,28 +41,39 @@ class HostGate:
         """The crawl-delay of the host's robots.txt, which also means one request at a time."""
         if seconds and seconds > self._config.host_interval:
             self.interval = seconds
-            self._slots = asyncio.Semaphore(1)
 
-    def rest(self, seconds: float) -> None:
-        """Nobody asks this host for so long."""
-        self._next = max(self._next, time.monotonic() + seconds)
+    def rest(self, seconds: float, said: FetchError | None = None) -> None:
+        """Nobody asks this host for so long.
+
+        Args:
+            seconds: From now on.
+            said: What the host answered. If the rest is longer than `max_wait`, everybody who waits ends with its reason.
+        """
+        until = time.monotonic() + seconds
+        if until > self._next:
+            self._next, self._said = until, said
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a slot and the host's interval. Raises FetchError when the host has had its time or keeps failing."""
         self.waiting += 1
         try:
-            async with self._slots:
+            async with self._slots, self._alone if self.interval > self._config.host_interval else nullcontext():
                 self._check()
                 while (pause := self._next - time.monotonic()) > 0:
                     await asyncio.sleep(pause)
                     self._check()
                 now = time.monotonic()
-                self._next = now + self.interval
+                self._next, self._said = now + self.interval, None
                 self._started = self._started or now
                 yield
         finally:
             self.waiting -= 1
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody waits here, or the host's rest is not over."""
+        return self.waiting > 0 or self._next > time.monotonic()
 
     def succeeded(self) -> None:
         """The host answered."""
@@ -69,12 +85,16 @@ class HostGate:
         self._last = error
 
     def _check(self) -> None:
+        pause = self._next - time.monotonic()
+        if self._said is not None and pause > self._config.max_wait:
+            detail = f"not asked: {self._said.detail}, the host asks for a rest of {pause:.0f} s more"
+            raise FetchError(self._said.reason, detail, asked=False)
         if self._last is not None and self._failures >= self._config.host_failures:
-            raise FetchError(
-                self._last.reason, f"not asked: {self._failures} failures in a row, last: {self._last.detail}"
-            )
+            detail = f"not asked: {self._failures} failures in a row, last: {self._last.detail}"
+            raise FetchError(self._last.reason, detail, asked=False)
         if self._started is not None and time.monotonic() - self._started > self._config.host_seconds:
-            raise FetchError(Reason.HOST_BUDGET, f"its host has had {self._config.host_seconds:g} s of this unit")
+            detail = f"not asked: its host has had {self._config.host_seconds:g} s of this unit"
+            raise FetchError(Reason.HOST_BUDGET, detail, asked=False)
 
 
 def backoff(url: str, attempt: int, retry_after: float | None, config: HttpConfig) -> float:
@@ -85,14 +105,14 @@ def backoff(url: str, attempt: int, retry_after: float | None, config: HttpConfi
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, a number or a date (RFC 9110, 10.2.3); None without a usable one."""
-    if not value:
-        return None
-    if value.strip().isdigit():
-        return float(value.strip()[:9])
+    """Seconds of a Retry-After header, a number or a date (RFC 9110, 10.2.3); None without a usable one. Never raises."""
+    value = (value or "").strip()
+    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", value):
+        return min(float(value[:20]), _FOR_EVER)
     try:
         when = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError):
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        seconds = (when - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, IndexError, OverflowError, AttributeError):
         return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, seconds), _FOR_EVER)

@@ -25,16 +25,31 @@ class Fetcher:
         self._runner = asyncio.Runner()
         self._crawler: Crawler | None = None
 
-    def fetch(self, urls: Sequence[str]) -> list[Fetched]:
-        """Fetch many URLs at once, in order. Never raises for what a URL, a server or the network does."""
-        return self._runner.run(self._fetch(urls))
+    def start_unit(self) -> None:
+        """Give hosts their time budget afresh, and another chance to those that failed."""
+        if self._crawler is not None:
+            self._crawler.start_unit()
 
-    async def _fetch(self, urls: Sequence[str]) -> list[Fetched]:
+    def fetch(
+        self, urls: Sequence[str], role: str = "image", spans: Sequence[tuple[int, int] | None] | None = None
+    ) -> list[Fetched]:
+        """Fetch many URLs at once, in order. Never raises for what a URL, a server or the network does.
+
+        Args:
+            urls: Web addresses.
+            role: What is expected, as of `Crawler.fetch`.
+            spans: (start, end) of the bytes that are wanted of each, None for all of it.
+        """
+        return self._runner.run(self._fetch(urls, role, spans or [None] * len(urls)))
+
+    async def _fetch(self, urls: Sequence[str], role: str, spans: Sequence[tuple[int, int] | None]) -> list[Fetched]:
         if self._crawler is None:
             from handface.pipeline.fetch.crawler import Crawler
 
             self._crawler = Crawler(self.config)
-        return await asyncio.gather(*(self._crawler.fetch(url) for url in urls))
+        crawler = self._crawler
+        pairs = zip(urls, spans, strict=True)
+        return await asyncio.gather(*(crawler.fetch(url, "file" if span else role, span=span) for url, span in pairs))
 
     def close(self) -> None:
         """Close connections and the event loop."""

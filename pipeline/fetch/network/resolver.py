@@ -19,7 +19,7 @@ _KEEP, _KEEP_FAILURE = 300.0, 30.0  # seconds; getaddrinfo tells no lifetime
 _LIMIT = 100_000  # names remembered
 
 
-class AddressRefusedError(OSError):
+class ForbiddenAddressError(OSError):
     """A name leads to an address that must not be connected to."""
 
 
@@ -29,7 +29,8 @@ class UnknownNameError(OSError):
 
 class CheckedResolver(AbstractResolver):
     """The resolver of the HTTP client. The client connects to the very addresses returned here, so a name that changes its
-    mind between check and connection (DNS rebinding) gains nothing. One refused address condemns the name."""
+    mind between check and connection (DNS rebinding) gains nothing. One refused address condemns the name.
+    """
 
     def __init__(self, config: HttpConfig, lookup: Lookup | None = None) -> None:
         self._lookup = lookup or self._system
@@ -73,7 +74,7 @@ class CheckedResolver(AbstractResolver):
             raise UnknownNameError(f"{host} has no address")
         for address in addresses:
             if why := refusal(address, self._opened):
-                raise AddressRefusedError(f"{host} is {address}: {why}")
+                raise ForbiddenAddressError(f"{host} is {address}: {why}")
         return addresses
 
     def _forget_failure(self, host: str, done: asyncio.Future[list[str]]) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import quote, urljoin, urlsplit
 
+from handface.pipeline.contract.names.url_names import SAFE, WEB_SCHEMES, remove_dot_segments
+
 MAX_URL = 4096
-_PORTS = {"http": 80, "https": 443}
 # Ports of services that must never get a web request: the Fetch standard's "bad ports", and common databases and daemons.
 _BAD_PORTS = frozenset(
     (1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110, 111)
@@ -29,10 +30,13 @@ _LOCAL_NAMES = (
     "in-addr.arpa",
 )
 _PLAIN = re.compile(r"https?://([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z][a-z0-9-]*)(?::\d+)?(?=[/?#]|$)", re.IGNORECASE)
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]|[\u0080-\u00a0\u2028\u2029\ufeff]")
+_HOST_END = re.compile(r"[/?#]")
+# Browsers forgive spaces and backslashes behind the host; in the host, every parser reads them in a way of its own.
+_NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f\\]|[\u0080-\u00a0\u2028\u2029\ufeff]")
+_NOT_IN_PATH = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_LINE_BREAKS = re.compile(r"[\t\r\n]")
 _NUMBER = re.compile(r"(?:0x[0-9a-f]*|\d+)", re.IGNORECASE)
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
-_SAFE = "%/:?#[]@!$&'()*+,;=~"  # everything a URL may hold unescaped; percent signs are left as they are
 
 
 class BadUrlError(ValueError):
@@ -40,7 +44,7 @@ class BadUrlError(ValueError):
 
 
 @dataclass(frozen=True)
-class Target:
+class FetchTarget:
     """A URL that may be asked for, its host in ASCII lower case without a final dot."""
 
     url: str
@@ -53,7 +57,7 @@ class Target:
     def origin(self) -> str:
         """`scheme://host[:port]`: the unit of robots.txt."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}" + ("" if self.port == _PORTS[self.scheme] else f":{self.port}")
+        return f"{self.scheme}://{host}" + ("" if self.port == WEB_SCHEMES[self.scheme] else f":{self.port}")
 
     @property
     def owner(self) -> str:
@@ -65,10 +69,12 @@ class Target:
         """Whether the host is an IP address."""
         return ":" in self.host or self.host.replace(".", "").isdigit()
 
-    def join(self, location: str) -> Target:
-        """Where a redirect or a link leads. Raises BadUrlError."""
+    def join(self, location: str) -> FetchTarget:
+        """Where a redirect or a link leads, read as browsers do. Raises BadUrlError."""
+        location = _LINE_BREAKS.sub("", location).strip(" \f")
+        path, mark, query = location.partition("?")
         try:
-            return parse(urljoin(self.url, location.strip(" \t\r\n\f")))
+            return parse(urljoin(self.url, path.replace("\\", "/") + mark + query))
         except ValueError as error:
             raise BadUrlError(str(error)) from error
 
@@ -83,14 +89,17 @@ def owner_of(url: str) -> str | None:
         return None
 
 
-def parse(url: str) -> Target:
+def parse(url: str) -> FetchTarget:
     """Read a URL and refuse every trick: other schemes, user info, odd number notations, control characters, local names.
 
     Raises BadUrlError. Whether the host's addresses are allowed is decided after resolution, by `address.refusal`.
     """
     if len(url) > MAX_URL:
         raise BadUrlError(f"longer than {MAX_URL} characters")
-    if found := _FORBIDDEN.search(url):
+    url = url.strip(" ")
+    end = _HOST_END.search(url, url.find("://") + 3)
+    behind = end.start() if end else len(url)
+    if found := _NOT_IN_HOST.search(url[:behind]) or _NOT_IN_PATH.search(url, behind):
         raise BadUrlError(f"character {found[0]!r} in it")
     try:
         parts = urlsplit(url)
@@ -98,7 +107,7 @@ def parse(url: str) -> Target:
     except ValueError as error:
         raise BadUrlError(str(error)) from error
     scheme = parts.scheme.lower()
-    if scheme not in _PORTS:
+    if scheme not in WEB_SCHEMES:
         raise BadUrlError(f"scheme {scheme!r}; only http and https are fetched")
     if not url[len(scheme) :].startswith("://") or not parts.hostname:
         raise BadUrlError("no host")
@@ -107,9 +116,12 @@ def parse(url: str) -> Target:
     if port == 0 or port in _BAD_PORTS:
         raise BadUrlError(f"port {port} belongs to another service")
     host = _host(parts.hostname, bracketed="[" in parts.netloc)
-    path = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
-    target = Target("", scheme, host, port or _PORTS[scheme], path)
-    return Target(target.origin + path, scheme, host, target.port, path)
+    path = remove_dot_segments(quote(parts.path.replace("\\", "/") or "/", safe=SAFE))
+    path += f"?{quote(parts.query, safe=SAFE)}" if parts.query else ""
+    target = FetchTarget("", scheme, host, port or WEB_SCHEMES[scheme], path)
+    if len(target.origin) + len(path) > MAX_URL:
+        raise BadUrlError(f"longer than {MAX_URL} characters when escaped")
+    return FetchTarget(target.origin + path, scheme, host, target.port, path)
 
 
 def _host(name: str, *, bracketed: bool) -> str:

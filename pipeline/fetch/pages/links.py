@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 
-from handface.pipeline.fetch.network.url import BadUrlError, Target, parse
-from handface.pipeline.fetch.permission.optout import tag_refusal
+from handface.pipeline.fetch.config import PRODUCT
+from handface.pipeline.fetch.network.url import BadUrlError, FetchTarget, parse
+from handface.pipeline.fetch.pages.srcset import srcset_best
+from handface.pipeline.fetch.pages.tags import decode_page, start_tags
+from handface.pipeline.fetch.permission.optout import REFUSALS, directives
+from handface.pipeline.fetch.permission.robots import product_token
+from handface.pipeline.fetch.permission.tdmrep import is_reserved
 
+MAX_PAGE = 2 << 20  # bytes of a page; longer ones are not read
 _META_IMAGES = ("og:image", "og:image:url", "og:image:secure_url", "twitter:image", "twitter:image:src")
 _LAZY = ("data-src", "data-original", "data-lazy-src", "data-full")
-_CANDIDATE = re.compile(r"\s*([^\s,]\S*?)(?:\s+([\d.]+)([wx]))?\s*(?:,\s|,$|$)")
-_META_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w-]{1,40})""", re.IGNORECASE)
+_NO_LINK = ("data:", "javascript:", "mailto:", "#")
 
 
 @dataclass
 class PageLinks:
-    """Absolute URLs in the order of the page, each once. refusal: why its pictures must not be used, or None."""
+    """Absolute URLs in the order of the page, each once.
+
+    Attributes:
+        images: Pictures; none if their use is refused.
+        pages: Links to follow; none if the page says nofollow.
+        refusal: Why its pictures must not be used, or None.
+        licence: Where its rel=license link leads, or None.
+        follow: False for robots nofollow.
+    """
 
     images: list[str] = field(default_factory=list)
     pages: list[str] = field(default_factory=list)
     refusal: str | None = None
     licence: str | None = None
-    follow: bool = True  # robots nofollow, also of a single link, is honoured
+    follow: bool = True
 
 
-def read_page(body: bytes, url: str) -> PageLinks:
-    """Parse HTML as it comes, broken or not. Never raises for what a page says."""
+def read_page(body: bytes, url: str, seconds: float = 5.0) -> PageLinks:
+    """Read HTML as it comes, broken or not.
+
+    Args:
+        body: The page.
+        url: Its address, which relative links are relative to.
+        seconds: Time it may take.
+
+    Raises:
+        PageTooSlowError: It takes longer. Nothing else is raised for what a page says.
+    """
     reader = _Reader(parse(url))
-    charset = _META_CHARSET.search(body[:4096])
-    try:
-        text = body.decode(charset[1].decode() if charset else "utf-8", "replace")
-    except LookupError:
-        text = body.decode("utf-8", "replace")
-    reader.feed(text)
-    reader.close()
+    for name, values in start_tags(decode_page(body), seconds):
+        if handle := reader.handlers.get(name):
+            handle(name, values)
     links = reader.links
     if links.refusal:
         links.images = []
@@ -44,61 +61,54 @@ def read_page(body: bytes, url: str) -> PageLinks:
     return links
 
 
-def srcset_best(value: str) -> str | None:
-    """The URL of the widest or densest candidate of a srcset (HTML, 4.8.4.2.1)."""
-    found = [(float(match[2] or 1), match[1]) for match in _CANDIDATE.finditer(value[:20_000])]
-    return max(found, key=lambda pair: pair[0])[1] if found else None
-
-
-class _Reader(HTMLParser):
-    def __init__(self, page: Target) -> None:
-        super().__init__(convert_charrefs=True)
+class _Reader:
+    def __init__(self, page: FetchTarget) -> None:
         self.base = page
         self.links = PageLinks()
         self._seen: set[str] = set()
+        self.handlers: dict[str, Callable[[str, dict[str, str]], None]] = {
+            "meta": self._meta,
+            "base": self._base,
+            **dict.fromkeys(("img", "source", "amp-img"), self._picture),
+            **dict.fromkeys(("a", "area", "link"), self._link),
+        }
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value for name, value in attrs if value}
-        if tag == "meta":
-            self._meta(values)
-        elif tag == "base" and (href := self._absolute(values.get("href", ""))):
+    def _base(self, _: str, values: dict[str, str]) -> None:
+        if href := self._absolute(values.get("href", "")):
             self.base = parse(href)
-        elif tag in ("img", "source"):
-            self._picture(values)
-        elif tag in ("a", "area", "link"):
-            self._link(tag, values)
 
-    def _meta(self, values: dict[str, str]) -> None:
-        name = (values.get("name") or values.get("property") or "").lower()
+    def _meta(self, _: str, values: dict[str, str]) -> None:
+        name = (values.get("name") or values.get("property") or values.get("http-equiv") or "").strip().lower()
         content = values.get("content", "")
-        if name in ("robots", "handface"):
-            if "nofollow" in content.lower() or "none" in content.lower():
+        if name in ("robots", "x-robots-tag") or product_token(name) == PRODUCT:
+            words = set(directives([content]))
+            if words & {"nofollow", "none"}:
                 self.links.follow = False
-            if word := tag_refusal([content]):
-                self.links.refusal = f"meta robots: {word}"
-        elif name == "tdm-reservation" and content.strip() == "1":
-            self.links.refusal = "meta tdm-reservation: 1"
+            if refused := sorted(words & REFUSALS):
+                self.links.refusal = f"meta robots: {refused[0]}"
+        elif name == "tdm-reservation" and is_reserved(content):
+            self.links.refusal = f"meta tdm-reservation: {content.strip()[:40]}"
         elif name in _META_IMAGES:
             self._add(self.links.images, content)
 
-    def _picture(self, values: dict[str, str]) -> None:
-        lazy = [values[name] for name in _LAZY if name in values]
+    def _picture(self, _: str, values: dict[str, str]) -> None:
         for name in ("srcset", "data-srcset"):
             if name in values and (best := srcset_best(values[name])):
-                self._add(self.links.images, best)
-                return
-        for value in lazy or [values.get("src", "")]:
+                return self._add(self.links.images, best)
+        for value in [values[name] for name in _LAZY if values.get(name)] or [values.get("src", "")]:
             self._add(self.links.images, value)
+        return None
 
     def _link(self, tag: str, values: dict[str, str]) -> None:
         kinds = values.get("rel", "").lower().split()
+        href = values.get("href", "")
         if "license" in kinds:
-            self.links.licence = self._absolute(values.get("href", ""))
+            self.links.licence = self._absolute(href)
         elif tag == "link":
             if "image_src" in kinds:
-                self._add(self.links.images, values.get("href", ""))
+                self._add(self.links.images, href)
         elif "nofollow" not in kinds:
-            self._add(self.links.pages, values.get("href", ""))
+            self._add(self.links.pages, href)
 
     def _add(self, found: list[str], value: str) -> None:
         url = self._absolute(value)
@@ -107,7 +117,8 @@ class _Reader(HTMLParser):
             found.append(url)
 
     def _absolute(self, value: str) -> str | None:
-        if not value.strip() or value.lstrip()[:11].lower().startswith(("data:", "javascript:", "mailto:", "#")):
+        start = value.lstrip()[:11].lower()
+        if not start or start.startswith(_NO_LINK):
             return None
         try:
             return self.base.join(value).url

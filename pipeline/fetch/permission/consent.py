@@ -6,23 +6,23 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.fetch.config import PRODUCT, HttpConfig
-from handface.pipeline.fetch.network.client import Answer, FetchError
-from handface.pipeline.fetch.network.url import BadUrlError, Target, parse
+from handface.pipeline.contract.text import UnreadableTextError
+from handface.pipeline.fetch.config import HttpConfig
+from handface.pipeline.fetch.network.client import FetchError, HttpAnswer
+from handface.pipeline.fetch.network.url import BadUrlError, FetchTarget, parse
+from handface.pipeline.fetch.permission.robots import RobotsRules, read_robots
 from handface.pipeline.fetch.permission.tdmrep import TdmRules, parse_tdmrep
 
-if TYPE_CHECKING:
-    from protego import Protego
-
 ROBOTS, AI, TDMREP = "/robots.txt", "/ai.txt", "/.well-known/tdmrep.json"
-_MAX_BYTES = 512 << 10  # RFC 9309 asks for at least 500 KiB to be read
+# RFC 9309 asks for at least 500 KiB to be read; a longer file closes the site, for nobody knows what its end says.
+MAX_POLICY_BYTES = 1 << 20
 _FORGET = 20_000  # origins remembered
+_RETRY_CLOSED = 600.0  # seconds after which a site that is closed is asked again
 
-Ask = Callable[[Target], Awaitable[Answer]]
+Ask = Callable[[FetchTarget], Awaitable[HttpAnswer]]
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,16 @@ class Policy:
     body: bytes | None = None
     closed: str | None = None
     reason: Reason | None = None  # of a site that cannot be reached: its URLs end like a request to it
+    unreachable: bool = False  # closed because it could not be asked for, which may pass
+    asked: bool = True  # False if its host was left alone, or said nothing but that it wants a rest
 
 
 @dataclass(frozen=True)
 class SiteConsent:
     """The three files of one origin."""
 
-    robots: Protego | None
-    ai: Protego | None
+    robots: RobotsRules
+    ai: RobotsRules
     tdm: TdmRules
     policies: tuple[tuple[str, Policy], ...]
     until: float
@@ -48,31 +50,40 @@ class SiteConsent:
     @property
     def crawl_delay(self) -> float | None:
         """Seconds between requests that robots.txt asks for (crawl-delay or request-rate), or None."""
-        if self.robots is None:
-            return None
-        rate = self.robots.request_rate(PRODUCT)
-        delays = [self.robots.crawl_delay(PRODUCT), rate.seconds / rate.requests if rate and rate.requests else None]
-        return max((float(delay) for delay in delays if delay), default=None)
+        return self.robots.crawl_delay
+
+    @property
+    def asked(self) -> bool:
+        """Whether the site was asked at all for what closes it."""
+        return all(policy.asked for _, policy in self.policies)
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether one of the files could not be asked for."""
+        return any(policy.unreachable for _, policy in self.policies)
 
     def evidence(self) -> dict[str, str]:
         """What each file was, for the image's record."""
         return {name.rpartition("/")[2]: policy.state for name, policy in self.policies}
 
-    def refusal(self, target: Target) -> tuple[Reason, str] | None:
+    def refusal(self, target: FetchTarget) -> tuple[Reason, str] | None:
         """Why the URL must not be fetched, or None."""
         for name, policy in self.policies:
             if policy.closed:
                 return policy.reason or (Reason.ROBOTS if name == ROBOTS else Reason.OPTOUT), f"{name}: {policy.closed}"
-        if self.robots is not None and not self.robots.can_fetch(target.url, PRODUCT):
+        if not self.robots.permits(target.path):
             return Reason.ROBOTS, f"{ROBOTS} disallows {target.path[:200]}"
-        if self.ai is not None and not self.ai.can_fetch(target.url, PRODUCT):
+        for name, rules in ((ROBOTS, self.robots), (AI, self.ai)):
+            if rules.signal:
+                return Reason.OPTOUT, f"{name} says {rules.signal}"
+        if not self.ai.permits(target.path):
             return Reason.OPTOUT, f"{AI} disallows {target.path[:200]}"
         if self.tdm.reserves(target.path):
             return Reason.OPTOUT, f"{TDMREP} reserves {target.path[:200]}"
         return None
 
 
-class ConsentBook:
+class TermsRegistry:
     """Remembers the files of each origin for at most a day; asked once however many wait for them.
 
     ask: one polite request to the origin (through its gate), redirects not followed.
@@ -82,7 +93,7 @@ class ConsentBook:
         self._config, self._ask = config, ask
         self._known: dict[str, asyncio.Task[SiteConsent]] = {}
 
-    async def site(self, target: Target) -> SiteConsent:
+    async def site(self, target: FetchTarget) -> SiteConsent:
         """The consent of the target's origin. Never raises for what a site does."""
         task = self._known.get(target.origin)
         if task is None or (task.done() and (task.cancelled() or task.result().until < time.monotonic())):
@@ -91,26 +102,30 @@ class ConsentBook:
             task = self._known[target.origin] = asyncio.ensure_future(self._read(target))
         return await asyncio.shield(task)
 
-    async def _read(self, target: Target) -> SiteConsent:
-        from protego import Protego
+    def forget(self, which: Callable[[SiteConsent], bool]) -> None:
+        """Forget sites, so that they are asked again when they are next met."""
+        known = self._known.items()
+        self._known = {origin: task for origin, task in known if not (task.done() and which(task.result()))}
 
-        robots = await self._policy(target, ROBOTS)
-        rest = [(AI, Policy("not asked")), (TDMREP, Policy("not asked"))]
-        if robots.closed is None:
-            rest = [(AI, await self._policy(target, AI)), (TDMREP, await self._policy(target, TDMREP))]
-        policies = ((ROBOTS, robots), *rest)
-        bodies = {name: policy.body for name, policy in policies}
-        rules = {
-            name: Protego.parse(body.decode("utf-8", "replace"))
-            for name in (ROBOTS, AI)
-            if (body := bodies[name]) is not None and (name == ROBOTS or body.lstrip()[:1] != b"<")
-        }
-        transient = any(policy.closed for _, policy in policies)  # a closed door is tried again sooner
-        until = time.monotonic() + min(self._config.robots_age, 600.0 if transient else self._config.robots_age)
-        tdm = parse_tdmrep(bodies[TDMREP] or b"")
-        return SiteConsent(rules.get(ROBOTS), rules.get(AI), tdm, policies, until)
+    async def _read(self, target: FetchTarget) -> SiteConsent:
+        policies = {ROBOTS: await self._policy(target, ROBOTS), AI: Policy("not asked"), TDMREP: Policy("not asked")}
+        if policies[ROBOTS].closed is None:
+            policies |= {AI: await self._policy(target, AI), TDMREP: await self._policy(target, TDMREP)}
+        rules = {}
+        for name in (ROBOTS, AI):
+            try:
+                rules[name] = read_robots(policies[name].body or b"")
+            except UnreadableTextError as error:
+                rules[name] = RobotsRules()
+                policies[name] = replace(policies[name], closed=f"cannot be understood ({error})")
+        age = self._config.robots_age
+        if any(policy.closed for policy in policies.values()):
+            age = min(age, _RETRY_CLOSED)
+        until = time.monotonic() + age
+        tdm = parse_tdmrep(policies[TDMREP].body or b"")
+        return SiteConsent(rules[ROBOTS], rules[AI], tdm, tuple(policies.items()), until)
 
-    async def _policy(self, target: Target, name: str) -> Policy:
+    async def _policy(self, target: FetchTarget, name: str) -> Policy:
         """Fetch one file, following its redirects. 2xx: its rules; 4xx: none; everything else: closed (RFC 9309, 2.3.1)."""
         try:
             at = parse(target.origin + name)
@@ -123,15 +138,19 @@ class ConsentBook:
                 return Policy("too many redirects")  # RFC 9309, 2.3.1.2: may be taken as unavailable, which permits
         except FetchError as error:
             why = f"unreachable ({error.reason}: {error.detail})"
-            return Policy(f"unreachable: {error.reason}", closed=why, reason=error.reason)
+            reason = None if error.reason in (Reason.TOO_LARGE, Reason.BOMB) else error.reason
+            return Policy(
+                f"unreachable: {error.reason}",
+                closed=why,
+                reason=reason,
+                unreachable=reason is not None,
+                asked=error.asked,
+            )
         except BadUrlError as error:
             return Policy("unreachable: bad_url", closed=f"its redirect is refused ({error})")
         if answer.status == 200:
-            body = answer.body[:_MAX_BYTES]
-            return Policy(f"sha256 {hashlib.sha256(body).hexdigest()[:16]}", body)
+            return Policy(f"sha256 {hashlib.sha256(answer.body).hexdigest()[:16]}", answer.body)
         if 400 <= answer.status < 500 and answer.status != 429:
             return Policy(f"status {answer.status}")
-        return Policy(f"status {answer.status}", closed=f"status {answer.status}")
-
-
-MAX_POLICY_BYTES = _MAX_BYTES
+        state = f"status {answer.status}"
+        return Policy(state, closed=state, unreachable=True, asked=answer.status != 429)

@@ -20,7 +20,7 @@ _SKIN_WINDOW = ((0.62, 0.09), (1.0, 0.90))
 
 
 @dataclass(frozen=True)
-class Posed:
+class PosedPerson:
     """Bodies in their canonical frame (no global_orient, no transl), metres.
 
     vertices: (B, V, 3).  keypoints: (B, K, 3).  root: (B, 3) the joint that global_orient turns about.
@@ -40,7 +40,7 @@ class SceneBody:
         self.faces: NDArray[np.int64] = self.arrays.faces.astype(np.int64)
         self.closed_faces: NDArray[np.int64] = np.concatenate([self.faces, self.arrays.caps.astype(np.int64)])
 
-    def posed(self, betas: Array, pose: Array, expression: Array | None = None) -> Posed:
+    def posed(self, betas: Array, pose: Array, expression: Array | None = None) -> PosedPerson:
         """Pose a batch. betas: (S,).  pose: (B, J - 1, 3) axis-angle.  expression: (E,)."""
         import torch
 
@@ -50,7 +50,7 @@ class SceneBody:
                 pose=torch.from_numpy(pose.reshape(len(pose), -1)),
                 expression=None if expression is None else torch.from_numpy(expression[None]),
             )
-        return Posed(*(x.numpy().astype(np.float64) for x in (out.vertices, out.keypoints, out.joints[:, 0])))
+        return PosedPerson(*(x.numpy().astype(np.float64) for x in (out.vertices, out.keypoints, out.joints[:, 0])))
 
     @cached_property
     def template_keypoints(self) -> Array:

@@ -25,7 +25,7 @@ from handface.pipeline.synthesis.person.skin import (
 from handface.pipeline.synthesis.scene.attempt import SecondHand
 from handface.pipeline.synthesis.scene.domain import Domain
 from handface.pipeline.synthesis.scene.scene import Scene
-from handface.pipeline.synthesis.scene.view import View
+from handface.pipeline.synthesis.scene.view import SceneView
 from handface.pipeline.synthesis.touch.pose import arm_direction
 
 Array = NDArray[np.float64]
@@ -42,10 +42,11 @@ class DressedScene:
 
 
 def dress(
-    rng: np.random.Generator, scene: Scene, view: View, domain: Domain, texture_size: int, arm_length: float = 0.26
+    rng: np.random.Generator, scene: Scene, view: SceneView, domain: Domain, texture_size: int, arm_length: float = 0.26
 ) -> DressedScene:
     """All meshes of a scene. texture_size: height of the head's texture in texels; the others follow.  arm_length: metres of
-    forearm, to beyond the picture."""
+    forearm, to beyond the picture.
+    """
     complexion = draw_complexion(rng, domain.tones)
     meshes = _head(rng, scene, view, complexion, texture_size)
     meshes |= _hand(rng, scene, view, complexion, texture_size, arm_length)
@@ -57,7 +58,7 @@ def dress(
 
 
 def _head(
-    rng: np.random.Generator, scene: Scene, view: View, complexion: Complexion, texture_size: int
+    rng: np.random.Generator, scene: Scene, view: SceneView, complexion: Complexion, texture_size: int
 ) -> dict[str, Mesh]:
     body = free_head()
     deformed = (scene.head + scene.displacement).astype(np.float32)
@@ -82,7 +83,7 @@ def _head(
 def _hand(
     rng: np.random.Generator,
     scene: Scene | SecondHand,
-    view: View,
+    view: SceneView,
     complexion: Complexion,
     texture_size: int,
     arm_length: float,
@@ -108,7 +109,7 @@ def _hand(
 
 def _in_camera(
     scene: Scene | SecondHand,
-    view: View,
+    view: SceneView,
     vertices: NDArray[Any],
     faces: NDArray,
     material: Material,
@@ -122,7 +123,7 @@ def _in_camera(
     return Mesh(seen, faces, material, uv, face_uv)
 
 
-def _trunk(rng: np.random.Generator, scene: Scene, view: View, complexion: Complexion) -> dict[str, Mesh]:
+def _trunk(rng: np.random.Generator, scene: Scene, view: SceneView, complexion: Complexion) -> dict[str, Mesh]:
     ring = scene.head[free_head().arrays.rings["neck"]]
     body: Loft = bust(
         ring, float(rng.uniform(0.36, 0.46)), float(rng.uniform(0.17, 0.22)), float(rng.uniform(0.03, 0.05))

@@ -30,7 +30,7 @@ EXPRESSIONS: Mapping[str, Mapping[str, float]] = {
 
 
 @dataclass(frozen=True)
-class Person:
+class SyntheticPerson:
     """Parameters of head and hand. head_betas: (S,).  expression: (E,).  head_pose: (4, 3) neck, jaw, eyes.  hand_betas: (S,)."""
 
     head_betas: Array
@@ -39,7 +39,7 @@ class Person:
     hand_betas: Array
 
 
-def draw_person(rng: np.random.Generator, region: str) -> Person:
+def draw_person(rng: np.random.Generator, region: str) -> SyntheticPerson:
     """A random person about to be touched in `region`: an eye that is touched is closed."""
     head, hand = free_head().arrays, free_hand().arrays
     betas = np.clip(rng.normal(0, 0.85, head.num_betas), -2, 2)
@@ -50,7 +50,7 @@ def draw_person(rng: np.random.Generator, region: str) -> Person:
     pose[0] = np.deg2rad(np.clip(rng.normal(0, [6, 6, 4]), -15, 15))
     gaze = np.deg2rad(np.clip(rng.normal(0, [5, 9, 0]), -18, 18))
     pose[2] = pose[3] = gaze
-    return Person(betas, expression, pose, np.clip(rng.normal(0, 0.8, hand.num_betas), -2, 2))
+    return SyntheticPerson(betas, expression, pose, np.clip(rng.normal(0, 0.8, hand.num_betas), -2, 2))
 
 
 def draw_expression(rng: np.random.Generator, names: tuple[str, ...]) -> Array:

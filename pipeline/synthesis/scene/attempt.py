@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.distance import FitSurface
+from handface.model.fitting.flesh import Touch
 from handface.pipeline.synthesis.person.bodies import free_hand, free_head
-from handface.pipeline.synthesis.person.identity import Person
-from handface.pipeline.synthesis.touch.deform import Touch
-from handface.pipeline.synthesis.touch.distance import Surface
-from handface.pipeline.synthesis.touch.pose import MOST_STRAIN, Target, arm_direction, arm_strain, draw_plan
+from handface.pipeline.synthesis.person.identity import SyntheticPerson
+from handface.pipeline.synthesis.touch.pose import MOST_STRAIN, TouchTarget, arm_direction, arm_strain, draw_plan
 from handface.pipeline.synthesis.touch.solve import Approach, PlacedHand, allowance, arm_clear
 from handface.pipeline.synthesis.touch.target import REGIONS, draw_target, region_vertices
 
@@ -33,14 +33,14 @@ class Side:
         body = free_head()
         self.left, self.flip = left, FLIP if left else np.ones(3)
         self.head = head * self.flip
-        self.surface = Surface(self.head, body.closed_faces[:, ::-1] if left else body.closed_faces)
+        self.surface = FitSurface(self.head, body.closed_faces[:, ::-1] if left else body.closed_faces)
 
 
 @dataclass(frozen=True)
 class Attempt:
     """A hand brought to its target, both in the axes of its `Side`."""
 
-    target: Target
+    target: TouchTarget
     grip: str
     hand: PlacedHand
 
@@ -54,7 +54,7 @@ class SecondHand:
     grip: str
     hand: PlacedHand
     touch: Touch
-    target: Target
+    target: TouchTarget
 
     def mirrored(self, points: Array) -> Array:
         """Hand points (..., 3) of the right-handed solution as they are in the scene."""
@@ -65,7 +65,7 @@ def draw_attempt(
     rng: np.random.Generator,
     side: Side,
     region: str,
-    person: Person,
+    person: SyntheticPerson,
     *,
     touch: bool,
     paired: bool = False,
@@ -96,7 +96,12 @@ def draw_attempt(
 
 
 def draw_second(
-    rng: np.random.Generator, side: Side, first: Attempt, first_side: Side, regions: tuple[str, ...], person: Person
+    rng: np.random.Generator,
+    side: Side,
+    first: Attempt,
+    first_side: Side,
+    regions: tuple[str, ...],
+    person: SyntheticPerson,
 ) -> Attempt | None:
     """A second hand, of the other side, that leaves the first (a paired one) alone; None if none of a few attempts does."""
     taken = first.target.region
@@ -121,8 +126,8 @@ def hand_gap(first: Array, second: Array, *, first_left: bool) -> float:
     """
     faces = free_hand().closed_faces
     turned = faces[:, ::-1]
-    to_first = Surface(first, turned if first_left else faces).signed_distance(second).min()
-    to_second = Surface(second, faces if first_left else turned).signed_distance(first).min()
+    to_first = FitSurface(first, turned if first_left else faces).signed_distance(second).min()
+    to_second = FitSurface(second, faces if first_left else turned).signed_distance(first).min()
     return float(min(to_first, to_second))
 
 

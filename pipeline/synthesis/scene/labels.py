@@ -13,7 +13,7 @@ from handface.pipeline.synthesis.person.bodies import HAND_MODEL, HEAD_MODEL, fr
 from handface.pipeline.synthesis.person.dress import SECOND, DressedScene
 from handface.pipeline.synthesis.scene.attempt import FLIP
 from handface.pipeline.synthesis.scene.scene import Scene
-from handface.pipeline.synthesis.scene.view import View
+from handface.pipeline.synthesis.scene.view import SceneView
 
 Array = NDArray[np.float64]
 DEPTH_SOURCE = "synthetic"
@@ -41,7 +41,7 @@ class SceneKeypoints:
     surface: Array
 
 
-def scene_keypoints(scene: Scene, view: View, picture: Picture, dressed: DressedScene) -> SceneKeypoints:
+def scene_keypoints(scene: Scene, view: SceneView, picture: Picture, dressed: DressedScene) -> SceneKeypoints:
     """Project the keypoints and see which the picture shows.
 
     A point is visible if it lies in the picture and the surface at its pixel is its own body's and not much nearer than the
@@ -80,7 +80,7 @@ def _moved_with_skin(scene: Scene) -> Array:
     return moved
 
 
-def scene_labels(scene: Scene, view: View, points: SceneKeypoints) -> Labels:
+def scene_labels(scene: Scene, view: SceneView, points: SceneKeypoints) -> Labels:
     """All numeric labels of a scene.
 
     The bodies' parameters put the models' vertices into camera axes. head_deformation is what is added to the undeformed
@@ -126,6 +126,7 @@ def scene_labels(scene: Scene, view: View, points: SceneKeypoints) -> Labels:
         keypoint_depth={DEPTH_SOURCE: KeypointDepth(depth, "metric")},
         hand_model=HAND_MODEL,
         head_model=HEAD_MODEL,
+        origin_3d="exact",
     )
 
 
@@ -136,7 +137,7 @@ def rigid_parameters(rotation: Array, translation: Array, root: Array) -> tuple[
     return Rotation.from_matrix(rotation).as_rotvec(), translation - root + rotation @ root
 
 
-def _hand_rigid(scene: Scene, view: View) -> tuple[Array, Array]:
+def _hand_rigid(scene: Scene, view: SceneView) -> tuple[Array, Array]:
     """The hand's parameters in camera axes; of the left model (the right one in the mirror x -> -x) for a left hand."""
     hand, body = scene.hand, free_hand()
     root = body.posed(scene.person.hand_betas, hand.pose[None]).root[0]

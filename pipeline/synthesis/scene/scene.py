@@ -1,4 +1,4 @@
-"""The hall of synthesis: a scene id in, a picture of a hand at a face and everything that is known about it out.
+"""The entry of synthesis: a scene id in, a picture of a hand at a face and everything that is known about it out.
 
     draw person and target -> pose head -> plan hand -> bring it to the face -> the face yields -> view and light -> picture
 
@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.flesh import Touch
 from handface.pipeline.synthesis.person.bodies import free_hand, free_head
-from handface.pipeline.synthesis.person.identity import Person, draw_person
+from handface.pipeline.synthesis.person.identity import SyntheticPerson, draw_person
 from handface.pipeline.synthesis.scene.attempt import FLIP, SecondHand, Side, draw_attempt, draw_second
-from handface.pipeline.synthesis.touch.deform import Touch, measure, yield_to
-from handface.pipeline.synthesis.touch.pose import Target, arm_direction
+from handface.pipeline.synthesis.touch.deform import measure, yield_to
+from handface.pipeline.synthesis.touch.pose import TouchTarget, arm_direction
 from handface.pipeline.synthesis.touch.solve import PlacedHand
 from handface.pipeline.synthesis.touch.target import REGIONS
 
@@ -65,14 +66,14 @@ class Scene:
     left: bool
     region: str
     grip: str
-    person: Person
+    person: SyntheticPerson
     head: Array
     head_keypoints: Array
     head_root: Array
     displacement: Array
     hand: PlacedHand
     touch: Touch
-    target: Target
+    target: TouchTarget
     attempts: int
     second: SecondHand | None = None
 
@@ -159,7 +160,7 @@ def _kind_shares(config: SceneConfig) -> list[float]:
     return [1 - config.near_share - config.front_share, config.near_share, config.front_share]
 
 
-def _towards_camera(rng: np.random.Generator, target: Target) -> Array:
+def _towards_camera(rng: np.random.Generator, target: TouchTarget) -> Array:
     direction = np.array([0.0, 0.0, 1.0]) + rng.normal(0, 0.15, 3) + 0.3 * target.normal
     return direction / np.linalg.norm(direction)
 

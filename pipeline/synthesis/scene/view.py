@@ -17,7 +17,7 @@ _ANY_VIEW = 0.25  # share of pictures whose camera does not care what it sees
 
 
 @dataclass(frozen=True)
-class View:
+class SceneView:
     """Where the scene is seen from. rotation: (3, 3), translation: (3,): head axes -> camera axes.  camera: the pinhole."""
 
     rotation: Array
@@ -29,14 +29,14 @@ class View:
         return points @ self.rotation.T + self.translation
 
 
-def draw_view(rng: np.random.Generator, scene: Scene, size: int, domain: Domain = Domain()) -> View:
+def draw_view(rng: np.random.Generator, scene: Scene, size: int, domain: Domain = Domain()) -> SceneView:
     """A camera that sees face and hand; of a few, usually the one that shows most of the face. size: pixels."""
     tries = [_random_view(rng, scene, size, domain) for _ in range(1 if rng.random() < _ANY_VIEW else 5)]
     points, radius = scene.blockers()
     return max(tries, key=lambda view: _shown(view, scene.head_keypoints[17:], points, radius))
 
 
-def _shown(view: View, face: Array, points: Array, radius: Array) -> float:
+def _shown(view: SceneView, face: Array, points: Array, radius: Array) -> float:
     """Share of face points (K, 3) that no nearer blocker (N, 3) of its radius (N,) hides."""
     seen, block = view.to_camera(face), view.to_camera(points)
     a, b = seen[:, :2] / seen[:, 2:], block[:, :2] / block[:, 2:]
@@ -45,7 +45,7 @@ def _shown(view: View, face: Array, points: Array, radius: Array) -> float:
     return float(1 - hidden.any(1).mean())
 
 
-def _random_view(rng: np.random.Generator, scene: Scene, size: int, domain: Domain) -> View:
+def _random_view(rng: np.random.Generator, scene: Scene, size: int, domain: Domain) -> SceneView:
     """A camera before the face, leaning towards the touched side, far or near, level or not."""
     outward = scene.target.normal * (FLIP if scene.left else 1.0)
     if scene.second is not None:  # then between the two
@@ -69,10 +69,10 @@ def _random_view(rng: np.random.Generator, scene: Scene, size: int, domain: Doma
     moved = seen + translation
     extent = np.abs(moved[:, :2] / moved[:, 2:]).max()
     focal = size / 2 / (extent * rng.uniform(0.97, 1.4))
-    return View(rotation, translation, PerspectiveCamera.from_focal(float(focal), size, size))
+    return SceneView(rotation, translation, PerspectiveCamera.from_focal(float(focal), size, size))
 
 
-def draw_light(rng: np.random.Generator, view: View, domain: Domain = Domain()) -> Lighting:
+def draw_light(rng: np.random.Generator, view: SceneView, domain: Domain = Domain()) -> Lighting:
     """A key light from the camera's half, a weaker one opposite, sky and ground; warm, neutral or cool, dim to bright.
 
     Plain: always the same two lamps from above, neutral.

@@ -1,7 +1,7 @@
 """A synthetic studio in Decaf's layout: several people, each filmed by several still cameras, written subject by subject.
 
-A subject's files are made in a folder aside and moved into place when all are whole; its manifest comes last. A subject whose
-manifest exists is finished, so a run that was stopped does only the others again, and any number of workers gives the same files.
+A subject's files are made in a folder aside and moved into place when all are whole; its manifest comes last. Any number of
+workers gives the same files.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.pipeline.decaf.layout import DecafError, Split
+from handface.pipeline.decaf.layout import Split
 from handface.pipeline.decaf.writer import SequenceWriter, write_assets
 from handface.pipeline.synthesis.person.bodies import free_head
-from handface.pipeline.synthesis.person.identity import Person, draw_person
+from handface.pipeline.synthesis.person.identity import SyntheticPerson, draw_person
 from handface.pipeline.synthesis.scene.scene import NoSceneError
-from handface.pipeline.synthesis.studio.dataset import SHORTEST_TAKE, DatasetConfig
+from handface.pipeline.synthesis.studio.dataset import SHORTEST_TAKE, VERSION, StudioConfig
 from handface.pipeline.synthesis.studio.motion import MovingScene, draw_take
 from handface.pipeline.synthesis.studio.studio import Studio
 
@@ -42,7 +42,7 @@ def split_of(number: int, subjects: int) -> Split:
     return "test" if subjects > 1 and (number - 1) % 8 + 1 in TEST_SUBJECTS else "train"
 
 
-def write_subject(root: Path, config: DatasetConfig, number: int) -> int:
+def write_subject(root: Path, config: StudioConfig, number: int) -> int:
     """Film one subject and put its files in place; returns the frames. Raises NoSceneError, BackgroundError, DecafError."""
     name, split = subject_name(number), split_of(number, config.capture.subjects)
     rng = np.random.default_rng([config.seed, number, 0])
@@ -63,7 +63,7 @@ def write_subject(root: Path, config: DatasetConfig, number: int) -> int:
     return frame
 
 
-def _take(seed: list[int], person: Person, frames: int) -> Iterator[MovingScene]:
+def _take(seed: list[int], person: SyntheticPerson, frames: int) -> Iterator[MovingScene]:
     """A take; should one find no acceptable motion, which is rare, another is drawn."""
     for again in range(_TRIES):
         try:
@@ -79,21 +79,7 @@ def take_lengths(frames: int, about: int) -> list[int]:
     return [len(part) for part in np.array_split(np.arange(frames), takes)]
 
 
-def finished(root: Path, config: DatasetConfig) -> dict[str, int]:
-    """Frames of the subjects that are finished, by name. Raises DecafError if the folder was begun with other settings."""
-    done = {}
-    for path in sorted((root / _MANIFESTS).glob("S*.json")):
-        manifest = json.loads(path.read_text())
-        if manifest["config"] != config.as_dict():
-            different = [key for key, value in config.as_dict().items() if manifest["config"].get(key) != value]
-            raise DecafError(
-                f"{path}: made with other {', '.join(different)}; give the same settings or another folder"
-            )
-        done[path.stem] = int(manifest["frames"])
-    return done
-
-
-def _publish(root: Path, aside: Path, config: DatasetConfig, name: str, frames: int) -> None:
+def _publish(root: Path, aside: Path, config: StudioConfig, name: str, frames: int) -> None:
     """Move a subject's whole files into place one by one, each atomically, then say so in its manifest."""
     digests = {}
     for path in sorted(p for p in aside.rglob("*") if p.is_file()):
@@ -102,7 +88,7 @@ def _publish(root: Path, aside: Path, config: DatasetConfig, name: str, frames: 
             digests[str(path.relative_to(aside))] = hashlib.file_digest(data, "sha256").hexdigest()
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
-    manifest = {"config": config.as_dict(), "frames": frames, "sha256": digests}
+    manifest = {"config": config.as_dict() | {"version": VERSION}, "frames": frames, "sha256": digests}
     written = aside / f"{name}.json"
     written.write_text(json.dumps(manifest, indent=1, sort_keys=True))
     (root / _MANIFESTS).mkdir(exist_ok=True)
@@ -110,7 +96,7 @@ def _publish(root: Path, aside: Path, config: DatasetConfig, name: str, frames: 
     shutil.rmtree(aside)
 
 
-def write_shared(root: Path, config: DatasetConfig) -> None:
+def write_shared(root: Path, config: StudioConfig) -> None:
     """assets/: what all subjects share. Rewritten the same every time."""
     head = free_head().arrays
     neck = np.flatnonzero(head.masks["neck"] > 0.5)
@@ -128,7 +114,7 @@ def mirror_correspondences() -> NDArray[np.int64]:
     return np.asarray(nearest, np.int64)
 
 
-def _backgrounds(config: DatasetConfig) -> dict[str, bytes]:
+def _backgrounds(config: StudioConfig) -> dict[str, bytes]:
     """Pictures to put behind the people instead, as a trainer's augmentation does."""
     from PIL import Image
 

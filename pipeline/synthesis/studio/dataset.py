@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.synthesis.make import PictureConfig
@@ -38,7 +37,7 @@ class CaptureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetConfig(BaseConfig):
+class StudioConfig(BaseConfig):
     """Everything that, with a subject's number, decides its files."""
 
     seed: int = 0
@@ -51,9 +50,10 @@ class DatasetConfig(BaseConfig):
         if self.frames < least:
             raise ValueError(f"{self.frames} frames are too few for {self.capture.subjects} subjects; give {least}")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return super().as_dict() | {"version": VERSION}
+    @property
+    def unit_size(self) -> int:
+        """Subjects per work unit."""
+        return 1
 
     def frames_of(self, number: int) -> int:
         """Frames of the subject of this number, from 1: all get the same, the first ones the rest."""

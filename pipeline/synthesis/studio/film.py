@@ -1,70 +1,48 @@
-"""Films the subjects of a synthetic Decaf, in this process or one per Ray task."""
+"""The stage that films the subjects of a synthetic Decaf: one subject is one input, whose files lie beside the parts."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from handface.pipeline.synthesis.studio.capture import finished, subject_name, write_shared, write_subject
-from handface.pipeline.synthesis.studio.dataset import DatasetConfig
+from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import Stage
+from handface.pipeline.synthesis.studio.capture import subject_name, write_subject
+from handface.pipeline.synthesis.studio.dataset import VERSION, StudioConfig
 
-
-@dataclass(frozen=True)
-class Filmed:
-    """What became of a subject. error: one line, empty if its files are in place.  trace: where it came from."""
-
-    subject: str
-    frames: int
-    error: str = ""
-    trace: str = ""
+SCHEME = "studio"
 
 
-def pending(root: Path, config: DatasetConfig) -> list[int]:
-    """Numbers of the subjects that are not finished, after writing what all share. Raises DecafError as `finished` does."""
-    root.mkdir(parents=True, exist_ok=True)
-    done = finished(root, config)
-    write_shared(root, config)
-    return [n for n in range(1, config.capture.subjects + 1) if subject_name(n) not in done]
+def run_folder(root: Path) -> str:
+    """Where in a dataset the run that makes it keeps its plan and its parts."""
+    return str(root / ".film")
 
 
-def film(root: Path, config: DatasetConfig, numbers: list[int], *, workers: int, local: bool) -> Iterator[Filmed]:
-    """Film the subjects of these numbers; yields each as it ends. One that fails does not stop the others.
+def list_subjects(config: StudioConfig) -> Iterator[SourceItem]:
+    """The inputs of a run: the subjects by number, from 1."""
+    for number in range(1, config.capture.subjects + 1):
+        yield SourceItem(f"{SCHEME}:{config.seed}/{subject_name(number)}", str(number))
 
-    workers: subjects at a time, 0 for one per CPU of the cluster.  root: on a Ray cluster, on a file system that all nodes see.
-    """
-    if local or not numbers:
-        yield from (film_one(root, config, number) for number in numbers)
-        return
-    import ray
 
-    from handface.pipeline.engine.cluster import cluster
+class FilmStage(Stage):
+    """Films each record's subject and puts its files in place. root: on a Ray cluster, on a file system that all nodes see."""
 
-    with cluster(workers) as total:
-        task = ray.remote(num_cpus=1)(film_one)
-        left = list(numbers)
-        running: dict[Any, int] = {}  # by object reference
-        while left or running:
-            while left and len(running) < (workers or int(total["CPU"])):
-                number = left.pop(0)
-                running[task.remote(root, config, number)] = number
-            (ended,), _ = ray.wait(list(running), num_returns=1)
-            number = running.pop(ended)
+    name = "film"
+    writes = ("reason",)
+    version = VERSION
+    guarded = False  # a subject that failed is filmed again by the same command
+    limit = None
+
+    def __init__(self, root: Path, config: StudioConfig) -> None:
+        self.root, self.config = root, config
+
+    def __call__(self, batch: Sequence[Record]) -> None:
+        """Film; no sample comes of it."""
+        for record in batch:
             try:
-                yield ray.get(ended)
-            except ray.exceptions.RayError as error:  # its worker died again and again
-                yield Filmed(subject_name(number), config.frames_of(number), str(error).splitlines()[0])
-
-
-def film_one(root: Path, config: DatasetConfig, number: int) -> Filmed:
-    """Film one subject; whatever goes wrong is told in the result."""
-    from handface.pipeline.engine.worker import tune_process
-
-    tune_process()
-    name, frames = subject_name(number), config.frames_of(number)
-    try:
-        return Filmed(name, write_subject(root, config, number))
-    except Exception as error:  # reported with the subject's name; the others go on
-        return Filmed(name, frames, f"{type(error).__name__}: {error}", traceback.format_exc())
+                frames = write_subject(self.root, self.config, int(record.item.member or 0))
+            except Exception as error:
+                error.add_note(f"while filming {record.item.name}")
+                raise
+            record.reject(Reason.FILMED, f"{frames} frames")

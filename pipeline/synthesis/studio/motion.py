@@ -14,12 +14,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.distance import FitSurface
 from handface.pipeline.synthesis.person.bodies import free_head
-from handface.pipeline.synthesis.person.identity import Person, draw_expression
+from handface.pipeline.synthesis.person.identity import SyntheticPerson, draw_expression
 from handface.pipeline.synthesis.scene.scene import NoSceneError, Scene
 from handface.pipeline.synthesis.touch.deform import measure, yield_to
-from handface.pipeline.synthesis.touch.distance import Surface
-from handface.pipeline.synthesis.touch.pose import MOST_STRAIN, HandPlan, Target, arm_direction, arm_strain, draw_plan
+from handface.pipeline.synthesis.touch.pose import (
+    MOST_STRAIN,
+    HandPlan,
+    TouchTarget,
+    arm_direction,
+    arm_strain,
+    draw_plan,
+)
 from handface.pipeline.synthesis.touch.solve import Approach, PlacedHand, allowance, arm_clear
 from handface.pipeline.synthesis.touch.target import REGIONS, draw_target
 
@@ -43,10 +50,10 @@ class MovingScene:
 
 
 @dataclass(frozen=True)
-class Touching:
+class TouchingMotion:
     """A touch that a take passes through: where, and the solved hand."""
 
-    target: Target
+    target: TouchTarget
     hand: PlacedHand
 
 
@@ -66,7 +73,7 @@ class Way:
     place: Array
 
 
-def draw_take(rng: np.random.Generator, person: Person, frames: int) -> Iterator[MovingScene]:
+def draw_take(rng: np.random.Generator, person: SyntheticPerson, frames: int) -> Iterator[MovingScene]:
     """A take of `frames` frames with one person. Raises NoSceneError when no attempt gives an acceptable one."""
     for attempt in range(1, ATTEMPTS + 1):
         region = str(rng.choice(list(REGIONS), p=np.array(list(REGIONS.values())) / sum(REGIONS.values())))
@@ -127,13 +134,13 @@ def _curve(knots: Array, u: Array) -> Array:
 
 
 def _draw_touches(
-    rng: np.random.Generator, person: Person, way: Way, region: str, press: float
-) -> tuple[HandPlan, tuple[Touching, Touching]] | None:
+    rng: np.random.Generator, person: SyntheticPerson, way: Way, region: str, press: float
+) -> tuple[HandPlan, tuple[TouchingMotion, TouchingMotion]] | None:
     """Two touches of a region with one grip, a short way apart, on the face of the take's middle. None if an arm cannot do it."""
     middle = len(way.lift) // 2
     body = free_head()
     head = body.posed(person.head_betas, way.head_pose[middle][None], way.expression[middle]).vertices[0]
-    surface = Surface(head, body.closed_faces)
+    surface = FitSurface(head, body.closed_faces)
     approach = Approach(surface, allowance(press), person.hand_betas)
     first = draw_target(rng, head, surface.vertex_normals, region)
     plan = draw_plan(rng, first)
@@ -142,7 +149,7 @@ def _draw_touches(
     hand = approach.place(plan, first)
     if hand is None or not arm_clear(hand, surface, head):
         return None
-    start = Touching(first, hand)
+    start = TouchingMotion(first, hand)
     for _ in range(6):
         second = draw_target(rng, head, surface.vertex_normals, region)
         if not _SLIDE[0] < np.linalg.norm(second.point - first.point) < _SLIDE[1]:
@@ -150,7 +157,7 @@ def _draw_touches(
         turned = replace(plan, rotation=_between(first.normal, second.normal) @ plan.rotation)
         moved = approach.place(turned, second) if arm_strain(turned.rotation) <= MOST_STRAIN else None
         if moved is not None and arm_clear(moved, surface, head):
-            return plan, (start, Touching(second, moved))
+            return plan, (start, TouchingMotion(second, moved))
     return plan, (start, start)
 
 
@@ -165,14 +172,16 @@ def _between(a: Array, b: Array) -> Array:
     return matrix
 
 
-def _moved_hands(person: Person, way: Way, touches: tuple[Touching, Touching], press: float) -> list[PlacedHand] | None:
+def _moved_hands(
+    person: SyntheticPerson, way: Way, touches: tuple[TouchingMotion, TouchingMotion], press: float
+) -> list[PlacedHand] | None:
     """The hand in every frame, settled on that frame's undeformed face. None if the way passes through the head."""
     body, hands, normals, needed = free_head(), [], [], []
     between = _Between(touches[0].hand, touches[1].hand)
     allow = allowance(press)
     for t, (along, lift) in enumerate(zip(way.along, way.lift, strict=True)):
         head = body.posed(person.head_betas, way.head_pose[t][None], way.expression[t]).vertices[0]
-        approach = Approach(Surface(head, body.closed_faces), allow, person.hand_betas)
+        approach = Approach(FitSurface(head, body.closed_faces), allow, person.hand_betas)
         normal = (1 - along) * touches[0].target.normal + along * touches[1].target.normal
         normal /= np.linalg.norm(normal)
         far = float(_ease(np.array(lift / _FARTHEST)))
@@ -220,7 +229,7 @@ def _smooth_above(needed: Array) -> Array:
 
 
 def _yielding(
-    person: Person, way: Way, target: Target, grip: str, hands: list[PlacedHand], attempt: int
+    person: SyntheticPerson, way: Way, target: TouchTarget, grip: str, hands: list[PlacedHand], attempt: int
 ) -> list[Scene] | None:
     """Scenes with the face's displacement, smoothed in time. None if a frame keeps too much overlap or no frame touches."""
     body = free_head()

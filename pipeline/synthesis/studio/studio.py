@@ -11,20 +11,19 @@ from numpy.typing import NDArray
 
 from handface.model.render import NOTHING, PerspectiveCamera, render
 from handface.model.render.texture import to_srgb
-from handface.pipeline.decaf.layout import HAND_PARAMS, HEAD_PARAMS, Camera, Pose3D
-from handface.pipeline.decaf.layout import View as DecafView
+from handface.pipeline.decaf.layout import HAND_PARAMS, HEAD_PARAMS, DecafCamera, DecafView, Pose3D
 from handface.pipeline.synthesis.person.bodies import free_hand, free_head
 from handface.pipeline.synthesis.person.dress import dress
 from handface.pipeline.synthesis.scene.background import draw_background
 from handface.pipeline.synthesis.scene.domain import DOMAINS
 from handface.pipeline.synthesis.scene.labels import MOVES, rigid_parameters, scene_keypoints
-from handface.pipeline.synthesis.scene.view import View, draw_light
-from handface.pipeline.synthesis.studio.dataset import CAMERAS, DatasetConfig
+from handface.pipeline.synthesis.scene.view import SceneView, draw_light
+from handface.pipeline.synthesis.studio.dataset import CAMERAS, StudioConfig
 from handface.pipeline.synthesis.studio.motion import MovingScene
 
 if TYPE_CHECKING:
     from handface.model.bodies.body import ParametricBody
-    from handface.pipeline.synthesis.person.identity import Person
+    from handface.pipeline.synthesis.person.identity import SyntheticPerson
 
 Array = NDArray[np.float64]
 _HIDDEN = 0.4  # confidence of a point that the picture hides
@@ -49,7 +48,7 @@ class Studio:
     cameras: by id. World axes are the resting head's: x to the person's left, y up, z out of the face, metres.
     """
 
-    def __init__(self, config: DatasetConfig, number: int, person: Person) -> None:
+    def __init__(self, config: StudioConfig, number: int, person: SyntheticPerson) -> None:
         self.config, self.number = config, number
         rng = np.random.default_rng([config.seed, number, 2])
         domain = DOMAINS[config.pictures.domain]
@@ -94,7 +93,7 @@ class Studio:
         return Shot(pose, views, hand_keypoints)
 
 
-def draw_cameras(rng: np.random.Generator, centre: Array, config: DatasetConfig) -> dict[str, Camera]:
+def draw_cameras(rng: np.random.Generator, centre: Array, config: StudioConfig) -> dict[str, DecafCamera]:
     """Calibrated cameras on an arc before the face, the first one nearly frontal. centre: (3,) what they look at, world."""
     width, height, count = config.capture.width, config.capture.height, config.capture.cameras
     cameras = {}
@@ -114,14 +113,14 @@ def draw_cameras(rng: np.random.Generator, centre: Array, config: DatasetConfig)
             (1 if k % 2 else -1) * rng.uniform(0.002, 0.006) * width
         )  # both sides of the middle: flipping has two cases
         intrinsic = np.array([[focal, 0, (width - 1) / 2 + aside], [0, focal * 1.001, (height - 1) / 2], [0, 0, 1]])
-        cameras[name] = Camera(intrinsic, extrinsic, {"distortion": np.zeros(5)})
+        cameras[name] = DecafCamera(intrinsic, extrinsic, {"distortion": np.zeros(5)})
     return cameras
 
 
-def _view(camera: Camera, rigid: Array, width: int, height: int) -> View:
+def _view(camera: DecafCamera, rigid: Array, width: int, height: int) -> SceneView:
     """A camera as seen from the head: head axes -> camera axes."""
     whole = camera.extrinsic @ rigid
-    return View(whole[:3, :3], whole[:3, 3], PerspectiveCamera(camera.intrinsic, width, height))
+    return SceneView(whole[:3, :3], whole[:3, 3], PerspectiveCamera(camera.intrinsic, width, height))
 
 
 def decaf_pose(moment: MovingScene) -> Pose3D:
@@ -190,7 +189,7 @@ def _decaf_keypoints(pose: Pose3D) -> tuple[Array, Array]:
     return posed.keypoints[0].numpy(), faced.keypoints[0].numpy()
 
 
-def _keys(camera: Camera, view: View, points: Array, visible: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _keys(camera: DecafCamera, view: SceneView, points: Array, visible: NDArray[np.bool_]) -> NDArray[np.float32]:
     """x, y, confidence (N, 3) of world points (N, 3): 1 where visible, less where hidden, all 0 outside or if hardly any is seen."""
     pixels = camera.project(points)
     inside = ((pixels >= 0) & (pixels <= [view.camera.width - 1, view.camera.height - 1])).all(1)
@@ -199,7 +198,7 @@ def _keys(camera: Camera, view: View, points: Array, visible: NDArray[np.bool_])
     return keys.astype(np.float32)
 
 
-def _box(view: View, points: Array, visible: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+def _box(view: SceneView, points: Array, visible: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """The box around points (N, 3) of head axes, cut at the picture's border; None if a detector would not find the body."""
     size = [view.camera.width, view.camera.height]
     pixels = view.camera.project(view.to_camera(points))

@@ -1,170 +1,31 @@
-"""The face yields: displaces skin out of the pressed-in hand and measures what is left of the overlap."""
+"""How the free head yields to the free hand: `model/fitting/flesh.py` with the bodies of synthesis, made once per process."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.flesh import Flesh, Touch, measure_touch
 from handface.pipeline.synthesis.person.bodies import free_hand, free_head
-from handface.pipeline.synthesis.touch.distance import Closest, Surface
-from handface.pipeline.synthesis.touch.elastic import Contacts, Skin
 
 Array = NDArray[np.float64]
-CONTACT = 0.0025  # metres: surfaces nearer than this touch
-_NEAR = 0.003  # metres: hand vertices farther out than this do not come to press within a round
-_DEEP = 0.022  # metres: nor do those farther from the skin than this, in or out
-_ROUNDS, _GOOD = 4, 0.0003  # rounds at most, and the overlap in metres that is good enough
-_GAP = 0.0002  # metres the skin is pushed beyond the hand's vertices, for their edges' sake
-
-
-@dataclass(frozen=True)
-class Flesh:
-    """What moves. skin: the elastic outer skin.  pressable: (F,) closed faces of the outer skin, which hands press on.
-
-    followers: (N,) vertices of mouth lining, eye sockets and eyeballs, moved with the mean of leaders: (N, 6) skin vertices.
-    """
-
-    skin: Skin
-    pressable: NDArray[np.bool_]
-    followers: NDArray[np.int64]
-    leaders: NDArray[np.int64]
-
-    def displacement(self, contacts: Contacts, count: int) -> Array:
-        """Displacement (count, 3) of all vertices under contacts with the outer skin."""
-        u = self.skin.displacement(contacts, count)
-        u[self.followers] = u[self.leaders].mean(1)
-        return u
 
 
 @cache
 def face_flesh() -> Flesh:
-    """The free head's flesh: the outer skin yields but for the lower neck and the back of the head. Made once per process."""
-    from scipy.spatial import cKDTree
-
-    head = free_head()
-    arrays = head.arrays
-    v = arrays.template
-    inner = (arrays.masks["eyes"] > 0.5) | (arrays.masks["cavity"] > 0.5)
-    outer_faces = head.faces[~inner[head.faces].any(1)]
-    outer = np.zeros(len(v), bool)
-    outer[np.unique(outer_faces)] = True
-    movable = outer & (arrays.masks["neck"] < 0.5) & (v[:, 2] > arrays.joint_template[3][2] - 0.085)
-    assert arrays.stiffness is not None
-    followers = np.flatnonzero(~outer)
-    rows = np.flatnonzero(outer)
-    _, near = cKDTree(v[rows]).query(v[followers], k=6)
-    leaders = rows[near]
-    for side in (-1, 1):  # an eyeball keeps its shape: all of it follows the lids
-        ball = np.flatnonzero((arrays.masks["eyes"][followers] > 0.5) & (side * v[followers, 0] > 0))
-        front = rows[cKDTree(v[rows]).query(v[followers[ball]].mean(0) + np.array([0, 0, 0.012]), k=6)[1]]
-        leaders[ball] = front
-    pressable: NDArray[np.bool_] = np.all(~inner[head.closed_faces], axis=1)
-    pressable[len(head.faces) :] = False
-    return Flesh(Skin(v, head.faces, arrays.stiffness, movable), pressable, followers, leaders)
+    """The free head's flesh."""
+    return Flesh.of(free_head().arrays)
 
 
 def yield_to(head: Array, hand: Array) -> Array:
-    """Displacement (V, 3) of the head's vertices (V, 3) that makes room for the hand's (H, 3), metres.
-
-    Each round asks the skin, where it is now, to move inward under every hand vertex that is inside it (elastic.py), until
-    the overlap is gone; a few rounds do, as the closest points move little. The best round is kept.
-    """
-    flesh = face_flesh()
-    faces = free_head().closed_faces
-    rows = _faces_near(head, hand, faces)
-    near, pressable = faces[rows], flesh.pressable[rows]
-    best = u = np.zeros_like(head)
-    if not len(near):
-        return best
-    least, candidates = np.inf, hand
-    for k in range(_ROUNDS + 1):
-        surface = Surface(head + u, near)
-        if k == 0:
-            candidates = hand[np.abs(surface.signed_distance(hand, candidates=6)) < _DEEP]
-            if not len(candidates):
-                return u
-        found = surface.closest(candidates, candidates=10)
-        deepest = -float(found.distance.min())
-        if deepest < least:
-            best, least = u, deepest
-        if least < _GOOD or k == _ROUNDS or deepest > least + 0.004:
-            break
-        u = flesh.displacement(_contacts(surface, found, u, pressable), len(head))
-    return best
-
-
-def _contacts(surface: Surface, found: Closest, u: Array, pressable: NDArray[np.bool_]) -> Contacts:
-    """What the skin, displaced by u (V, 3) now, is asked for: room for the hand points whose closest points are `found`.
-
-    pressable: (F,) faces of the surface that hands press on.
-    """
-    corners = surface.faces[found.face]
-    normals = np.einsum("nc,ncd->nd", found.weights, surface.vertex_normals[corners])
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    # along a smooth normal the overlap is longer than along the closest one; limit the stretch at sharp folds
-    along = found.distance / np.clip((normals * found.normal).sum(1), 0.5, 1)
-    already = (np.einsum("nc,ncd->nd", found.weights, u[corners]) * normals).sum(1)
-    keep = (along < _NEAR) & pressable[found.face]
-    return Contacts(corners[keep], found.weights[keep], normals[keep], (_GAP - along - already)[keep])
-
-
-def _faces_near(head: Array, hand: Array, faces: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows of faces within 4 cm of the part of the hand that is nearest to the face."""
-    from scipy.spatial import cKDTree
-
-    distance, _ = cKDTree(hand).query(head, distance_upper_bound=0.04)
-    return np.flatnonzero(np.isfinite(distance)[faces].any(1))
-
-
-@dataclass(frozen=True)
-class Touch:
-    """How hand and deformed head meet. hand_distance: (H,) metres to the closed head, negative inside.
-
-    hand_contact: (H,), head_contact: (V,) bool.
-    """
-
-    hand_distance: Array
-    hand_contact: NDArray[np.bool_]
-    head_contact: NDArray[np.bool_]
-
-    @property
-    def deepest(self) -> float:
-        """The deepest hand vertex's depth inside the head, metres, 0 if none is."""
-        return float(max(0.0, -self.hand_distance.min()))
-
-    @property
-    def median_depth(self) -> float:
-        """Median depth of the hand vertices that are inside, metres, 0 if none is."""
-        inside = -self.hand_distance[self.hand_distance < 0]
-        return float(np.median(inside)) if len(inside) else 0.0
+    """Displacement (V, 3) of the head's vertices (V, 3) that makes room for the hand's (H, 3), metres."""
+    return face_flesh().yield_to(head, hand)
 
 
 def measure(head: Array, hand: Array, *, mirrored_hand: bool = False) -> Touch:
-    """Measure the touch of deformed head (V, 3) and hand (H, 3), both closed, over all hand vertices.
-
-    mirrored_hand: the hand is a left one, its triangles turned over.
-
-    A hand vertex is in contact within 2.5 mm of the head. A head vertex is if it lies within 2.5 mm of the hand, or if it is
-    the nearest corner of the head triangle that a hand vertex in contact touches (cheek triangles are larger than a fingertip).
-    """
-    body, other = free_head(), free_hand()
-    surface = Surface(head, body.closed_faces)
-    found = surface.closest(hand, candidates=12)
-    hand_contact = found.distance < CONTACT
-    head_contact = np.zeros(len(head), bool)
-    if hand_contact.any():
-        corners = surface.faces[found.face[hand_contact]]
-        head_contact[corners[np.arange(len(corners)), found.weights[hand_contact].argmax(1)]] = True
-        touched = hand[hand_contact]
-        box = ((head > touched.min(0) - 0.02) & (head < touched.max(0) + 0.02)).all(1)
-        rows = np.flatnonzero(box)
-        if len(rows):
-            distance = Surface(
-                hand, other.closed_faces[:, ::-1] if mirrored_hand else other.closed_faces
-            ).signed_distance(head[rows], candidates=8)
-            head_contact[rows[distance < CONTACT]] = True
-    head_contact[body.arrays.masks["cavity"] > 0.5] = False
-    return Touch(found.distance, hand_contact, head_contact)
+    """Measure the touch of deformed head (V, 3) and hand (H, 3). mirrored_hand: a left one, its triangles turned over."""
+    faces = free_hand().closed_faces
+    cavity = free_head().arrays.masks["cavity"] > 0.5
+    return measure_touch(head, hand, free_head().closed_faces, faces[:, ::-1] if mirrored_hand else faces, cavity)

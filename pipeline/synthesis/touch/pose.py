@@ -141,7 +141,7 @@ def _axes() -> Array:
 
 
 @dataclass(frozen=True)
-class Target:
+class TouchTarget:
     """A place on the face. point, normal: (3,) metres and unit outward, head axes.  region: its name."""
 
     point: Array
@@ -158,7 +158,7 @@ def fold_thumb(rotation: Array, degrees: float) -> Array:
     return folded
 
 
-def draw_plan(rng: np.random.Generator, target: Target) -> HandPlan:
+def draw_plan(rng: np.random.Generator, target: TouchTarget) -> HandPlan:
     """A random plan for a right hand at a target."""
     region = target.region
     names = [name for name, grip in GRIPS.items() if region in grip.regions]
@@ -198,7 +198,7 @@ def _some_fingers(rng: np.random.Generator, contact: tuple[str, ...]) -> tuple[s
 
 
 def _orientation(
-    rng: np.random.Generator, plan_name: str, region: str, pose: Array, anchor: NDArray, target: Target
+    rng: np.random.Generator, plan_name: str, region: str, pose: Array, anchor: NDArray, target: TouchTarget
 ) -> Array:
     """Rotation of the hand that lays the touching part flat onto the face, fingers up, the elbow where an arm can have it."""
     from handface.model.render import vertex_normals

@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.fitting.distance import FitSurface
 from handface.pipeline.synthesis.person.bodies import SceneBody, free_hand, free_head
 from handface.pipeline.synthesis.touch.deform import face_flesh
-from handface.pipeline.synthesis.touch.distance import Surface
-from handface.pipeline.synthesis.touch.pose import FINGERS, HandPlan, Target, arm_direction, bend, finger_vertices
+from handface.pipeline.synthesis.touch.pose import FINGERS, HandPlan, TouchTarget, arm_direction, bend, finger_vertices
 
 Array = NDArray[np.float64]
 BENDS = np.array([-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 26.0, 38.0])  # degrees added to a finger, shared out by _SHARE
@@ -26,7 +26,8 @@ CLEAR = 0.002  # metres kept by fingers that are not to touch
 @dataclass(frozen=True)
 class PlacedHand:
     """A hand in head axes, metres. vertices: (V, 3).  keypoints: (21, 3).  pose: (15, 3).  rotation: (3, 3) and translation: (3,)
-    take the canonical hand there: x -> R x + t."""
+    take the canonical hand there: x -> R x + t.
+    """
 
     vertices: Array
     keypoints: Array
@@ -65,7 +66,7 @@ def allowance(press: float) -> Array:
     return 0.0004 + press * 0.020 * yields * softness**1.5
 
 
-def arm_clear(hand: PlacedHand, surface: Surface, head: Array) -> bool:
+def arm_clear(hand: PlacedHand, surface: FitSurface, head: Array) -> bool:
     """Whether the forearm passes neither through head and neck nor through the chest. surface, head: (V, 3) of the head.
 
     Only its axis and a part of its thickness count, as clothes and flesh give way; the elbow's end may lie at the chest.
@@ -81,11 +82,11 @@ def arm_clear(hand: PlacedHand, surface: Surface, head: Array) -> bool:
 class Approach:
     """The search for one attempt. head: surface of the rest head.  allow: (V,) metres per head vertex.  betas: hand shape."""
 
-    def __init__(self, surface: Surface, allow: Array, betas: Array) -> None:
+    def __init__(self, surface: FitSurface, allow: Array, betas: Array) -> None:
         self.surface, self.allow, self.betas = surface, allow, betas
         self.hand: SceneBody = free_hand()
 
-    def place(self, plan: HandPlan, target: Target) -> PlacedHand | None:
+    def place(self, plan: HandPlan, target: TouchTarget) -> PlacedHand | None:
         """The hand at the target, pressed in as far as the tissue allows; None if it misses the face."""
         placed = self.posed(plan.pose, plan.rotation, np.zeros(3))
         start = target.point + _START * target.normal - placed.vertices[plan.anchor].mean(0)
@@ -97,7 +98,8 @@ class Approach:
 
     def clearance(self, placed: PlacedHand, direction: Array) -> float | None:
         """Metres along the unit `direction` (3,), out of the face, by which a hand must move to be pressed in exactly as far as
-        the tissue allows; negative if there is room. None if that is not within 5 cm."""
+        the tissue allows; negative if there is room. None if that is not within 5 cm.
+        """
         start = placed.moved(_SETTLE * direction)
         settled = self._advance(start, -direction, 2 * _SETTLE)
         return None if settled is None else float((settled.translation - placed.translation) @ direction)

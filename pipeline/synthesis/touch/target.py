@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handface.pipeline.synthesis.person.bodies import free_head
-from handface.pipeline.synthesis.touch.pose import Target
+from handface.pipeline.synthesis.touch.pose import TouchTarget
 
 Array = NDArray[np.float64]
 # How often each region is touched; cheeks, chin and mouth lead in everyday self-touch.
@@ -74,11 +74,11 @@ def region_vertices() -> Mapping[str, NDArray[np.int64]]:
     }
 
 
-def draw_target(rng: np.random.Generator, vertices: Array, normals: Array, region: str) -> Target:
+def draw_target(rng: np.random.Generator, vertices: Array, normals: Array, region: str) -> TouchTarget:
     """A place of a region on a posed head. vertices, normals: (V, 3). The hand is a right one: its own side is likelier."""
     rows = region_vertices()[region]
     weights = np.where(vertices[rows, 0] < 0.005, 1.0, 0.45)
     row = int(rng.choice(rows, p=weights / weights.sum()))
     near = rows[np.linalg.norm(vertices[rows] - vertices[row], axis=1) < 0.012]
     normal = normals[near].mean(0)
-    return Target(vertices[row] + rng.normal(0, 0.001, 3), normal / np.linalg.norm(normal), region)
+    return TouchTarget(vertices[row] + rng.normal(0, 0.001, 3), normal / np.linalg.norm(normal), region)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import smplx.lbs
 import torch
 
+from handface.jobs.cli import main as cli
 from handface.model.bodies import DECAF, FREIHAND, BodyFileError, Convention, ParametricBody, load_body
+from handface.model.bodies.load import load_arrays
 from handface.model.bodies.npz import save_body
 from handface.model.bodies.readers import read_flame, read_mano
 
@@ -214,3 +218,67 @@ def test_wrong_landmarks_name_file_and_key(
 def test_pickle_is_not_loaded_directly(mano_pkl: Path) -> None:
     with pytest.raises(BodyFileError, match="handface bodies import"):
         load_body(mano_pkl)
+
+
+def free_hand_as_mano(left: bool) -> dict[str, Any]:
+    """The free hand in MANO's layout; the left one as MANO_LEFT.pkl is: shape directions are the right hand's."""
+    body = load_arrays("free-hand")
+    regressor = np.zeros((16, len(body.template)))
+    for joint, place in enumerate(body.joint_template):
+        regressor[joint, np.argsort(np.linalg.norm(body.template - place, axis=1))[:8]] = 1 / 8
+    flip = np.array([-1.0 if left else 1.0, 1, 1])
+    return {
+        "v_template": np.asarray(body.template, float) * flip,
+        "f": np.asarray(body.faces, np.uint32)[:, :: -1 if left else 1],
+        "J_regressor": scipy.sparse.csc_array(regressor),
+        "shapedirs": np.asarray(body.shapedirs[..., :10], float),
+        "posedirs": np.zeros((len(body.template), 3, 135)),
+        "weights": np.asarray(body.weights, float),
+        "kintree_table": np.array([[2**32 - 1, *body.parents[1:]], range(16)], np.uint32),
+        "hands_mean": np.zeros(45),
+        "hands_components": np.eye(45),
+    }
+
+
+def test_a_left_hand_is_refused_or_mirrored_and_then_the_right_one(tmp_path: Path) -> None:
+    left, right = tmp_path / "MANO_LEFT.pkl", tmp_path / "MANO_RIGHT.pkl"
+    left.write_bytes(pickle.dumps(free_hand_as_mano(True), 5))
+    right.write_bytes(pickle.dumps(free_hand_as_mano(False), 5))
+    with pytest.raises(BodyFileError, match=r"MANO_LEFT\.pkl: a left hand .*--mirror-left"):
+        read_mano(left)
+    bodies = [ParametricBody(read_mano(path, mirror_left=True), dtype=torch.float64) for path in (left, right)]
+    betas, pose = random(2, 10, scale=2), random(2, 45, seed=1)
+    mirrored, expected = (body(betas, pose) for body in bodies)
+    assert torch.allclose(mirrored.vertices, expected.vertices)
+    assert torch.allclose(mirrored.keypoints, expected.keypoints)
+    assert cli(["bodies", "import", str(left), "--output", str(tmp_path / "x.npz")]) == 2
+    assert cli(["bodies", "import", str(left), "--output", str(tmp_path / "x.npz"), "--mirror-left"]) == 0
+
+
+def test_objects_in_an_npz_are_opened_where_they_are_needed_and_ignored_elsewhere(
+    tmp_path: Path, mano_arrays: dict, mano_pkl: Path
+) -> None:
+    sparse = mano_arrays | {"J_regressor": scipy.sparse.csc_matrix(mano_arrays["J_regressor"])}
+    unneeded = {"part2num": np.array({"hand": {1, 2}}, object), "dangerous": np.array([len], object)}
+    np.savez(tmp_path / "mano.npz", **sparse, **unneeded)
+    expected = read_mano(mano_pkl)
+    assert np.allclose(read_mano(tmp_path / "mano.npz").joint_template, expected.joint_template)
+    np.savez(tmp_path / "bad.npz", **sparse | {"weights": np.array([len], object)})
+    with pytest.raises(BodyFileError, match=r"bad\.npz: refused: the file asks for builtins\.len"):
+        read_mano(tmp_path / "bad.npz")
+    np.savez(tmp_path / "part.npz", v_template=mano_arrays["v_template"], **unneeded)
+    with pytest.raises(BodyFileError, match=r"part\.npz: key 'shapedirs' is missing"):
+        read_mano(tmp_path / "part.npz")
+
+
+@pytest.mark.parametrize(("columns", "first"), [(400, 300), (150, 100)])
+def test_flame_layouts_are_known_by_their_directions(
+    tmp_path: Path, flame_arrays: dict, landmark_npy: Path, columns: int, first: int
+) -> None:
+    directions = np.random.default_rng(1).normal(0, 1e-3, (602, 3, columns))
+    np.savez(tmp_path / "flame.npz", **flame_arrays | {"shapedirs": directions})
+    body = read_flame(tmp_path / "flame.npz", landmark_npy)
+    assert np.array_equal(body.expressiondirs, directions[:, :, first : first + 50])
+    np.savez(tmp_path / "flame.npz", **flame_arrays | {"shapedirs": directions[:, :, :120]})
+    with pytest.raises(BodyFileError, match="has 120 directions; FLAME of 2019, 2020 and 2023 has 400"):
+        read_flame(tmp_path / "flame.npz", landmark_npy)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handface.model.network.config import AutoConfig, BlockConfig, DiceConfig, UpsamplingConfig, preset
+from handface.model.network.deploy.fold import fold
+from handface.model.network.deploy.inference import InferenceConfig, prepare
 from handface.model.network.dice import Dice
-from handface.model.network.fold import fold
-from handface.model.network.inference import InferenceConfig, prepare
 from handface.model.network.output import DiceOutput
 from handface.model.network.topology import Topology, TopologyError
 from handface.model.network.transformer import Tokens

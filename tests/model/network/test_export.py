@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from handface.jobs.cli import main
-from handface.model.network.export import (
-    ExportError,
+from handface.model.network.deploy.export import (
+    OnnxExportError,
     as_output,
     compare,
     example,
@@ -16,8 +16,10 @@ from handface.model.network.export import (
     onnx_session,
     openvino_session,
 )
-from handface.model.network.fold import fold
+from handface.model.network.deploy.fold import fold
 from handface.model.weights.checkpoint import save_dice
+from handface.model.weights.convert import convert
+from handface.model.weights.unpickle import WeightsError
 from tests.model.network.test_dice import alive, pictures
 from tests.model.reference_dice import NETWORK, save_released
 from tests.model.weights.test_weights import NARROW, read_narrow
@@ -48,7 +50,7 @@ def test_the_file_agrees_at_every_batch_size(exported):
 
 
 def test_a_file_that_disagrees_is_not_kept(tmp_path):
-    with pytest.raises(ExportError, match="is off by"):
+    with pytest.raises(OnnxExportError, match="is off by"):
         export_onnx(alive(), tmp_path / "dice.onnx", tolerance=1e-12)
     assert not (tmp_path / "dice.onnx").exists()
 
@@ -70,7 +72,7 @@ def test_openvino_agrees_or_says_how_to_get_it(exported):
     try:
         import openvino  # noqa: F401
     except ImportError:
-        with pytest.raises(ExportError, match=r"pip install 'handface\[openvino\]'"):
+        with pytest.raises(OnnxExportError, match=r"pip install 'handface\[openvino\]'"):
             openvino_session(path)
     else:
         errors = compare(fold(model), openvino_session(path, "fp32"), pictures(4))
@@ -80,8 +82,9 @@ def test_openvino_agrees_or_says_how_to_get_it(exported):
 def test_the_verb_imports_describes_and_exports(tmp_path, capsys):
     torch.manual_seed(0)
     file = save_released(NETWORK(NARROW), tmp_path / "model.bin")
-    assert main(["weights", "import", str(file), "--output", str(tmp_path / "dice")]) == 0
-    said = capsys.readouterr().out
+    assert main(["weights", "import", str(file), "--output", str(tmp_path / "dice")]) == 2
+    assert "only the release's transform files say which" in capsys.readouterr().err
+    said = convert(file, tmp_path / "dice").text()
     assert "0 missing" in said and "classifier of the ImageNet net" in said and "no template" in said
     assert main(["weights", "info", str(tmp_path / "dice")]) == 0
     said = capsys.readouterr().out
@@ -89,14 +92,40 @@ def test_the_verb_imports_describes_and_exports(tmp_path, capsys):
     assert main(["weights", "export", str(tmp_path / "dice"), "--output", str(tmp_path / "x.onnx")]) == 2
     assert "has no template; give the hand and head bodies" in capsys.readouterr().err
     assert main(["weights", "import", str(file), "--output", str(tmp_path / "d"), "--hand-model", "mano.npz"]) == 2
-    assert "give all of --hand-model, --head-model" in capsys.readouterr().err
+    assert "give --hand-model, --head-model" in capsys.readouterr().err
     (tmp_path / "bad.bin").write_text("x")
-    assert main(["weights", "import", str(tmp_path / "bad.bin"), "--output", str(tmp_path / "d")]) == 2
-    assert "not a file of torch.save" in capsys.readouterr().err
+    with pytest.raises(WeightsError, match=r"not a file of torch\.save"):
+        convert(tmp_path / "bad.bin", tmp_path / "d")
 
     save_dice(alive(), tmp_path / "narrow")
     assert main(["weights", "export", str(tmp_path / "narrow"), "--output", str(tmp_path / "x.onnx")]) == 0
     assert (tmp_path / "x.onnx").stat().st_size > 1000 and "largest relative error" in capsys.readouterr().out
+    said = main(["weights", "info", "dice-nano"]), capsys.readouterr().out
+    assert said[0] == 0 and "preset      dice-nano" in said[1] and "in the file" in said[1]
+    assert main(["weights", "info", "dice-s"]) == 2
+    assert "dice-s comes without trained weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [0.04, 0.06])
+def test_an_export_that_openvino_runs_wrongly_fails(tmp_path, capsys, monkeypatch, error):
+    save_dice(alive(), tmp_path / "narrow")
+
+    def off_by(path, precision):
+        session = onnx_session(path)
+        return lambda images: {name: value + error * np.abs(value).max() for name, value in session(images).items()}
+
+    monkeypatch.setattr("handface.model.network.deploy.export.openvino_session", off_by)
+    command = [
+        "weights",
+        "export",
+        str(tmp_path / "narrow"),
+        "--output",
+        str(tmp_path / "x.onnx"),
+        "--openvino",
+        "bf16",
+    ]
+    assert main(command) == (0 if error < 0.05 else 2)
+    assert ("do not run it so" in capsys.readouterr().err) == (error > 0.05)
 
 
 def test_released_topology_reads_the_selection_of_vertices(tmp_path):
@@ -121,6 +150,8 @@ def test_released_topology_reads_the_selection_of_vertices(tmp_path):
     rest = hand().vertices[0].double().numpy()
     np.testing.assert_allclose(topology.hand.coarse, rest[::4])
     np.testing.assert_allclose(topology.head.coarse, head().vertices[0].double().numpy()[::3][::3])
+    assert topology.sizes.hand.keep == (tuple(range(0, hand.num_vertices, 4)),)
+    assert topology.sizes.head.keep[1] == tuple(range(0, head.num_vertices, 9))
     np.testing.assert_allclose(topology.hand.keypoints[[4, 8, 12, 16, 20]], rest[[745, 317, 445, 556, 673]])
     np.testing.assert_allclose(topology.hand.keypoints[1], hand().joints[0, 13].double().numpy())  # thumb after wrist
     with pytest.raises(TopologyError, match=r"hand MANO but was given free-hand: vertices \(40, 11\) != \(1609, 403\)"):

@@ -14,10 +14,10 @@ from scipy.spatial.transform import Rotation
 from handface.model.bodies import load_body
 from handface.model.bodies.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from handface.model.network.config import FACING, HAND_AT_FACE, PlacementConfig, RegressorConfig, preset
+from handface.model.network.deploy.export import export_onnx
+from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
-from handface.model.network.export import export_onnx
-from handface.model.network.fold import fold
-from handface.model.network.placement import AlignedRegressor, build_regressor, linear_map, nearest_rotation
+from handface.model.network.placement import AlignedRegressor, build_regressor, fit_affine, nearest_rotation
 from handface.model.network.topology import Topology
 from tests.model.narrow import narrow_config, narrow_topology
 
@@ -91,7 +91,7 @@ def test_linear_map_is_least_squares():
     target = source @ rng.normal(size=(3, 3)).T + 0.1 * rng.normal(size=(30, 3))
     target -= target.mean(0)
     expected = np.linalg.lstsq(source, target, rcond=None)[0].T
-    found = linear_map(torch.from_numpy(source), torch.from_numpy(target)[None])[0].numpy()
+    found = fit_affine(torch.from_numpy(source), torch.from_numpy(target)[None])[0].numpy()
     np.testing.assert_allclose(found, expected, atol=1e-10)
 
 

@@ -14,6 +14,7 @@ from handface.model.outputs import MESH_FORMATS, RecordError, encode_mesh, read_
 from handface.model.outputs.colours import HAND, HEAD
 from handface.model.outputs.mesh_files import glb_extras
 from handface.model.prediction.prediction import Prediction
+from handface.model.render.texture import to_srgb
 from tests.model.outputs.synthetic import prediction
 
 
@@ -52,14 +53,64 @@ def test_meshes_are_read_back_upright_coloured_and_honest(kind, trained):
         hand, head = found["hand"], found["head"]
         np.testing.assert_allclose(head.vertices, person.head.vertices * [1, -1, -1], atol=1e-6)
         np.testing.assert_array_equal(head.faces, person.head.faces)
-        np.testing.assert_array_equal(hand.visual.vertex_colors[:, :3], HAND.colours(person.hand.contact))
-        np.testing.assert_array_equal(head.visual.vertex_colors[:, :3], HEAD.colours(person.head.contact))
+        for mesh, part, ramp in ((hand, person.hand, HAND), (head, person.head, HEAD)):
+            linear = mesh.visual.vertex_attributes["color"][:, :3]
+            np.testing.assert_array_equal(to_srgb(linear.astype(np.float32)), ramp.colours(part.contact))
+            np.testing.assert_allclose(mesh.vertex_attributes["_CONTACT"].ravel(), part.contact, atol=1e-6)
+            material = mesh.visual.material
+            assert material.metallicFactor == 0 and material.roughnessFactor > 0.5 and material.doubleSided
+            agree = (
+                mesh.vertex_normals * trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).vertex_normals
+            ).sum(1)
+            assert np.quantile(agree, 0.05) > 0.9
     else:
         expected = np.concatenate([person.hand.vertices, person.head.vertices]) * [1, -1, -1]
         np.testing.assert_allclose(loaded.vertices, expected, atol=1e-6)
         colours = np.concatenate([HAND.colours(person.hand.contact), HEAD.colours(person.head.contact)])
         np.testing.assert_allclose(loaded.visual.vertex_colors[:, :3], colours, atol=1)
         np.testing.assert_array_equal(loaded.faces[: len(person.hand.faces)], person.hand.faces)
+
+
+@pytest.mark.parametrize("kind", MESH_FORMATS)
+def test_vertices_keep_their_numbers_also_in_no_face(kind):
+    person = prediction(3).persons[0]
+    hand = replace(person.hand, faces=person.hand.faces[(person.hand.faces != 5).all(1)])
+    data = encode_mesh(replace(person, hand=hand), kind, True)
+    loaded = trimesh.load(io.BytesIO(data), file_type=kind, process=False, maintain_order=True)
+    vertices = loaded.geometry["hand"].vertices if kind == "glb" else loaded.vertices[: len(hand.vertices)]
+    np.testing.assert_allclose(vertices, hand.vertices * [1, -1, -1], atol=1e-6)
+
+
+def test_a_glb_is_laid_out_as_the_specification_says():
+    """Read by hand: aligned chunks and views, counts that fit, bounds of positions, unit normals, nothing beyond the buffer."""
+    person = prediction(3).persons[0]
+    data = encode_mesh(person, "glb", True)
+    assert data[:4] == b"glTF" and np.frombuffer(data, "<u4", 2, 4).tolist() == [2, len(data)]
+    length = int(np.frombuffer(data, "<u4", 1, 12)[0])
+    document, start = json.loads(data[20 : 20 + length]), 20 + length + 8
+    assert length % 4 == 0 and data[start - 4 : start] == b"BIN\0"
+    assert document["buffers"][0]["byteLength"] == len(data) - start == int(np.frombuffer(data, "<u4", 1, start - 8)[0])
+    assert [node["name"] for node in document["nodes"]] == ["hand", "head"]
+
+    def array(number: int) -> np.ndarray:
+        accessor = document["accessors"][number]
+        view = document["bufferViews"][accessor["bufferView"]]
+        kind = {5126: "<f4", 5125: "<u4"}[accessor["componentType"]]
+        width = {"SCALAR": 1, "VEC3": 3}[accessor["type"]]
+        assert view["byteOffset"] % 4 == 0 and view["byteLength"] == 4 * width * accessor["count"]
+        return np.frombuffer(data, kind, width * accessor["count"], start + view["byteOffset"]).reshape(-1, width)
+
+    for node, part in zip(document["nodes"], (person.hand, person.head), strict=True):
+        (primitive,) = document["meshes"][node["mesh"]]["primitives"]
+        values = {name: array(number) for name, number in primitive["attributes"].items()}
+        assert {len(found) for found in values.values()} == {len(part.vertices)}
+        accessor = document["accessors"][primitive["attributes"]["POSITION"]]
+        assert (
+            accessor["min"] == values["POSITION"].min(0).tolist()
+            and accessor["max"] == values["POSITION"].max(0).tolist()
+        )
+        np.testing.assert_allclose(np.linalg.norm(values["NORMAL"], axis=1), 1, atol=1e-5)
+        assert array(primitive["indices"]).max() < len(part.vertices)
 
 
 @pytest.mark.parametrize("number", [0, 3])
@@ -73,7 +124,7 @@ def test_a_record_is_the_prediction(tmp_path, number):
     assert photo == "photos/a.jpg"
     equal(two, again)
     plain = json.loads((tmp_path / "a.json").read_text())
-    assert plain["trained"] is False and plain["schema"] == "handface-prediction/1"
+    assert plain["trained"] is False and plain["schema"] == "handface-prediction/2"
     assert (
         plain["persons"][0]["head"]["contact_vertices"] == np.flatnonzero(found.persons[0].head.contact > 0.5).tolist()
     )

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from handface.model.bodies import BodyFileError, load_arrays, load_body
-from handface.model.network.decode import Decoder
+from handface.model.network.decode import PersonDecoder
+from handface.model.network.output import DiceOutput
 from handface.model.network.topology import TopologyError
 from handface.model.prediction.crop import as_rgb
 from handface.model.prediction.prediction import Person
@@ -99,7 +100,7 @@ def test_triangles_keep_their_outside_outside(mark):
 
 
 def test_a_head_without_a_mirror_map_is_turned_over_and_keeps_its_vertices(monkeypatch):
-    decoder = Decoder(config().sizes)
+    decoder = PersonDecoder(config())
     body = replace(decoder.head, arrays=replace(decoder.head.arrays, mirror=None))
     monkeypatch.setattr(decoder, "head", body)
     working = predictor([LEFT])
@@ -172,12 +173,41 @@ def test_one_pixel_and_a_huge_picture():
 
 
 def test_bodies_that_are_not_the_networks_are_refused():
-    sizes = config().sizes
+    network = config()
+    hand = network.sizes.hand
+
+    def other(part):
+        return replace(network, sizes=replace(network.sizes, hand=part))
+
     with pytest.raises(TopologyError, match=r"made for the hand free-hand but was given the head free-head"):
-        Decoder(sizes, hand="free-head")
+        PersonDecoder(network, hand="free-head")
     with pytest.raises(TopologyError, match="betas 9 != 10"):
-        Decoder(replace(sizes, hand=replace(sizes.hand, betas=9)))
+        PersonDecoder(other(replace(hand, betas=9)))
     with pytest.raises(TopologyError, match="does not say where its hand"):
-        Decoder(replace(sizes, hand=replace(sizes.hand, body="MANO")))
+        PersonDecoder(other(replace(hand, body="MANO")))
     with pytest.raises(BodyFileError, match="no such file"):
-        Decoder(sizes, head="absent.npz")
+        PersonDecoder(network, head="absent.npz")
+
+
+@pytest.mark.parametrize("mark", [RIGHT, LEFT])
+def test_the_parameters_pose_the_parametric_mesh_and_only_it(mark):
+    """A network whose vertices and parameters disagree, as every real one's do."""
+
+    def torn(images):
+        flat = network(images).flatten()
+        for name in ("hand_vertices_0", "head_vertices_0", "hand_keypoints", "head_keypoints"):
+            flat[name] = flat[name] + 0.004 * torch.randn_like(flat[name])
+        return DiceOutput.unflatten(flat)
+
+    image, errors = photo([mark], 640, 480), {}
+    for mesh in ("parametric", "drawn"):
+        torch.manual_seed(0)
+        one = Predictor(torn, config(), KnowingDetector([mark]), False, PredictorConfig(mesh=mesh)).predict(image)
+        person = one.persons[0]
+        errors[mesh] = max(
+            np.abs(posed(part, side) - part.vertices - part.deformation).max()
+            for part, side in ((person.hand, mark.side), (person.head, "right"))
+        )
+        np.testing.assert_allclose((person.head.vertices + person.head.deformation).mean(0), 0, atol=1e-5)
+    assert errors["parametric"] < 1e-4
+    assert errors["drawn"] > 1e-3

@@ -139,3 +139,46 @@ def test_a_video_whose_time_stands_still_is_refused():
     video = VideoPredictor(Predictor(network, config(), KnowingDetector([mark], [mark]), True))
     with pytest.raises(ValueError, match="in order of time"):
         list(video.predict([(0.0, photo([mark], 400, 260))] * 2))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_two_people_who_walk_past_each_other_keep_their_numbers(seed, hidden):
+    """Same height and size, detector noise, changing order and times; the one behind is hidden for some frames around the meeting."""
+    rng = np.random.default_rng(seed)
+    tracker, time = Tracker(), 0.0
+    for k in range(61):
+        time += rng.uniform(0.5, 1.5) / RATE
+        along = 60 * (time * RATE / 30 - 1)  # they meet after 30 steps
+        people = [Mark((300 + side * along, 150.0), (340 + side * along, 180.0)) for side in (1, -1)]
+        noisy = [
+            replace(p, head=tuple(p.head + rng.normal(0, 1, 2)), hand=tuple(p.hand + rng.normal(0, 1, 2)))
+            for p in people
+        ]
+        order = [0] if abs(k - 30) <= hidden // 2 and hidden else ([0, 1] if k == 0 else rng.permutation(2).tolist())
+        found = [noisy[which].detection() for which in order]
+        number_of = {id(one): track.number for track, one in tracker.update(found, time) if one is not None}
+        if abs(along) > 8:  # nearer than that nobody can tell them apart
+            assert [number_of[id(one)] for one in found] == order, k
+
+
+def test_a_hand_that_turns_at_once_keeps_its_number():
+    tracker = Tracker()
+    for k in range(30):
+        x = 240 + 10 * abs(k % 4 - 2)  # there and back, 10 pixels a frame
+        alive = tracker.update([Mark((200.0, 150.0), (float(x), 180.0)).detection()], k / RATE)
+        assert [track.number for track, _ in alive] == [0]
+
+
+@pytest.mark.parametrize("rate", [15.0, 30.0])
+def test_the_overlay_hardly_lags_behind_half_a_face_a_second_without_a_fit(rate):
+    frames = int(2 * rate)
+    speed = 60.0  # pixels a second; the face is 120 wide
+    marks = [Mark((150.0 + speed * k / rate, 120.0), (195.0 + speed * k / rate, 150.0)) for k in range(frames)]
+    video = VideoPredictor(predictor(*[[mark] for mark in marks]))
+    answers = video.predict((k / rate, photo([mark], 400, 260)) for k, mark in enumerate(marks))
+    lags = [
+        mark.head[0] - frame.prediction.persons[0].camera.project(np.zeros(3, np.float32))[0]
+        for mark, frame in zip(marks, answers, strict=True)
+    ]
+    assert np.abs(lags).max() < 3

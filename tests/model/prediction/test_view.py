@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handface.model.prediction.view import grown, overlap, square, whole
+from handface.model.prediction.view import expand_box, iou, square, whole
 
 
 def dot_image(x: int, y: int, width: int = 200, height: int = 160) -> np.ndarray:
@@ -56,6 +56,6 @@ def test_mirrored_view_shows_the_mirror_image():
 
 
 def test_boxes():
-    assert overlap((0, 0, 2, 2), (1, 1, 3, 3)) == pytest.approx(1 / 7)
-    assert overlap((0, 0, 1, 1), (2, 2, 3, 3)) == 0
-    assert grown((0, 0, 4, 2), 2) == (-2, -3, 6, 5)
+    assert iou((0, 0, 2, 2), (1, 1, 3, 3)) == pytest.approx(1 / 7)
+    assert iou((0, 0, 1, 1), (2, 2, 3, 3)) == 0
+    assert expand_box((0, 0, 4, 2), 2) == (-2, -3, 6, 5)

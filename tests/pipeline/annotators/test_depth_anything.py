@@ -2,21 +2,23 @@
 
 import json
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from handface.pipeline.annotators.depth_anything import (
-    CheckpointError,
     DepthAnything,
     DepthAnythingConfig,
+    DepthWeightsError,
     Preprocessing,
     read_preprocessing,
     upsample,
 )
 from handface.pipeline.annotators.fastdepth import FastDepth
 from handface.pipeline.contract.model_store import ModelStore, file_sha256, models
+from tests.pipeline.annotators.reference_depth_anything import DepthAnythingReference
 
 PROCESSOR = {"size": {"height": 70, "width": 70}, "ensure_multiple_of": 14, "keep_aspect_ratio": True, "resample": 3}
 
@@ -109,7 +111,7 @@ def test_metric_checkpoints_say_so_and_records_name_the_weights(tmp_path):
 
 def test_checkpoints_that_cannot_be_used_are_refused(tmp_path, checkpoint):
     def refused(match: str, folder=tmp_path) -> None:
-        with pytest.raises(CheckpointError, match=match):
+        with pytest.raises(DepthWeightsError, match=match):
             DepthAnything(DepthAnythingConfig(str(folder), backend="torch"))
 
     refused("neither a folder nor a hub id", tmp_path / "absent" / "deep")
@@ -127,7 +129,7 @@ def test_checkpoints_that_cannot_be_used_are_refused(tmp_path, checkpoint):
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     refused("lacks 1 weights")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 70}}))
-    with pytest.raises(CheckpointError, match="preprocessor_config"):
+    with pytest.raises(DepthWeightsError, match="preprocessor_config"):
         read_preprocessing(tmp_path)
 
 
@@ -158,7 +160,7 @@ def test_openvino_agrees_with_torch(checkpoint):
             assert np.abs(a - b).max() <= 0.05 * np.abs(a).max()
     else:
         assert DepthAnything(DepthAnythingConfig(str(checkpoint))).backend == "torch"
-        with pytest.raises(CheckpointError, match=r"handface\[openvino\]"):
+        with pytest.raises(DepthWeightsError, match=r"handface\[openvino\]"):
             DepthAnything(DepthAnythingConfig(str(checkpoint), backend="openvino"))
 
 
@@ -184,3 +186,76 @@ def test_a_file_that_is_not_fastdepth_is_refused(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"\x08\x07corrupt")
     with pytest.raises(ValueError, match=r"x\.onnx is no readable"):
         FastDepth(tmp_path / "x.onnx")
+
+
+ORIGINALS = [
+    ("depth_anything_v2_vits.pth", [3, 6, 9, 12], None),
+    ("depth_anything_vits14.pth", [9, 10, 11, 12], None),
+    ("depth_anything_v2_metric_hypersim_vits.pth", [3, 6, 9, 12], 20.0),
+]
+
+
+@pytest.mark.parametrize(("name", "taken", "metres"), ORIGINALS)
+def test_the_authors_own_files_give_what_their_network_gives(tmp_path, offline, name, taken, metres):
+    reference = DepthAnythingReference(taken, metres=metres).eval()
+    with torch.no_grad():
+        # a disparity that is not 0 everywhere
+        reference.depth_head.scratch.output_conv2[2].bias.fill_(0.3)
+    torch.save(reference.state_dict(), tmp_path / name)
+    network = DepthAnything(DepthAnythingConfig(str(tmp_path / name), backend="torch", side=70))
+    assert network.kind == ("metric" if metres else "affine-inverse")
+    image = np.random.default_rng(3).integers(0, 256, (70, 70, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(network.preprocess(image))[None]
+    with torch.no_grad():
+        want = reference(pixels)[0].numpy()
+    assert np.ptp(want) > 1e-3
+    np.testing.assert_allclose(network.annotate([image])[0], want, atol=1e-5)
+    (record,) = network.records()
+    assert record.weights_sha256 == file_sha256(tmp_path / name)
+
+
+def test_the_authors_resizing_keeps_no_side_below_the_networks(tmp_path):
+    torch.save(DepthAnythingReference([3, 6, 9, 12]).state_dict(), tmp_path / "depth_anything_v2_vits.pth")
+    sizes = {
+        resize: DepthAnything(
+            DepthAnythingConfig(str(tmp_path / "depth_anything_v2_vits.pth"), backend="torch", resize=resize)
+        ).preprocess.network_size(200, 400)
+        for resize in ("auto", "lower_bound", "closest")
+    }
+    assert sizes == {"auto": (518, 1036), "lower_bound": (518, 1036), "closest": (252, 518)}
+    grey = Preprocessing(side=28, lower_bound=True)(np.full((40, 20, 3), 124, np.uint8))
+    assert grey.shape == (3, 56, 28)
+    np.testing.assert_allclose(grey[0], (124 / 255 - 0.485) / 0.229, atol=1e-5)
+
+
+def test_other_files_are_named(tmp_path, offline):
+    state = DepthAnythingReference([3, 6, 9, 12]).state_dict()
+    wrong = {
+        "depth_anything_v2_no.pth": ({"epoch": 3}, "holds a dict and not named tensors"),
+        "depth_anything_v2_bad.pth": ({"a": torch.zeros(2)}, r"has no pretrained\.patch_embed\.proj\.weight"),
+        "depth_anything_v2_cut.pth": (
+            {name: value for name, value in state.items() if "refinenet2" not in name},
+            "10 weights are missing, first neck.fusion_stage.layers.2",
+        ),
+        "mine.pth": (state, r"mine\.pth: its name does not tell V1 from V2"),
+    }
+    for name, (content, message) in wrong.items():
+        torch.save(content, tmp_path / name)
+        with pytest.raises(DepthWeightsError, match=message):
+            DepthAnything(DepthAnythingConfig(str(tmp_path / name)))
+    (tmp_path / "depth_anything_v2_junk.pth").write_bytes(b"junk")
+    with pytest.raises(DepthWeightsError, match="cannot be read as tensors"):
+        DepthAnything(DepthAnythingConfig(str(tmp_path / "depth_anything_v2_junk.pth")))
+    with pytest.raises(DepthWeightsError, match="there is no such file"):
+        DepthAnything(DepthAnythingConfig(str(tmp_path / "none.pth")))
+
+
+def test_a_file_that_runs_code_is_refused(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"pretrained.cls_token": Runs()}, tmp_path / "depth_anything_v2_vits.pth")
+    with pytest.raises(DepthWeightsError, match="cannot be read as tensors"):
+        DepthAnything(DepthAnythingConfig(str(tmp_path / "depth_anything_v2_vits.pth")))
+    assert not (tmp_path / "ran").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handface.pipeline.contract.addresses import (
+from handface.pipeline.contract.names.addresses import (
     AddressRefusedError,
     Kind,
     UnknownSchemeError,
@@ -68,7 +68,14 @@ def test_rows_name_files_below_their_list_and_nowhere_else(tmp_path):
     inside = str(tmp_path / "lists" / "a" / "b.jpg")
     for row in ("a/b.jpg", "./a/b.jpg", "a/../a/b.jpg", inside, f"file://{inside}"):
         assert may_open(row, listing=listing).address == inside
-    for row in ("../b.jpg", "/etc/passwd", "file:///etc/passwd", f"{tmp_path}/lists-of-others/b.jpg", "a/../../b.jpg"):
+    assert may_open("../images/b.jpg", listing=listing).address == str(tmp_path / "images" / "b.jpg")
+    for row in (
+        "../../b.jpg",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        f"{tmp_path}/lists-of-others/b.jpg",
+        "a/../../../b.jpg",
+    ):
         with pytest.raises(AddressRefusedError, match="outside the list's folder"):
             may_open(row, listing=listing)
         assert may_open(row, listing=listing, anywhere=True).kind is Kind.LOCAL
@@ -96,3 +103,10 @@ def test_a_file_whose_name_looks_like_a_protocol_is_a_file(tmp_path, monkeypatch
         open_place(may_open("http://h.example.com/"))
     with pytest.raises(AddressRefusedError):
         local_path("http://127.0.0.1/clip.mp4")
+
+
+def test_a_list_in_a_folder_of_the_root_does_not_name_the_whole_machine():
+    assert may_open("a.jpg", listing="/lists/urls.csv").address == "/lists/a.jpg"
+    for row in ("../etc/passwd", "../lists2/a.jpg"):
+        with pytest.raises(AddressRefusedError, match="outside"):
+            may_open(row, listing="/lists/urls.csv")

@@ -123,3 +123,30 @@ def test_folders_come_from_the_environment(monkeypatch, tmp_path):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ModelError, match="selfie-multiclass"):
         ModelStore().path("selfie")
+
+
+def test_an_installed_package_with_other_bytes_is_passed_over(tmp_path, monkeypatch):
+    """A later mediapipe may be installed for its own sake: its files are not the ones recorded here."""
+    other = tmp_path / "other.tflite"
+    other.write_bytes(b"TFL3 of another release")
+    monkeypatch.setattr(model_store, "_installed", lambda source: other)
+    assert ModelStore((tmp_path / "store",)).find("mediapipe-palm-detection") is None
+
+
+def test_one_wheel_gives_all_its_models(tmp_path, monkeypatch):
+    def pip(command):
+        if "--abi=cp311" not in command:
+            raise OSError("no matching distribution")
+        with zipfile.ZipFile(f"{command[command.index('-d') + 1]}/mediapipe-0.10.14.whl", "w") as wheel:
+            for model in models().values():
+                for source in model.sources:
+                    if source.startswith("pypi:mediapipe"):
+                        wheel.writestr(source.split("!")[1], real[model.name])
+
+    names = [name for name in models() if name.startswith("mediapipe-")]
+    real = {name: ModelStore().path(name).read_bytes() for name in names}
+    monkeypatch.setattr(model_store, "_installed", lambda source: None)
+    monkeypatch.setattr(model_store, "_run", pip)
+    store = ModelStore((tmp_path,))
+    assert store.path(names[0]).read_bytes() == real[names[0]]
+    assert all(store.find(name) is not None for name in names)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handface.pipeline.contract.url_names import canonical_url, picture_names, remove_dot_segments, url_name
+from handface.pipeline.contract.inputs import SourceItem
+from handface.pipeline.contract.names.url_names import canonical_url, picture_names, remove_dot_segments, url_name
 
 NAME = "photos.example.com/a/b.jpg"
 
@@ -90,3 +91,12 @@ def test_dot_segments(path, resolved):
 def test_no_text_raises_and_a_canonical_address_is_its_own(text, start):
     canonical = canonical_url(start + text)
     assert canonical_url(canonical) == canonical
+
+
+def test_variants_of_an_address_are_one_input_and_other_names_stay_as_they_are():
+    plain = SourceItem("http://h.example.com/a%20b.jpg")
+    for uri in ("http://H.example.com:80/a b.jpg", "http://h.example.com/x/../a%20b.jpg#top"):
+        assert SourceItem(uri).id == plain.id
+    assert SourceItem("https://h.example.com/a%20b.jpg").id != plain.id
+    assert SourceItem(" a.jpg").id != SourceItem("a.jpg").id
+    assert SourceItem("http://h.example.com/a.jpg").id == "2f79d9251a9ae8e4"  # as before there were canonical names

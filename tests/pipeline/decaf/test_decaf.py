@@ -16,7 +16,15 @@ from handface.pipeline.contract.checks.sample import check_sample
 from handface.pipeline.contract.sample import encode
 from handface.pipeline.contract.shards import iter_samples, read_shard
 from handface.pipeline.decaf.labels import MANO_TO_MEDIAPIPE
-from handface.pipeline.decaf.layout import HAND_PARAMS, HEAD_PARAMS, Camera, DecafError, Pose3D, Sequence, View
+from handface.pipeline.decaf.layout import (
+    HAND_PARAMS,
+    HEAD_PARAMS,
+    DecafCamera,
+    DecafError,
+    DecafView,
+    Pose3D,
+    Sequence,
+)
 from handface.pipeline.decaf.reader import SubjectReader, find_sequences
 from handface.pipeline.decaf.writer import SequenceWriter, write_assets
 
@@ -35,7 +43,7 @@ def cameras():
         cos, sin = np.cos(angle), np.sin(angle)
         extrinsic = np.array([[cos, 0, sin, 0.01], [0, 1, 0, 0.02], [-sin, 0, cos, 0.9], [0, 0, 0, 1.0]])
         intrinsic = np.array([[110.0, 0, centre], [0, 111, 44], [0, 0, 1]])
-        made[name] = Camera(intrinsic, extrinsic, {"distCoeff": [0.1, 0.0]})
+        made[name] = DecafCamera(intrinsic, extrinsic, {"distCoeff": [0.1, 0.0]})
     return made
 
 
@@ -85,7 +93,7 @@ def write_subject(root, split, subject, bodies, mano_order=False):
                 image = rng.integers(0, 255, (9, 16, 3)).astype(np.uint8).repeat(10, 0).repeat(10, 1)
                 mask = np.zeros((HEIGHT, WIDTH), bool)
                 mask[20:80, 60:110] = True
-                views[name] = View(
+                views[name] = DecafView(
                     image, mask, None if frame == 3 else (60, 20, 100, 80), (80, 30, 110, 70), face, fingers
                 )
             if frame == 7:
@@ -264,6 +272,36 @@ def test_failed_detections_are_confidence_zero_and_a_missing_camera_is_skipped(b
     assert not second.head_keys[5].any() and second.head_keys[6, 2] == 1
     with pytest.raises(DecafError, match="no subject S9"):
         find_sequences(sequence.root, "test", ("S9",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        ("segmentations", "108", Path.unlink),
+        ("head_keys", "108", Path.unlink),
+        ("videos", "108", lambda p: p.write_bytes(b"no video")),
+        ("cameras", "cameras.pkl", _drop("108")),
+        ("cameras", "cameras.pkl", _drop("108", "intrinsic")),
+    ],
+)
+def test_a_camera_that_is_not_whole_is_left_out_and_said(broken, caplog, kind, name, change):
+    _, sequence = broken
+    change(sequence.annotation(kind, name) if "." in name else sequence.of_camera(kind, name))
+    assert list(SubjectReader(sequence).cameras) == ["102"]
+    assert "camera 108 of S1 is left out" in caplog.text
+    sequence.of_camera("right_hand_bbs", "102").unlink()
+    with pytest.raises(DecafError, match="none of the 2 cameras is complete"):
+        SubjectReader(sequence)
+
+
+def test_what_macos_leaves_beside_files_is_no_camera_and_no_subject(broken, caplog):
+    _, sequence = broken
+    for kind in ("videos", "segmentations", "head_keys"):
+        path = sequence.of_camera(kind, "108")
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7Mac OS X")
+    (sequence.of_camera("videos", "108").parents[1] / "._S1").mkdir()
+    assert [one.subject for one in find_sequences(sequence.root, "test")] == ["S1"]
+    assert list(SubjectReader(sequence).cameras) == ["102", "108"] and not caplog.text
 
 
 def test_a_cut_list_that_is_none_is_named(broken):

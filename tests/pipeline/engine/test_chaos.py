@@ -47,15 +47,39 @@ def test_killed_worker_costs_nothing(tmp_path: Path, ray_cluster: None) -> None:
 
 
 @pytest.mark.slow
-def test_unit_that_kills_every_worker_is_given_up_and_the_others_go_on(tmp_path: Path, ray_cluster: None) -> None:
+def test_input_that_kills_every_worker_ends_alone_and_its_neighbours_are_kept(
+    tmp_path: Path, ray_cluster: None
+) -> None:
     results = toy_run(tmp_path / "out", with_trouble(tmp_path / "marks", at=42, act="kill", times=1000))
-    (failed,) = [result for result in results if result.error]
-    assert len(results) == 10
-    assert "its worker process died 3 times" in str(failed.error)
-    assert len(list(read_parts(str(tmp_path / "out")))) == 9
+    assert [result.error for result in results] == [None] * 10
+    assert len(list((tmp_path / "marks").iterdir())) == 3  # unit, batch, input
+    calm = rows_of(tmp_path / "calm", with_trouble(tmp_path / "marks", at=42, act="kill", times=0))
+    found = {row["uri"]: row for part in read_parts(str(tmp_path / "out")) for row in part.rows().to_pylist()}
+    guilty = found.pop("toy://input/42")
+    assert calm.pop("toy://input/42")["kept"]
+    assert (guilty["reason"], guilty["kept"]) == ("failed", False) and "its worker process died 3 times" in guilty[
+        "detail"
+    ]
+    places = ("offset", "size")  # in the tar
+    assert [[v for k, v in row.items() if k not in places] for row in found.values()] == [
+        [v for k, v in row.items() if k not in places] for row in calm.values()
+    ]
     assert not list((tmp_path / "out" / "stats" / "working").iterdir())
-    (again,) = toy_run(tmp_path / "out", with_trouble(tmp_path / "marks", at=42, act="kill", times=0), local=True)
-    assert again.unit == failed.unit and again.error is None
+    assert toy_run(tmp_path / "out", with_trouble(tmp_path / "marks", at=42, act="kill", times=0), local=True) == []
+
+
+def rows_of(output: Path, *extra: Once) -> dict[str, dict]:
+    toy_run(output, *extra, local=True)
+    return {row["uri"]: row for part in read_parts(str(output)) for row in part.rows().to_pylist()}
+
+
+@pytest.mark.slow
+def test_input_that_hangs_ends_alone(tmp_path: Path, ray_cluster: None) -> None:
+    hanging = with_trouble(tmp_path / "marks", at=42, act="hang", times=1000)
+    results = toy_run(tmp_path / "out", hanging)
+    assert [result.error for result in results] == [None] * 10
+    rows = [row for part in read_parts(str(tmp_path / "out")) for row in part.rows().to_pylist()]
+    assert [row["uri"] for row in rows if row["reason"] == "failed"] == ["toy://input/42"]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 
 def test_a_cluster_of_our_own_listens_on_loopback_alone() -> None:
@@ -33,3 +34,37 @@ with cluster(1) as resources:
     assert process.returncode == 0
     addresses = [socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN]
     assert len(addresses) > 3 and set(addresses) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_a_missing_token_is_a_sentence() -> None:
+    code = "from handface.pipeline.engine.cluster import cluster\nwith cluster(1): pass"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": "127.0.0.1:1", "HOME": "/nonexistent"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("PermissionError: RAY_ADDRESS=127.0.0.1:1: the cluster did not take this shell's token"), (
+        last
+    )
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [("Unauthenticated: InvalidAuthToken. Authentication failed", PermissionError), ("refused", ConnectionError)],
+)
+def test_a_refused_token_is_told_from_a_head_that_is_not_there(
+    cause: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray 2.60 raises both: a ConnectionError that says the same, with its cause."""
+    import ray
+
+    from handface.pipeline.engine.cluster import cluster
+
+    def init(**options: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 127.0.0.1:1") from RuntimeError(cause)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(OSError) as raised, cluster(1):
+        pass
+    assert type(raised.value) is kind

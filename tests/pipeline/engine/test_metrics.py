@@ -6,10 +6,15 @@ import json
 import re
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
+from handface.pipeline.engine.metrics import RunMetrics
+from handface.pipeline.engine.worker import UnitResult
 from tests.pipeline.toy_stages import toy_run
 
+NOTHING = {"inputs": 0, "kept": 0, "rejected": {}, "ended": {}}
+WAITS = {"h0.test": 2.5} | {f"many{number}.test": 2.0 for number in range(150)}
 DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana.json"
 
 
@@ -26,10 +31,15 @@ def test_a_run_is_counted_where_prometheus_looks(tmp_path: Path) -> None:
         ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 << 20, logging_level="error")
     try:
         results = toy_run(tmp_path / "counted", workers=1, count=25)
+        metrics = RunMetrics("counted", 1)  # what this run has none of
+        metrics.add(UnitResult("a", 3, None, error="failed"))
+        metrics.add(
+            UnitResult("b", 0, results[0].manifest and replace(results[0].manifest, **NOTHING), host_waits=WAITS)
+        )
         kept = sum(result.manifest.kept for result in results if result.manifest)
         port = ray.nodes()[0]["MetricsExportPort"]
         text, end = "", time.monotonic() + 150
-        while not counted(text, "ray_handface_stage_seconds_total") and time.monotonic() < end:
+        while not counted(text, "ray_handface_host_wait_seconds_total") and time.monotonic() < end:
             time.sleep(0.5)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
@@ -45,9 +55,13 @@ def test_a_run_is_counted_where_prometheus_looks(tmp_path: Path) -> None:
 
     assert value("ray_handface_inputs_total", result="kept") == kept > 0
     assert value("ray_handface_inputs_total", result="rejected") == 25 - kept == value("ray_handface_rejected_total")
-    assert value("ray_handface_pending_units") == 0
+    assert value("ray_handface_pending_units") <= 0
+    assert value("ray_handface_failed_units_total") == 1
+    assert value("ray_handface_host_wait_seconds_total", host="h0.test") == 2.5
+    assert value("ray_handface_host_wait_seconds_total", host="others") == 2 * (150 - 99)  # hosts have few lines
     asked = set(re.findall(r"ray_handface_\w+", DASHBOARD.read_text()))
-    assert asked - {"ray_handface_failed_units_total"} <= set(re.findall(r"ray_handface_\w+", text))
+    assert "ray_handface_host_wait_seconds_total" in asked
+    assert asked <= set(re.findall(r"ray_handface_\w+", text))
 
 
 def test_the_dashboard_is_whole() -> None:

@@ -6,15 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from handface.pipeline.contract.parts import read_parts
-from handface.pipeline.contract.storage import StorageError
-from handface.pipeline.engine.record import Resources
-from handface.pipeline.engine.run import execute, group_stages, prepare
+from handface.pipeline.contract.storage import Folder, StorageError
+from handface.pipeline.engine.executor import execute, group_stages
+from handface.pipeline.engine.run import prepare
 from handface.pipeline.engine.run_record import ConfigMismatchError
+from handface.pipeline.engine.stage import Resources
+from handface.pipeline.engine.units import plan_small_units
+from handface.pipeline.engine.worker import UnitResult
 from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
 from tests.pipeline.toy_stages import CONFIG, Once, ToyFilter, ToyPack, items, parts_of, toy_run, toy_stages
 
@@ -56,31 +60,56 @@ def test_stages_with_other_resources_form_further_pools(tmp_path: Path, ray_clus
     assert parts_of(tmp_path / "ray") == parts_of(tmp_path / "local")
 
 
-def test_unit_that_always_fails_is_reported_and_the_others_go_on(tmp_path: Path, ray_cluster: None) -> None:
+def test_input_that_always_fails_ends_alone_with_its_error(tmp_path: Path) -> None:
     output, marks = tmp_path / "out", tmp_path / "marks"
     marks.mkdir()
-    results = toy_run(output, Once(marks, at=42, act="raise", times=1000))
-    (failed,) = [result for result in results if result.error]
-    assert len(results) == 10
-    assert "toy trouble at 42 (in stage trouble, on one of: toy://input/40" in str(failed.error)
-    assert "RuntimeError" in failed.trace
-    assert len(list(marks.iterdir())) == 3  # bounded
-    stats = [json.loads(line) for path in (output / "stats").glob("*.jsonl") for line in path.read_text().splitlines()]
-    assert {line["unit"] for line in stats if "error" in line} == {failed.unit}
+    results = toy_run(output, Once(marks, at=42, act="raise", times=1000), local=True)
+    assert [result.error for result in results] == [None] * 10
+    rows = {row["uri"]: row for part in read_parts(str(output)) for row in part.rows().to_pylist()}
+    failed = rows.pop("toy://input/42")
+    assert (failed["reason"], failed["stage"], failed["detail"]) == (
+        "failed",
+        "trouble",
+        "RuntimeError: toy trouble at 42",
+    )
+    assert len(list(marks.iterdir())) == 3  # tries of the input: with its batch, and twice alone
+    toy_run(tmp_path / "undisturbed", local=True)
+    undisturbed = {
+        row["uri"]: row for part in read_parts(str(tmp_path / "undisturbed")) for row in part.rows().to_pylist()
+    }
+    assert undisturbed.pop("toy://input/42")["kept"]
+    assert {uri: row["key"] for uri, row in rows.items()} == {uri: row["key"] for uri, row in undisturbed.items()}
+    assert toy_run(output, Once(marks, at=42, act="raise", times=0), local=True) == []  # it is not asked again
 
-    (again,) = toy_run(output, Once(marks, at=42, act="raise", times=0), local=True)
-    assert again.unit == failed.unit and again.error is None
-    toy_run(tmp_path / "undisturbed", Once(marks, at=42, act="raise", times=0), local=True)
-    assert parts_of(output) == parts_of(tmp_path / "undisturbed")
+
+def test_unit_that_always_fails_is_reported_and_the_others_go_on(tmp_path: Path, ray_cluster: None) -> None:
+    output = tmp_path / "out"
+
+    def start(times: int, local: bool) -> list[UnitResult]:
+        stages = [Once(tmp_path, at=0, act="all", times=times), ToyPack()]
+        run = prepare(["toy"], CONFIG, str(output), list_inputs=lambda: items(90), stages=lambda c, d: stages)
+        return list(execute(run, workers=2, local=local))
+
+    results = start(times=1, local=False)
+    failed = [result for result in results if result.error]
+    assert len(results) == len(failed) == 9
+    assert "stage trouble failed for each of" in str(failed[0].error) and "toy trouble" in str(failed[0].error)
+    stats = [json.loads(line) for path in (output / "stats").glob("*.jsonl") for line in path.read_text().splitlines()]
+    assert {line["unit"] for line in stats if "error" in line} == {result.unit for result in failed}
+    again = start(times=0, local=True)
+    assert {result.unit for result in again} == {result.unit for result in failed}
+    assert all(result.error is None for result in again)
+
+
+def tars(files: dict[str, bytes]) -> list[bytes]:
+    return sorted(data for name, data in files.items() if name.endswith(".tar"))
 
 
 def test_trouble_that_passes_is_not_seen_outside(tmp_path: Path, expected: dict[str, bytes]) -> None:
     output = tmp_path / "out"
     results = toy_run(output, Once(tmp_path, at=42, act="raise", times=2), local=True)
     assert [result.error for result in results] == [None] * 10
-    assert {name: data for name, data in parts_of(output).items() if name.endswith(".tar")} == {
-        name: data for name, data in expected.items() if name.endswith(".tar")
-    }
+    assert tars(parts_of(output)) == tars(expected)
 
 
 def test_stage_that_cannot_be_set_up_stops_the_run_with_its_message(tmp_path: Path) -> None:
@@ -128,6 +157,36 @@ def test_another_config_in_the_same_folder_is_refused_by_name(tmp_path: Path) ->
         prepare(["elsewhere"], CONFIG, str(tmp_path), list_inputs=lambda: items(5), stages=build_stages)
 
 
+def test_a_run_made_with_other_libraries_is_refused_by_name_with_advice(tmp_path: Path) -> None:
+    toy_run(tmp_path, local=True)
+    path = tmp_path / "run.json"
+    record = json.loads(path.read_text())
+    assert set(record["libraries"]) == {"numpy", "opencv", "pillow", "simplejpeg"}
+    other = record["libraries"] | {"opencv": "4.10.0.84", "openvino": "2024.4"}
+    path.write_text(json.dumps(record | {"libraries": other}))
+    now = record["libraries"]["opencv"]
+    said = rf"opencv was 4\.10\.0\.84, is {now}, openvino was 2024\.4, is absent.*pip install 'opencv-contrib-python==4\.10\.0\.84'"
+    with pytest.raises(ConfigMismatchError, match=said):
+        toy_run(tmp_path, local=True)
+    # A run of before versions were kept binds nobody to any.
+    del record["libraries"]
+    path.write_text(json.dumps(record))
+    assert toy_run(tmp_path, local=True) == []
+
+
+def test_a_worker_with_other_libraries_does_nothing_and_says_which(tmp_path: Path) -> None:
+    run = prepare(["toy"], CONFIG, str(tmp_path), list_inputs=lambda: items(5), stages=lambda c, d: toy_stages())
+    run.task = replace(run.task, libraries=run.task.libraries | {"numpy": "1.26.4"})
+    (result,) = execute(run, workers=1, local=True)
+    assert result.fatal and "numpy is" in str(result.error) and "not 1.26.4" in str(result.error)
+    assert not list(tmp_path.glob("part-*"))
+
+
+def test_the_detectors_runtime_is_part_of_a_run() -> None:
+    stages = {stage.name: stage for stage in build_stages(CONFIG, "2026-01-01")}
+    assert "openvino" in stages["detect"].libraries and "openvino" not in stages["crop"].libraries
+
+
 def test_output_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OSError, match="out"):
@@ -172,3 +231,32 @@ def test_nothing_pending_needs_no_cluster(tmp_path: Path) -> None:
     run = prepare(["toy"], CONFIG, str(tmp_path), list_inputs=lambda: items(95), stages=lambda c, d: toy_stages())
     assert list(execute(run, workers=2)) == []
     assert (run.finished.parts, run.finished.inputs) == (10, 95)
+
+
+def test_a_local_run_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    import cv2
+
+    before, threads = dict(os.environ), cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        os.environ["OMP_NUM_THREADS"] = "7"
+        toy_run(tmp_path, local=True)
+        assert (os.environ["OMP_NUM_THREADS"], cv2.getNumThreads()) == ("7", 3)
+        assert {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} == {
+            k: v for k, v in before.items() if k != "OMP_NUM_THREADS"
+        }
+    finally:
+        cv2.setNumThreads(threads)
+        os.environ.pop("OMP_NUM_THREADS")
+        os.environ.update(before)
+
+
+def test_short_listings_are_cut_small_and_long_ones_are_not(tmp_path: Path) -> None:
+    sizes = {}
+    for count in (3, 20, 300, 3000, 5000):
+        refs = plan_small_units(items(count), Folder(str(tmp_path / str(count))), 128, "f")
+        assert sum(ref.inputs for ref in refs) == count
+        sizes[count] = refs[0].inputs
+    assert sizes == {3: 3, 20: 8, 300: 10, 3000: 94, 5000: 128}
+    refs = plan_small_units(items(300), Folder(str(tmp_path / "small")), 4, "f")
+    assert {ref.inputs for ref in refs} == {4}  # what was asked for is the most

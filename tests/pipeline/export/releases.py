@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.parts import write_part
 from handface.pipeline.engine.record import Record
 from handface.pipeline.export.config import ExportConfig
 from tests.pipeline.toy_stages import toy_sample
@@ -33,7 +33,7 @@ def record(number: int, host: str, phash: int | None = None, **columns: str) -> 
 
 def write_parts(folder: Path, *units: list[Record]) -> str:
     for index, records in enumerate(units):
-        write_part(Folder(str(folder)), build_part(f"{index:016x}", records, ("read",), "fingerprint"))
+        write_part(Folder(str(folder)), f"{index:016x}", records, ("read",), "fingerprint")
     return str(folder)
 
 

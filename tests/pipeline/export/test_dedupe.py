@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from handface.pipeline.contract.exclusion import Exclusion, ExclusionError, digest
+from handface.pipeline.contract.images.phash import distance, hash_hex, perceptual_hash
+from handface.pipeline.contract.images.picture import decode_image
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.phash import distance, hash_hex, perceptual_hash
-from handface.pipeline.contract.picture import decode_image
+from handface.pipeline.contract.names.url_names import picture_names
 from handface.pipeline.engine.record import Record
-from handface.pipeline.export.dedupe import Hashed, find_duplicates
-from handface.pipeline.stages.dedupe import DedupeConfig, DedupeStage
+from handface.pipeline.export.dedupe import Hashed, connected_components, find_duplicates
+from handface.pipeline.stages.filters.dedupe import DedupeConfig, DedupeStage
 from tests.pipeline.images import encode, photo
 
 
@@ -107,6 +109,52 @@ def test_equal_originals_are_copies_whatever_their_hash():
     assert (found.dropped, found.kept) == ("b" * 16, "a" * 16)
 
 
+def test_parts_without_hashes_are_compared_by_checksum():
+    samples = [Hashed("c" * 16, None, "same"), Hashed("a" * 16, hash_hex(1), "same"), Hashed("b" * 16, "", None)]
+    samples.append(Hashed("d" * 16, None, None))
+    (found,) = find_duplicates(samples)
+    assert (found.dropped, found.kept, found.distance) == ("c" * 16, "a" * 16, None)
+
+
+def test_time_grows_with_the_number_of_copies_and_not_with_their_pairs():
+    """20,000 hashes within 8 bits of one, a family; CPU time against 5,000 of them, four times as many."""
+    rng = np.random.default_rng(0)
+
+    def seconds(count: int) -> float:
+        flips = np.zeros(count, np.uint64)
+        for _ in range(8):
+            bit = np.uint64(1) << rng.integers(0, 64, count).astype(np.uint64)
+            flips |= np.where(rng.random(count) < 0.5, bit, np.uint64(0))
+        hashes = np.uint64(0x123456789ABCDEF1) ^ flips
+        best = 9.0
+        for _ in range(3):
+            start = time.process_time()
+            connected_components(hashes, [], 6)
+            best = min(best, time.process_time() - start)
+        return best
+
+    seconds(1000)  # imports
+    assert seconds(20_000) < 2 * 4 * seconds(5_000) + 0.2
+
+
+def test_large_buckets_give_what_comparing_every_pair_gives():
+    """400 hashes in a few buckets: families, loners and bridges between families."""
+    rng = np.random.default_rng(4)
+    centres = [0x1234567812345678 ^ (0x7F << (8 * shift)) for shift in range(4)]
+    values = {
+        int(c) ^ sum(1 << int(b) for b in rng.choice(64, rng.integers(0, 9), replace=False))
+        for c in centres
+        for _ in range(100)
+    }
+    hashes = np.array(sorted(values), np.uint64)
+    near = np.bitwise_count(hashes[:, None] ^ hashes[None]) <= 6
+    reach = near
+    while not np.array_equal(reach, grown := (reach.astype(np.float32) @ near.astype(np.float32)) > 0):
+        reach = grown
+    assert np.array_equal(connected_components(hashes, [], 6), reach.argmax(1))
+    assert len(set(reach.argmax(1).tolist())) > 4
+
+
 def test_a_radius_too_large_for_the_bands_is_refused():
     with pytest.raises(ValueError, match="0 to 11"):
         find_duplicates([], 12)
@@ -138,6 +186,41 @@ def test_a_crawled_photo_is_known_by_its_address_and_by_its_original(tmp_path: P
     crawled.item = SourceItem("crawl.tar", "1.jpg", 512, 100, columns)
     stage([crawled])
     assert crawled.reason is Reason.EXCLUDED
+
+
+LISTED = [
+    ("key", "ABCDEF0123456789"),
+    ("sha256", f"{0xABC:064X}"),
+    ("sha256", (0xABC).to_bytes(32, "big")),
+    ("uri", "HTTPS://A.org:443/x/../1.jpg?#top"),
+    ("url", "http://a.org/1.jpg"),
+    ("url", "http://old.org/moved.jpg"),
+    ("uri", "https://cdn.org/final.jpg"),
+    ("phash", np.uint64(0xF0F0F0F0F0F0F0F1)),
+    ("phash", (0xF0F0F0F0F0F0F0F0).to_bytes(8, "big")),
+    ("phash", "F0F0F0F0F0F0F0F3"),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), LISTED)
+def test_a_list_may_spell_names_as_other_programs_do(tmp_path: Path, column: str, value: object) -> None:
+    listed = tmp_path / "list.parquet"
+    pq.write_table(pa.table({column: [value, None], "detail": ["", ""]}), listed)
+    one = Exclusion.read(str(listed))
+    also = picture_names(
+        "https://a.org/1.jpg", {"moved_from": "https://old.org/moved.jpg"}, {"answered_by": "https://cdn.org/final.jpg"}
+    )
+    assert len(one) == 1
+    assert one.names("https://a.org/1.jpg", {f"{0xABC:064x}"}, 0xF0F0F0F0F0F0F0F0, "abcdef0123456789", also)
+    assert not one.names("https://a.org/2.jpg", {f"{0xABD:064x}"}, 0x0F0F0F0F0F0F0F0F, "abcdef0123456780")
+
+
+@pytest.mark.parametrize(("column", "value"), [("phash", "xyz"), ("phash", 1.5), ("sha256", 7), ("uri", 3)])
+def test_what_a_column_cannot_hold_is_named(tmp_path: Path, column: str, value: object) -> None:
+    listed = tmp_path / "list.parquet"
+    pq.write_table(pa.table({column: [value]}), listed)
+    with pytest.raises(ExclusionError, match=rf"list\.parquet: column {column}: "):
+        Exclusion.read(str(listed))
 
 
 def test_bad_lists_are_named(tmp_path: Path) -> None:

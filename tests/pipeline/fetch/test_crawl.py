@@ -18,20 +18,24 @@ from handface.jobs import crawl as verb
 from handface.jobs.cli import main
 from handface.pipeline.contract.exclusion import Exclusion
 from handface.pipeline.contract.inputs import Reason, SourceItem
+from handface.pipeline.contract.names.url_names import url_name
+from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.crawl.plan import plan_lanes
-from handface.pipeline.crawl.recheck import kept_samples, recheck, write_exclusions
+from handface.pipeline.crawl.recheck import Recheck, kept_samples, recheck, write_exclusions
 from handface.pipeline.crawl.stage import LinkConfig
+from handface.pipeline.engine.funnel import Funnel
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.run_record import ConfigMismatchError
 from handface.pipeline.engine.units import read_plan, read_unit
 from handface.pipeline.fetch.config import HttpConfig, user_agent
 from handface.pipeline.fetch.network.http import fetch_all
 from handface.pipeline.fetch.network.url import owner_of
-from handface.pipeline.fetch.pages.links import read_page, srcset_best
+from handface.pipeline.fetch.pages.links import read_page
+from handface.pipeline.fetch.pages.srcset import srcset_best
 from handface.pipeline.sources import open_source
 from handface.pipeline.stages.read import ReadStage
-from handface.trainers.data.store import excluded_keys
+from handface.trainers.data.shards.store import excluded_keys
 from tests.pipeline.fetch.server import IMAGE, Server
 from tests.pipeline.images import encode, photo
 
@@ -173,6 +177,46 @@ def test_a_crawl_that_is_run_again_asks_only_for_what_is_missing_and_gives_the_s
     assert {path.name: path.read_bytes() for path in (out / "round-00").glob("part-*")} == parts
 
 
+def test_a_damaged_part_of_a_finished_crawl_is_mended_by_the_same_command(server, tmp_path):
+    urls = [server.url(f"/{i}.jpg", host) for i in range(10) for host in ("h0.test", "h1.test")]
+    out = start(tmp_path, server, urls)
+    parts = {path.name: path.read_bytes() for path in (out / "round-00").glob("part-*")}
+    victim = sorted((out / "round-00").glob("part-*.tar"))[0]
+    lost = json.loads(victim.with_suffix(".json").read_text())["inputs"]
+    victim.write_bytes(victim.read_bytes()[:5000])
+    before = len(server.asked)
+    start(tmp_path, server, urls)
+    assert len([path for _, _, path in server.asked[before:] if path.endswith(".jpg")]) == lost
+    assert {path.name: path.read_bytes() for path in (out / "round-00").glob("part-*")} == parts
+    assert len(rows(out)) == len(urls) and all(row["kept"] for row in rows(out))
+
+
+def test_failures_can_be_asked_again_and_again(server, tmp_path):
+    server.files["h0.test", "/0.jpg"][:] = [(429, {}, b""), (429, {}, b""), server.files["h0.test", "/0.jpg"][0]]
+    http, urls = replace(HTTP, attempts=1), [server.url("/0.jpg", "h0.test"), server.url("/1.jpg", "h0.test")]
+    for kept in (1, 1, 2, 2):
+        out = start(
+            tmp_path, server, urls, http=http, **({"retry_failed": "http_429"} if (tmp_path / "out").exists() else {})
+        )
+        assert sum(row["kept"] for row in rows(out)) == kept
+    asked = [path for _, _, path in server.asked]
+    assert asked.count("/0.jpg") == 3 and asked.count("/1.jpg") == 1
+    assert len(json.loads((out / "crawl.json").read_text())["rounds"]) == 3  # nothing to retry makes no round
+
+
+def test_a_page_that_was_read_well_is_no_rejection(server, tmp_path, capsys):
+    server.files["h0.test", "/start"].append(
+        (200, {"Content-Type": "text/html"}, b"<html><img src=/1.jpg><img src=/404>")
+    )
+    out = start(tmp_path, server, [], seeds=(server.url("/start", "h0.test"),))
+    (page,) = list(read_parts(str(out / "round-00")))
+    assert (page.manifest.rejected, page.manifest.ended) == ({}, {"crawl": {"page": 1}})
+    funnel = Funnel()
+    funnel.add(page.manifest)
+    assert [(row.reasons, row.ended) for row in funnel.rows() if row.stage == "crawl"] == [({}, {"page": 1})]
+    assert "1 of 3 URLs kept" in capsys.readouterr().out
+
+
 def test_pages_are_followed_breadth_first_within_the_site(server, tmp_path):
     def page(host: str, path: str, text: str) -> None:
         server.files[host, path].append((200, {"Content-Type": "text/html"}, f"<html>{text}".encode()))
@@ -211,11 +255,11 @@ def test_sitemaps_and_their_indexes_lead_to_pictures(server, tmp_path):
 def test_recheck_lists_what_is_no_longer_permitted(server, tmp_path):
     urls = [server.url(f"/{i}.jpg", host) for i, host in enumerate(("h0.test", "h0.test", "h1.test", "h2.test"))]
     out = start(tmp_path, server, urls)
-    assert recheck(list(kept_samples([str(out)])), HTTP) == []
+    assert recheck(list(kept_samples([str(out)])), HTTP) == Recheck()
     server.files["h0.test", "/0.jpg"][:] = [(410, {}, b"")]
     server.files["h1.test", "/robots.txt"].append((200, {}, b"User-agent: *\nDisallow: /\n"))
     server.files["h2.test", "/3.jpg"][:] = [(200, {"X-Robots-Tag": "noml"}, IMAGE)]
-    found = recheck(list(kept_samples([str(out)])), HTTP)
+    found = recheck(list(kept_samples([str(out)])), HTTP).excluded
     assert {one.uri: one.reason for one in found} == {urls[0]: "http_404", urls[2]: "robots", urls[3]: "optout"}
     write_exclusions(str(tmp_path / "x.parquet"), found)
     kept = {row["uri"]: row["key"] for row in rows(out)}
@@ -231,7 +275,7 @@ def test_the_recheck_verb_writes_a_list_that_annotate_honours(server, tmp_path, 
     resolve = ["--http.resolve", *(word for pair in HOSTS.items() for word in pair)]
     assert main(["recheck", str(out), "--output", str(excluded), *flags, *resolve]) == 0
     assert "3 pictures from the web, 1 to exclude: optout 1" in capsys.readouterr().out
-    assert Exclusion.read(str(excluded)).uris == {urls[1]}
+    assert Exclusion.read(str(excluded)).uris == {url_name(urls[1])}
     flags = ["--local", "--dedupe.exclude", str(excluded), "--detect.segmenter", "off"]
     assert main(["annotate", "--input", str(out), "--output", str(tmp_path / "parts"), *flags]) == 0
     found = pq.ParquetDataset(sorted((tmp_path / "parts").glob("part-*.parquet"))).read().to_pylist()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handface.pipeline.contract.picture import RejectedImage
+from handface.pipeline.contract.images.picture import RejectedImage
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import Crawler
 from handface.pipeline.fetch.original import KeepConfig, make_original

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from handface.pipeline.fetch.original import KeepConfig, make_original
+from handface.pipeline.fetch.original import KeepConfig, is_quick, make_original
 from tests.pipeline.images import encode, photo, with_orientation
 
 
@@ -33,3 +33,12 @@ def test_turned_pictures_are_shrunk_upright(width: int) -> None:
     assert (kept.width, kept.height) == (100, 150)
     upright = cv2.resize(cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE), (100, 150), interpolation=cv2.INTER_AREA)
     assert cv2.PSNR(simplejpeg.decode_jpeg(kept.data), upright) > 30  # dB
+
+
+def test_what_takes_long_is_known_by_its_header() -> None:
+    small, large = encode(photo(640, 480)), encode(photo(1600, 1200))
+    reencode = KeepConfig(mode="reencode")
+    assert is_quick(small, reencode) and not is_quick(large, reencode)
+    assert is_quick(large, KeepConfig()) and not is_quick(encode(photo(1600, 1200), "PNG"), KeepConfig())
+    assert not is_quick(encode(photo(640, 480), progressive=True), reencode)
+    assert is_quick(b"no image", reencode)

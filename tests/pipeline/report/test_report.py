@@ -17,7 +17,7 @@ from PIL import Image
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import Crop, KeypointDepth
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.engine.parts import build_part, write_part
+from handface.pipeline.engine.parts import write_part
 from handface.pipeline.engine.record import Record
 from handface.pipeline.report.collect import ReportConfig, collect
 from handface.pipeline.report.draw import crop_corners, depth_thumbnail, file_thumbnail, nearness, points_permille
@@ -42,7 +42,7 @@ def write_parts(folder: Path, make_sample: Any, parts: int = 2, each: int = 5, *
             Record(SourceItem(str(folder / "no_hand.jpg")), reason=Reason.NO_HAND, stage="detect"),
             Record(SourceItem("all.tar", member=f"{number}.png"), reason=Reason.NO_HAND, stage="detect", detail=EVIL),
         ]
-        write_part(Folder(str(folder)), build_part(f"{number:016x}", records, ("decode", "detect", "pack"), "f"))
+        write_part(Folder(str(folder)), f"{number:016x}", records, ("decode", "detect", "pack"), "f")
 
 
 def embedded(page: str) -> dict[str, Any]:
@@ -159,3 +159,14 @@ def test_thumbnails(tmp_path: Path, make_sample: Any) -> None:
     assert picture(upright).size == (50, 100)
     (tmp_path / "bad.jpg").write_bytes(b"<html>")
     assert file_thumbnail(tmp_path / "bad.jpg", 100) is None
+
+
+@pytest.mark.parametrize("reason", [Reason.EXCLUDED, Reason.NSFW, Reason.OPTOUT, Reason.ROBOTS])
+def test_pictures_that_must_not_be_kept_are_named_and_not_shown(tmp_path: Path, reason: Reason) -> None:
+    Image.new("RGB", (300, 200), (200, 10, 10)).save(tmp_path / "mine.jpg")
+    records = [
+        Record(SourceItem(str(tmp_path / "mine.jpg")), reason=one, stage="dedupe") for one in (reason, Reason.BLURRED)
+    ]
+    write_part(Folder(str(tmp_path)), "0" * 16, records, ("dedupe",), "f")
+    shown = {row["reason"]: row["examples"][0]["image"] for row in collect([str(tmp_path)]).reasons}
+    assert shown[reason] is None and shown["blurred"].startswith("data:image/jpeg")

@@ -101,7 +101,7 @@ def test_a_list_that_breaks_off_keeps_what_came_before(tmp_path):
     *before, last = open_source([str(tmp_path / "cut.csv.gz")])
     assert len(before) > 1000 and not any(item.problem for item in before) and last.problem is Reason.UNREADABLE
     (tmp_path / "wide.csv").write_text("url\n" + "x" * (2 << 20) + "\n")
-    assert [item.problem for item in open_source([str(tmp_path / "wide.csv")])] == [Reason.UNREADABLE]
+    assert [item.problem for item in open_source([str(tmp_path / "wide.csv")])] == [Reason.MISSING_COLUMN]
     (tmp_path / "deep.jsonl").write_text("[" * 200_000 + "\n" + '{"url": "https://a/1.jpg"}\n')
     assert [item.problem for item in open_source([str(tmp_path / "deep.jsonl")])] == [Reason.MISSING_COLUMN, None]
 
@@ -186,7 +186,7 @@ def test_frames_by_step_and_by_scene(video):
 
 def test_a_frame_is_the_same_however_it_is_reached(video):
     with VideoFrames(str(video)) as frames:
-        in_order = dict(frames)
+        in_order = {round(time, 3): frame for time, frame in frames}
     with VideoFrames(str(video)) as frames:
         for time in (3.2, 0.4, 2.9, 3.0):
             assert np.array_equal(frames.at(time), in_order[time])

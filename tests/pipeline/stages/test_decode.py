@@ -1,4 +1,6 @@
 import io
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -6,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image, sniff
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.picture import DecodeConfig, RejectedImage, decode_image, sniff
 from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.decode import DecodeStage
-from tests.pipeline.images import BAD, encode, gif, photo, png_header, with_orientation
+from tests.pipeline.images import BAD, dc_jpeg, encode, gif, photo, png_header, with_orientation
 
 
 def decoded(data: bytes) -> Record:
@@ -74,6 +76,72 @@ def test_an_animation_gives_its_first_frame_however_long_it_is():
 def test_bad_files_have_their_reason(name, reason):
     record = decoded(BAD[name][0])
     assert record.reason == reason and record.detail and record.data is None
+
+
+BRANDS = b"\0\0\0\x18ftyp%s\0\0\0\0%s"
+
+
+def test_a_heic_without_its_package_has_its_own_reason_and_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    refused = refusal(BRANDS % (b"heic", b"mif1heic") + bytes(300))
+    assert refused.reason is Reason.HEIC and "handface[heic]" in refused.detail
+
+
+@pytest.mark.parametrize(
+    ("major", "others", "kind"),
+    [
+        (b"avif", b"mif1miaf", "AVIF"),
+        (b"mif1", b"avifmiaf", "AVIF"),
+        (b"msf1", b"avismiaf", "AVIF"),
+        (b"heic", b"mif1heic", "HEIF"),
+        (b"mif1", b"heicmif1", "HEIF"),
+        (b"mif1", b"mif1miaf", "HEIF"),
+        (b"isom", b"mp42avc1", None),
+    ],
+)
+def test_brands_tell_avif_heif_and_films_apart(major, others, kind):
+    assert sniff(BRANDS % (major, others) + bytes(40)) == kind
+
+
+@pytest.mark.parametrize(("mode", "start"), [("RGB", b"P6"), ("L", b"P5"), ("1", b"P4")])
+def test_portable_pixmaps_are_read(mode, start):
+    data = encode(Image.fromarray(photo()).convert(mode), "PPM")
+    assert data.startswith(start) and decode_image(data).shape == (120, 160, 3)
+
+
+def slow_jpeg(scans: int) -> bytes:
+    """A valid progressive JPEG of 2000x2000 pixels whose last scan but one stands there many times."""
+    data = encode(Image.new("RGB", (2000, 2000), (90, 120, 30)), progressive=True)
+    places = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+    tables = data.rindex(b"\xff\xc4", 0, places[-2])
+    last = data[tables : data.rindex(b"\xff\xc4", 0, places[-1])]
+    return data[:-2] + last * scans + b"\xff\xd9"
+
+
+def test_a_jpeg_that_would_take_minutes_is_refused_and_what_hides_behind_one_does_not_count():
+    start = time.process_time()
+    assert "scans of 2000x2000" in refusal(slow_jpeg(2000)).detail
+    assert time.process_time() - start < 1
+    assert decode_image(slow_jpeg(0) + b"\xff\xda" * 3000).shape == (2000, 2000, 3)
+
+
+EVEN, UNEVEN = ((1, 1), (1, 1)), ((1, 1), (2, 1))
+SAMPLINGS = [(first, EVEN) for first in ((4, 2), (3, 1), (2, 4), (1, 4), (4, 1), (2, 2), (1, 1))]
+SAMPLINGS += [(first, UNEVEN) for first in ((2, 2), (2, 1), (4, 1))]
+
+
+@pytest.mark.parametrize(("first", "others"), SAMPLINGS)
+def test_every_sampling_is_decoded_as_pillow_does(first, others):
+    data = dc_jpeg((first, *others))
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
+    assert expected.std((0, 1)).max() < 2 and expected[0, 0, 1] > expected[0, 0, 2] + 10
+    assert np.abs(decode_image(data) - expected).max() <= 2
+
+
+def test_decoding_leaves_pillows_limit_as_it_is():
+    before = Image.MAX_IMAGE_PIXELS
+    decode_image(encode(photo(), "PNG"))
+    assert before == Image.MAX_IMAGE_PIXELS
 
 
 def test_the_wrong_extension_does_not_matter():

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handface.pipeline.annotators.mediapipe import FACE_68_FROM_478
-from handface.pipeline.contract.depth_map import decode_depth_png, encode_depth_png
+from handface.pipeline.annotators.landmarks import FACE_68_FROM_478
+from handface.pipeline.contract.images.depth_map import decode_depth_png, encode_depth_png
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import AnnotatorRecord
-from handface.pipeline.engine.record import Record, run_stages
+from handface.pipeline.engine.record import Record
+from handface.pipeline.engine.stage import run_stages
 from handface.pipeline.stages.depth import (
     DepthConfig,
     DepthStage,
@@ -116,7 +117,7 @@ def test_the_stage_fills_maps_values_and_provenance_in_crop_pixels():
     record = photo()
     stage = DepthStage(DepthConfig(), load=lambda: [Ramp()])
     stage.setup()
-    assert [name for name, _ in run_stages([stage], [record])] == ["depth"]
+    assert [passage.stage for passage in run_stages([stage], [record])] == ["depth"]
     assert record.depth_maps["ramp"].shape == (SIDE, SIDE)
     ramp = record.keypoint_depth["ramp"]
     assert ramp.kind == "affine" and record.annotators[0].name == "ramp"

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 
+from handface.pipeline.annotators.detector import DetectorConfig
+from handface.pipeline.annotators.mediapipe import has_graphs
+from handface.pipeline.annotators.networks.runtime import NetworkError, RuntimeConfig
 from handface.pipeline.contract.detections import Detections, Face
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.engine.record import Record
@@ -49,12 +52,40 @@ def test_visible_share_counts_landmarks_inside():
     assert visible_share(face, 640, 480) == pytest.approx(inside)
 
 
-def test_the_stage_runs_mediapipe_in_its_own_process():
-    stage = DetectStage(DetectConfig(segmenter="off"))
+@pytest.mark.parametrize("annotator", ["networks", "mediapipe"])
+def test_the_stage_runs_a_batch_and_says_what_ran(annotator):
+    if annotator == "mediapipe" and not has_graphs():
+        pytest.skip("the installed mediapipe has no graphs")
+    stage = DetectStage(DetectConfig(segmenter="off", annotator=annotator))
     stage.setup()
     records = [Record(SourceItem(n), image=getattr(skimage_data, n)()) for n in ("astronaut", "coffee")]
     stage(records)
     assert [record.reason for record in records] == [Reason.NO_HAND, Reason.NO_FACE]
-    names = [annotator.name for annotator in records[0].annotators]
-    assert len(names) == len(set(names)) >= 5
-    assert all(len(annotator.weights_sha256) == 64 for annotator in records[0].annotators)
+    names = [used.name for used in records[0].annotators]
+    assert len(names) == len(set(names)) >= 4
+    assert all(len(used.weights_sha256) == 64 for used in records[0].annotators)
+
+
+def test_a_picture_the_detector_fails_on_ends_alone(monkeypatch):
+    stage = DetectStage(DetectConfig(segmenter="off"))
+    stage.setup()
+    real = stage._analyser.detector.annotate
+
+    def annotate(images):
+        if any(len(image) == 7 for image in images):
+            raise NetworkError("palm_detection_full.tflite: output Identity is not finite")
+        return real(images)
+
+    monkeypatch.setattr(stage._analyser.detector, "annotate", annotate)
+    records = [Record(SourceItem(str(n)), image=np.zeros((n, 20, 3), np.uint8)) for n in (9, 7, 8)]
+    stage(records)
+    assert [record.reason for record in records] == [Reason.NO_FACE, Reason.DETECTOR_FAILED, Reason.NO_FACE]
+    assert "not finite" in records[1].detail
+
+
+def test_a_runtime_that_is_not_there_is_an_error_at_the_start():
+    config = DetectConfig(detector=DetectorConfig(RuntimeConfig("openvino", device="cuda")), segmenter="off")
+    stage = DetectStage(config)
+    assert stage.resources.num_gpus == config.gpu_share
+    with pytest.raises(NetworkError, match="choose onnxruntime"):
+        stage.setup()

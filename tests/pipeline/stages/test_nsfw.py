@@ -2,7 +2,7 @@ import pytest
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.engine.record import Record
-from handface.pipeline.stages.nsfw import NsfwConfig, NsfwStage
+from handface.pipeline.stages.filters.nsfw import NsfwConfig, NsfwStage
 
 skimage_data = pytest.importorskip("skimage.data")
 

@@ -4,7 +4,7 @@ import pytest
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.engine.record import Record
-from handface.pipeline.stages.quality import QualityStage, colour_count, flat_share
+from handface.pipeline.stages.filters.quality import QualityStage, colour_count, flat_share
 
 
 def judged(image: np.ndarray) -> Record:

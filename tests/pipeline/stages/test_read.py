@@ -186,3 +186,24 @@ def test_a_tar_member_may_be_called_like_a_video_frame(tmp_path, member):
 def test_a_video_that_has_gone_is_a_reason(tmp_path):
     (record,) = read(SourceItem(str(tmp_path / "gone.mp4"), "t=1.000"))
     assert record.reason is Reason.UNREADABLE and "gone.mp4" in record.detail
+
+
+def test_hosts_get_their_budget_afresh_with_each_unit(server):
+    slow = HttpConfig(open_ranges=("127.0.0.0/8",), host_interval=0.1, host_seconds=0.45, consent=False)
+    stage = ReadStage(ReadConfig(http=slow))
+    stage.setup()
+    for unit in range(4):
+        stage.start_unit()
+        records = [Record(SourceItem(f"{server}/{unit}-{i}.jpg")) for i in range(3)]
+        stage(records)
+        assert all(record.data == IMAGE for record in records)
+    stage.close()
+
+
+def test_what_nobody_may_name_is_refused_before_anything_is_opened():
+    items = [
+        SourceItem(uri) for uri in ("simplecache::http://127.0.0.1/a.jpg", "ftp::ftp://127.0.0.1/x.jpg", "s3://b/a::b")
+    ]
+    assert {record.reason for record in read(*items)} == {Reason.BAD_ADDRESS}
+    (record,) = read(SourceItem("http://127.0.0.1/clip.mp4", "t=1.500"))
+    assert record.reason is not None and "only local files" in record.detail

@@ -172,7 +172,7 @@ def test_the_verb_writes_parts_resumes_and_gives_equal_bytes(tmp_path: Path) -> 
 
 
 def test_depth_map_has_the_surfaces_depth_and_zero_elsewhere(scenes: list, samples: list[Sample]) -> None:
-    from handface.pipeline.contract.depth_map import decode_depth_png
+    from handface.pipeline.contract.images.depth_map import decode_depth_png
 
     depth = scenes[0].picture.buffers.depth
     np.testing.assert_allclose(

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handface.model.fitting.distance import FitSurface
+from handface.model.fitting.elastic import Contacts, complementarity
 from handface.pipeline.synthesis.person.bodies import free_hand, free_head
 from handface.pipeline.synthesis.person.loft import bust, forearm
 from handface.pipeline.synthesis.touch.deform import face_flesh, measure, yield_to
-from handface.pipeline.synthesis.touch.distance import Surface
-from handface.pipeline.synthesis.touch.elastic import Contacts, complementarity
 from handface.pipeline.synthesis.touch.pose import WRIST_RANGE, arm_direction
 from handface.pipeline.synthesis.touch.target import REGIONS, region_vertices
 
@@ -31,7 +31,7 @@ def box_distance(p: np.ndarray) -> np.ndarray:
 @given(st.integers(0, 10**6))
 def test_distance_to_a_box_is_exact_inside_outside_at_edges_and_corners(seed: int) -> None:
     points = np.random.default_rng(seed).uniform(-0.7, 1.7, (200, 3))
-    found = Surface(BOX, BOX_FACES).closest(points)
+    found = FitSurface(BOX, BOX_FACES).closest(points)
     np.testing.assert_allclose(found.distance, box_distance(points), atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(points - found.point, axis=1), np.abs(found.distance), atol=1e-9)
     on_surface = np.einsum("nc,ncd->nd", found.weights, BOX[BOX_FACES[found.face]])
@@ -41,7 +41,7 @@ def test_distance_to_a_box_is_exact_inside_outside_at_edges_and_corners(seed: in
 def test_closed_head_tells_inside_from_outside() -> None:
     head = free_head()
     v = head.arrays.template.astype(float)
-    surface = Surface(v, head.closed_faces)
+    surface = FitSurface(v, head.closed_faces)
     cheek = region_vertices()["cheek"]
     normal = surface.vertex_normals[cheek]
     for depth in (0.004, 0.010):
@@ -65,7 +65,7 @@ def test_complementarity_pushes_only_where_it_must(seed: int) -> None:
 def test_a_dent_is_as_deep_as_asked_and_fades_slower_on_soft_skin() -> None:
     head = free_head()
     v = head.arrays.template.astype(float)
-    normals = Surface(v, head.closed_faces).vertex_normals
+    normals = FitSurface(v, head.closed_faces).vertex_normals
     spread = {}
     for region in ("cheek", "forehead"):
         row = region_vertices()[region]
@@ -83,7 +83,7 @@ def test_the_cheek_makes_room_for_a_ball() -> None:
     """A ball the size of a fingertip, pressed 8 mm into the cheek, ends outside it; the far side of the face stays."""
     head = free_head()
     v = head.arrays.template.astype(float)
-    surface = Surface(v, head.closed_faces)
+    surface = FitSurface(v, head.closed_faces)
     rows = region_vertices()["cheek"]
     row = rows[v[rows, 0].argmin()]
     rng = np.random.default_rng(0)
@@ -92,7 +92,7 @@ def test_the_cheek_makes_room_for_a_ball() -> None:
     ball += v[row] + surface.vertex_normals[row] * 0.0
     assert surface.signed_distance(ball).min() < -0.006
     u = yield_to(v, ball)
-    after = Surface(v + u, head.closed_faces).signed_distance(ball)
+    after = FitSurface(v + u, head.closed_faces).signed_distance(ball)
     assert after.min() > -0.001
     assert 0.006 < np.linalg.norm(u, axis=1).max() < 0.02
     assert np.abs(u[v[:, 0] > 0.02]).max() < 1e-3

@@ -128,9 +128,9 @@ def test_an_impossible_share_is_refused() -> None:
 def test_the_loader_takes_hand_0(made: list[RenderedScene], samples: list[Sample]) -> None:
     from handface.trainers.data import DataConfig, DatasetConfig
     from handface.trainers.data.collate import collate
-    from handface.trainers.data.decode import Decoder, Draw
+    from handface.trainers.data.decode import Draw, SampleDecoder
 
-    decoder = Decoder(DataConfig((DatasetConfig("x", ("y",)),), image_size=BOTH.size))
+    decoder = SampleDecoder(DataConfig((DatasetConfig("x", ("y",)),), image_size=BOTH.size))
     still = Draw(0.0, 1.0, (0.0, 0.0), False, False, False, np.random.default_rng(0))
     for m, sample in zip(made, samples, strict=True):
         members = {"jpg": sample.image, "safetensors": encode_labels(sample.labels)}

@@ -14,8 +14,16 @@ from PIL import Image
 
 from handface.pipeline.contract.sample import Sample
 from handface.trainers.data import AugmentConfig, DataError, make_loader
-from handface.trainers.data.background import Backgrounds, put_behind
-from handface.trainers.data.colour import autocontrast, blur, equalise, jitter, posterise, sharpness, vary_colour
+from handface.trainers.data.augment.background import Backgrounds, put_behind
+from handface.trainers.data.augment.colour import (
+    autocontrast,
+    blur,
+    equalise,
+    jitter,
+    posterise,
+    sharpness,
+    vary_colour,
+)
 from handface.trainers.data.config import COLOUR_OPERATIONS
 from handface.trainers.data.decode import draw
 
@@ -137,3 +145,24 @@ def test_bad_background_folders_are_refused(tmp_path: Path) -> None:
 def test_impossible_variations_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(DataError):
         AugmentConfig(**bad)
+
+
+@pytest.mark.parametrize("stored", [510, 511, 512, 341])
+def test_a_crop_that_is_decoded_at_a_half_lies_where_its_labels_lie(stored: int) -> None:
+    """A soft dot, painted at a place in the stored crop, is found where the labels' matrix puts that place."""
+    from handface.trainers.data.augment.geometry import move_points
+    from handface.trainers.data.decode import _decode_jpeg, _Frame
+
+    size, place = 112, np.array([0.31 * stored, 0.62 * stored])
+    rows, columns = np.mgrid[:stored, :stored]
+    dot = np.exp(-((columns - place[0]) ** 2 + (rows - place[1]) ** 2) / (2 * (stored / 40) ** 2))
+    stream = BytesIO()
+    Image.fromarray((dot[..., None] * [255, 255, 255]).astype(np.uint8)).save(stream, "JPEG", quality=98)
+    frame = _Frame(stored, size, False, draw(AugmentConfig.none(), size, 0, 0))
+    decoded = _decode_jpeg(stream.getvalue(), frame)
+    assert len(decoded) < stored
+    seen = frame.cut(decoded)[..., 0].astype(float)
+    seen[seen < 20] = 0
+    y, x = (float((seen * axis).sum() / seen.sum()) for axis in np.mgrid[:size, :size])
+    expected = move_points(np.array([[*place, 1]], np.float32), frame.matrix)[0]
+    assert np.hypot(x - expected[0], y - expected[1]) < 0.06

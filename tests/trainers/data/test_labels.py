@@ -17,9 +17,9 @@ from handface.model.bodies.names import IBUG_MIRROR
 from handface.pipeline.contract.sample import LEFT, RIGHT, KeypointDepth, Labels, Sample, encode, encode_labels
 from handface.trainers.batch import Batch
 from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_loader
+from handface.trainers.data.augment.geometry import flip, move_points, resize, similarity, turn_about_camera
 from handface.trainers.data.collate import collate
-from handface.trainers.data.decode import Decoded, Decoder, Draw
-from handface.trainers.data.geometry import flip, move_points, resize, similarity, turn_about_camera
+from handface.trainers.data.decode import Decoded, Draw, SampleDecoder
 
 SIDE, SIZE = 96, 64
 CAMERA = (
@@ -34,8 +34,8 @@ def drawn(angle: float = 0.0, scale: float = 1.0, shift: tuple[float, float] = (
 
 
 @pytest.fixture(scope="module")
-def decoder() -> Decoder:
-    return Decoder(DataConfig((DatasetConfig("x", ("y",)),), image_size=SIZE))
+def decoder() -> SampleDecoder:
+    return SampleDecoder(DataConfig((DatasetConfig("x", ("y",)),), image_size=SIZE))
 
 
 def t(array: Any) -> torch.Tensor:
@@ -68,7 +68,7 @@ def seen_weakly(labels: Labels, decaf: bool) -> Labels:
     return replace(labels, face_keypoints_2d=face, hand_keypoints_2d=project(hand.keypoints)[None])
 
 
-def decode(decoder: Decoder, sample: Sample, labels: Labels, draw: Draw) -> tuple[Decoded, Batch]:
+def decode(decoder: SampleDecoder, sample: Sample, labels: Labels, draw: Draw) -> tuple[Decoded, Batch]:
     members = {"jpg": sample.image, "safetensors": encode_labels(labels)}
     decoded = decoder("key", 0, members, draw)
     return decoded, collate([decoded], decoder.hand, decoder.head)
@@ -92,7 +92,9 @@ def test_left_and_right_are_both_there(scenes: list[Sample]) -> None:
 @pytest.mark.parametrize(
     "draw", [drawn(), drawn(0.4), drawn(-1.2, 1.2, (3.0, -5.0)), drawn(3.0, 0.8)], ids=["plain", "turn", "all", "half"]
 )
-def test_3d_labels_project_onto_2d_labels(decoder: Decoder, scenes: list[Sample], draw: Draw, decaf: bool) -> None:
+def test_3d_labels_project_onto_2d_labels(
+    decoder: SampleDecoder, scenes: list[Sample], draw: Draw, decaf: bool
+) -> None:
     """Turned, zoomed, shifted and mirrored 3D labels, seen by the camera that zoom and shift alone changed."""
     zoom = draw.scale * SIZE / SIDE
     for sample in scenes:
@@ -106,7 +108,7 @@ def test_3d_labels_project_onto_2d_labels(decoder: Decoder, scenes: list[Sample]
         assert np.ptp(offset, axis=0).max() < 2e-3  # pixels: one shift explains all 89 points
 
 
-def test_mirrored_labels_pose_the_mirror_image(decoder: Decoder, scenes: list[Sample]) -> None:
+def test_mirrored_labels_pose_the_mirror_image(decoder: SampleDecoder, scenes: list[Sample]) -> None:
     """To 1e-5 m in every keypoint and vertex, for both parts."""
     flipped = torch.tensor([-1.0, 1.0, 1.0])
     for sample in scenes:
@@ -123,7 +125,7 @@ def test_mirrored_labels_pose_the_mirror_image(decoder: Decoder, scenes: list[Sa
         assert ((head.vertices[0] * flipped)[decoder.head.mirror] - before).abs().max() < 1e-5
 
 
-def test_contact_and_deformation_change_sides(decoder: Decoder, scenes: list[Sample]) -> None:
+def test_contact_and_deformation_change_sides(decoder: SampleDecoder, scenes: list[Sample]) -> None:
     opposite = decoder.head.mirror
     for sample in scenes:
         labels = sample.labels
@@ -139,7 +141,7 @@ def test_contact_and_deformation_change_sides(decoder: Decoder, scenes: list[Sam
         np.testing.assert_array_equal(batch.hand_contact[0].numpy(), hand)
 
 
-def test_pictures_move_as_the_keypoints_do(decoder: Decoder) -> None:
+def test_pictures_move_as_the_keypoints_do(decoder: SampleDecoder) -> None:
     """A white dot in the picture and a keypoint on it stay together, through decoding at a half, mirror, turn, zoom and shift."""
     import simplejpeg
 
@@ -160,7 +162,7 @@ def test_pictures_move_as_the_keypoints_do(decoder: Decoder) -> None:
             np.testing.assert_allclose([column, row], decoded.face[0, :2], atol=0.35)
 
 
-def test_sides_and_order_of_mirrored_2d_labels(decoder: Decoder, make_sample: Any) -> None:
+def test_sides_and_order_of_mirrored_2d_labels(decoder: SampleDecoder, make_sample: Any) -> None:
     sample = make_sample(4, side=SIDE)
     visible = (np.arange(89) % 3 > 0).astype(np.uint8)
     values = np.stack([np.arange(89), np.ones(89)], 1).astype(np.float32)
@@ -178,7 +180,7 @@ def test_sides_and_order_of_mirrored_2d_labels(decoder: Decoder, make_sample: An
     assert difference.mean() < 1  # the same picture, flipped
 
 
-def test_points_that_leave_the_picture_are_not_seen(decoder: Decoder, make_sample: Any) -> None:
+def test_points_that_leave_the_picture_are_not_seen(decoder: SampleDecoder, make_sample: Any) -> None:
     sample = make_sample(4, side=SIDE)
     decoded, _ = decode(decoder, sample, sample.labels, drawn(shift=(0.6 * SIZE, 0.0)))
     points = np.concatenate([decoded.face, decoded.hand])
@@ -187,7 +189,7 @@ def test_points_that_leave_the_picture_are_not_seen(decoder: Decoder, make_sampl
     np.testing.assert_array_equal(decoded.visibility, np.where(outside, 0, 1))
 
 
-def test_unknown_points_stay_unknown(decoder: Decoder, make_sample: Any) -> None:
+def test_unknown_points_stay_unknown(decoder: SampleDecoder, make_sample: Any) -> None:
     sample = make_sample(4, side=SIDE)
     face = sample.labels.face_keypoints_2d.copy()
     face[5] = 0
@@ -198,7 +200,7 @@ def test_unknown_points_stay_unknown(decoder: Decoder, make_sample: Any) -> None
     assert nothing.visibility.all() and not batch.has_mesh.any()
 
 
-def test_pictures_without_a_hand_are_mirrored_by_chance(decoder: Decoder, make_sample: Any) -> None:
+def test_pictures_without_a_hand_are_mirrored_by_chance(decoder: SampleDecoder, make_sample: Any) -> None:
     sample = make_sample(4, side=SIDE)
     alone = replace(sample.labels, hand_keypoints_2d=None, hand_side=None)
     assert decode(decoder, sample, alone, drawn(flip=True))[0].mirrored
@@ -218,7 +220,7 @@ def test_preferred_depth(make_sample: Any) -> None:
     labels = replace(sample.labels, keypoint_depth=sources)
     for wanted, kind in (((), 1), (("b",), 3), (("none", "c", "b"), 2), (("none",), 1)):
         config = DataConfig((DatasetConfig("x", ("y",)),), image_size=SIZE, depth_sources=wanted)
-        decoded, _ = decode(Decoder(config), sample, labels, drawn())
+        decoded, _ = decode(SampleDecoder(config), sample, labels, drawn())
         assert decoded.depth_kind == kind
         assert not decoded.depth[3].any() and decoded.depth[4, 0] > 0  # what is not finite is not valid
 
@@ -238,7 +240,7 @@ def test_labels_of_another_body_are_left_out_and_counted(
     assert count == 3 and "3D labels of" in remark and ("free-head" in remark or "free-hand" in remark)
 
 
-def test_labels_that_do_not_fit_the_body_they_name_are_errors(decoder: Decoder, scenes: list[Sample]) -> None:
+def test_labels_that_do_not_fit_the_body_they_name_are_errors(decoder: SampleDecoder, scenes: list[Sample]) -> None:
     from handface.pipeline.contract.sample import SampleError
 
     labels = scenes[0].labels
@@ -265,7 +267,7 @@ def test_labels_that_do_not_fit_the_body_they_name_are_errors(decoder: Decoder, 
 def test_a_head_that_cannot_be_mirrored_loses_the_3d_labels_of_left_hands(scenes: list[Sample]) -> None:
     config = DataConfig((DatasetConfig("x", ("y",)),), image_size=SIZE)
     for has_map in (True, False):
-        decoder = Decoder(config)
+        decoder = SampleDecoder(config)
         decoder.head.mirrors_parameters = False
         if not has_map:
             decoder.head.mirror = None
@@ -277,14 +279,14 @@ def test_a_head_that_cannot_be_mirrored_loses_the_3d_labels_of_left_hands(scenes
             assert bool(decoded.remarks) == left
 
 
-def test_decaf_heads_are_padded_and_marked(decoder: Decoder, scenes: list[Sample]) -> None:
+def test_decaf_heads_are_padded_and_marked(decoder: SampleDecoder, scenes: list[Sample]) -> None:
     labels = seen_weakly(scenes[0].labels, decaf=True)
     _, batch = decode(decoder, scenes[0], labels, drawn())
     assert batch.decaf_head.tolist() == [True] and batch.head.pose.shape == (1, 12)
     assert batch.head.pose[0, :6].any() and not batch.head.pose[0, 6:].any()
 
 
-def test_the_centroid_of_a_decaf_head_needs_few_vertices(decoder: Decoder) -> None:
+def test_the_centroid_of_a_decaf_head_needs_few_vertices(decoder: SampleDecoder) -> None:
     generator = torch.Generator().manual_seed(0)
     betas, expression = torch.randn(5, 100, generator=generator), torch.rand(5, 51, generator=generator)
     pose = 0.4 * torch.randn(5, 6, generator=generator)
@@ -337,6 +339,24 @@ def test_switched_off_variations_leave_the_picture(config: Any, wild: Any) -> No
             assert torch.equal(by_key.setdefault(key, image), image)
 
 
-def test_members_of_a_real_sample_decode(decoder: Decoder, scenes: list[Sample]) -> None:
+def test_members_of_a_real_sample_decode(decoder: SampleDecoder, scenes: list[Sample]) -> None:
     decoded = decoder("key", 0, encode(scenes[0]), drawn())
     assert decoded.image.shape == (SIZE, SIZE, 3) and decoded.image.std() > 10
+
+
+def test_fitted_labels_are_taken_only_where_asked_and_as_often_as_their_quality_says(scenes: list[Sample]) -> None:
+    labels = replace(scenes[0].labels, origin_3d="fitted", fit_quality=0.7)
+    members = encode(replace(scenes[0], labels=labels))
+
+    def share(**switches: bool) -> float:
+        """Of 200 draws, how many took the 3D labels."""
+        reader = SampleDecoder(DataConfig((DatasetConfig("x", ("y",), **switches),), image_size=32))
+        taken = (
+            reader("k", 0, members, replace(drawn(), rng=np.random.default_rng(k))).scene.hand is not None
+            for k in range(200)
+        )
+        return sum(taken) / 200
+
+    assert share() == 0 and share(weak=True) == 0
+    assert share(fitted=True) == pytest.approx(0.7, abs=0.1)
+    assert share(weak=True, fitted=True) == pytest.approx(0.7, abs=0.1)

@@ -44,7 +44,7 @@ def test_other_bodies_are_reported(studio: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     other = tmp_path / "other-head.npz"
     other.write_bytes(FREE["free-head"].read_bytes())
-    result = run(Config((str(studio),), str(tmp_path / "x.png"), 3, tile=96, head_body=str(other)))
+    result = run(Config((str(studio),), str(tmp_path / "x.png"), 3, tile=96, head_model=str(other)))
     assert result == 1 and "left out 3 times: 3D labels of head free-head, not" in capsys.readouterr().out
 
 

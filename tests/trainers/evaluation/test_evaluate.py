@@ -18,8 +18,8 @@ import torch
 from handface.model.bodies import DECAF, load_body
 from handface.model.bodies.rotation import axis_angle_to_matrix
 from handface.model.network.config import preset
+from handface.model.network.deploy.inference import prepare
 from handface.model.network.dice import Dice
-from handface.model.network.inference import prepare
 from handface.model.network.topology import Topology
 from handface.trainers.batch import Batch
 from handface.trainers.data import DataConfig, DatasetConfig, make_pass
@@ -27,9 +27,9 @@ from handface.trainers.evaluation.config import TableConfig
 from handface.trainers.evaluation.facts import Facts, read_facts
 from handface.trainers.evaluation.page import render_page
 from handface.trainers.evaluation.pictures import choose, draw_cases
-from handface.trainers.evaluation.run import collect, tabulate
+from handface.trainers.evaluation.run import collect, name_samples, pair, tabulate
 from handface.trainers.evaluation.speed import measure_speed
-from handface.trainers.evaluation.systems import MeanPose, Network, Oracle, _nearest_rotation, fit_camera
+from handface.trainers.evaluation.systems import MeanPose, NetworkSystem, Oracle, _nearest_rotation, fit_camera
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.evaluation.write import cell, chosen, markdown, write_results, write_samples
 from handface.trainers.geometry import closed_faces
@@ -141,16 +141,16 @@ def test_the_mean_pose_needs_3d_labels(shards: Path, truth: LabelMeshes) -> None
 
 
 @pytest.fixture(scope="module")
-def network(topology: Topology) -> Network:
+def network(topology: Topology) -> NetworkSystem:
     torch.manual_seed(0)
     model = Dice(preset("dice-nano", topology.sizes), topology).eval()
     with torch.no_grad():
         for parameter in model.interaction_net.parameters():
             parameter.mul_(0.05)  # dents of millimetres, as of a network that has begun to learn
-    return Network(prepare(model), load_body("free-hand", "free"), load_body("free-head", "free"))
+    return NetworkSystem(prepare(model), model.config, load_body("free-hand", "free"), load_body("free-head", "free"))
 
 
-def test_predicted_meshes_pose_the_bodies_and_project_them(batch: Batch, network: Network) -> None:
+def test_predicted_meshes_pose_the_bodies_and_project_them(batch: Batch, network: NetworkSystem) -> None:
     output = network.run(batch.images)
     meshes = predicted_meshes(output, network.hand, network.head)
     parameters = output.head.parameters._asdict()
@@ -171,14 +171,14 @@ def test_predicted_meshes_pose_the_bodies_and_project_them(batch: Batch, network
 
 
 @pytest.fixture(scope="module")
-def results(shards: Path, truth: LabelMeshes, network: Network) -> tuple[dict[str, Records], dict[str, Facts]]:
+def results(shards: Path, truth: LabelMeshes, network: NetworkSystem) -> tuple[dict[str, Records], dict[str, Facts]]:
     mean = MeanPose.of(_pass(shards), truth)
     faces = truth.head.faces
     caps = torch.from_numpy(closed_faces(truth.head.arrays)[len(faces) :])
     facts = read_facts({"studio": [str(shards / "studio.tar")]})
     systems = {"network": network, "mean pose": mean, "oracle": Oracle()}
     seen: list[int] = []
-    rows = collect(systems, _pass(shards, 4), truth, Surface(faces, caps), facts, seen.append)
+    rows = collect(systems, _pass(shards, 4), truth, Surface(faces, caps), facts, seen.append, ["studio"])
     assert seen == [4, 2]
     return rows, facts
 
@@ -198,9 +198,11 @@ def test_the_labels_are_perfect_against_themselves(results: Any) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_rows_do_not_depend_on_batches(
-    results: Any, shards: Path, truth: LabelMeshes, network: Network, batch_size: int
+    results: Any, shards: Path, truth: LabelMeshes, network: NetworkSystem, batch_size: int
 ) -> None:
-    again = collect({"network": network}, _pass(shards, batch_size), truth, None, results[1])["network"]
+    again = collect({"network": network}, _pass(shards, batch_size), truth, None, results[1], datasets=["studio"])[
+        "network"
+    ]
     whole = results[0]["network"]
     assert again.keys == whole.keys == tuple(sorted(whole.keys))
     for name, values in again.columns.items():
@@ -208,7 +210,7 @@ def test_rows_do_not_depend_on_batches(
     assert "surfaces" not in again.columns  # plausibility was left out
 
 
-def test_weak_sets_are_measured_by_pictures_alone(shards: Path, truth: LabelMeshes, network: Network) -> None:
+def test_weak_sets_are_measured_by_pictures_alone(shards: Path, truth: LabelMeshes, network: NetworkSystem) -> None:
     key = next(_pass(shards)).keys
     facts = {k: Facts("wild", k, "right", contact=0.9 if i % 2 else 0.1) for i, k in enumerate(key)}
     rows = collect({"network": network}, _pass(shards, weak=True), truth, None, facts)
@@ -230,8 +232,11 @@ def test_facts_of_a_studio_and_of_photos(shards: Path, tmp_path: Path, make_samp
     sample = make_sample(3, side=32)
     write_tar(tmp_path / "wild.tar", [sample, ("broken", {"jpg": b"", "json": b"{}", "safetensors": b""})])
     photos = read_facts({"wild": [str(tmp_path)]})
-    assert photos.keys() == {sample.key} and sample.meta.scores is not None
-    assert photos[sample.key].subject == f"{3:064x}" and photos[sample.key].contact == sample.meta.scores.contact
+    assert photos.keys() == {f"wild/{sample.key}"} and sample.meta.scores is not None
+    assert (
+        photos[f"wild/{sample.key}"].subject == f"{3:064x}"
+        and photos[f"wild/{sample.key}"].contact == sample.meta.scores.contact
+    )
 
 
 # --- tables ---
@@ -265,7 +270,8 @@ def test_subsets_partition_the_set(results: Any) -> None:
 def test_files(results: Any, tmp_path: Path) -> None:
     records, facts = results
     rows = tabulate(records, facts, TableConfig(by=("side",), bootstrap=BootstrapConfig(50)))
-    write_results(tmp_path, rows, "both", 0.95, [])
+    pairs = pair(records, facts, BootstrapConfig(50))
+    write_results(tmp_path, rows, pairs, "both", 0.95, [])
     write_samples(tmp_path / "samples.parquet", records, facts)
     document = json.loads((tmp_path / "results.json").read_text())
     first = document["rows"][0]
@@ -284,25 +290,61 @@ def test_files(results: Any, tmp_path: Path) -> None:
     )
     mean = np.mean([row["pve"] for row in table.to_pylist() if row["system"] == "network"])
     assert 1000 * mean == pytest.approx(value)
+    assert {(one["system"], one["minus"]) for one in document["paired"]} == {
+        ("network", "mean pose"),
+        ("network", "oracle"),
+    }
+    assert "## network minus mean pose, paired over the same 6 samples" in text
+
+
+def test_one_picture_in_two_sets_is_two_samples(shards: Path, truth: LabelMeshes, network: NetworkSystem) -> None:
+    tar = str(shards / "studio.tar")
+    data = DataConfig(
+        (DatasetConfig("a", (tar,)), DatasetConfig("b", (tar,))),
+        image_size=128,
+        batch_size=4,
+        shuffle="none",
+        workers=0,
+        index_folder=str(shards / "index"),
+    )
+    facts = read_facts({"a": [tar], "b": [tar]})
+    rows = collect({"network": network}, make_pass(data, pin_memory=False), truth, None, facts, datasets=["a", "b"])
+    table = tabulate(rows, facts, TableConfig(by=("dataset",), bootstrap=NO_INTERVALS))
+    assert [(row.subset, row.samples) for row in table] == [("all", 12), ("a", 6), ("b", 6)]
+
+
+def test_the_oracle_says_nothing_about_pictures_without_3d_labels(shards: Path, truth: LabelMeshes) -> None:
+    def unlabelled() -> Iterator[Batch]:
+        for batch in _pass(shards):
+            yield replace(
+                batch, has_mesh=torch.zeros_like(batch.has_mesh), has_contact=torch.zeros_like(batch.has_mesh)
+            )
+
+    rows = collect({"oracle": Oracle()}, unlabelled(), truth, None, None)
+    assert len(rows["oracle"]) == 6
+    (row,) = tabulate(rows, {}, TableConfig(by=(), bootstrap=NO_INTERVALS))
+    assert not row.frames
 
 
 def test_variants_choose_columns(results: Any) -> None:
     rows = tabulate(results[0], results[1], TableConfig(by=(), bootstrap=NO_INTERVALS))
     paper = [metric.name for metric in chosen(rows, "paper")[0]]
     assert paper == ["pve", "mpjpe", "pa_mpjpe", "col_dist", "non_col", "touch", "f_score"]
-    corrected = markdown(rows, "corrected", 0.95)
+    corrected = markdown(rows, [], "corrected", 0.95)
     assert "Col.Dist closed" in corrected and "| PVE* (mm) ↓ |" not in corrected
     assert cell(None, BY_NAME["pve"]) == "-" and cell(Estimate(1.0, np.nan, np.nan), BY_NAME["pve"]) == "1.00"
     assert cell(Estimate(0.5, 0.4, 0.61), BY_NAME["face_f1"]) == "0.500 [0.400, 0.610]"
 
 
-def test_pictures_and_page(results: Any, shards: Path, truth: LabelMeshes, network: Network) -> None:
+def test_pictures_and_page(results: Any, shards: Path, truth: LabelMeshes, network: NetworkSystem) -> None:
     records, facts = results
     cases = choose(records["network"], 1)
     assert [case.kind for case in cases] == ["worst", "median", "best"]
     errors = sorted(1000 * records["network"].columns["pve"])
     assert cases[0].error == errors[-1] and cases[2].error == errors[0]
-    drawn = draw_cases(cases[:2], _pass(shards), network, truth)
+    drawn = draw_cases(
+        cases[:2], _pass(shards), network, truth, name_samples=lambda batch: name_samples(batch, ["studio"])
+    )
     (_, sheet), *_ = drawn["worst"]
     assert sheet.shape == (128, 5 * 128, 3) and sheet.dtype == np.uint8 and sheet[:, 128:].std() > 5
     rows = tabulate(records, facts, TableConfig(by=("side",), bootstrap=NO_INTERVALS))

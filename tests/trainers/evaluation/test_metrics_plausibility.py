@@ -8,6 +8,7 @@ import torch
 import trimesh
 
 from handface.model.bodies import load_body
+from handface.trainers.geometry import closed_faces
 from handface.trainers.metrics.distance import closest_on_triangles, inside_depth, solid_angle, surface_distance
 from handface.trainers.metrics.meshes import Meshes
 from handface.trainers.metrics.plausibility import Surface, hand_depths, judge, plausibility
@@ -158,3 +159,19 @@ def test_free_bodies_against_trimesh() -> None:
     _, closed = inside_depth(points, face, head.faces, caps)
     np.testing.assert_allclose(closed.numpy(), expected, atol=2e-6)
     assert (expected > 0).any() and (expected < 0).any()
+
+
+def test_what_is_far_outside_need_not_be_exact_but_stays_far() -> None:
+    head = load_body("free-head")
+    vertices = head().vertices[0]
+    generator = torch.Generator().manual_seed(0)
+    near = vertices[torch.randperm(len(vertices), generator=generator)[:300]]
+    points = near + 0.01 * torch.randn(300, 3, generator=generator)
+    caps = torch.from_numpy(closed_faces(head.arrays)[len(head.faces) :])
+    exact = inside_depth(points, vertices, head.faces, caps)
+    quick = inside_depth(points, vertices, head.faces, caps, within=0.005)
+    for right, found in zip(exact, quick, strict=True):
+        judged = right > -0.005
+        assert 50 < judged.sum() < 250
+        assert torch.equal(right[judged], found[judged])
+        assert ((found < -0.005) & (found >= right - 1e-6))[~judged].all()

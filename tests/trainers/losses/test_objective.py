@@ -13,7 +13,7 @@ from handface.pipeline.contract.sample import DEPTH_KINDS
 from handface.trainers.batch import Batch, BodyLabels
 from handface.trainers.bodies import Bodies
 from handface.trainers.geometry import front_depth
-from handface.trainers.losses import DepthConfig, Faults, LossConfig, LossWeights, Objective
+from handface.trainers.losses import DepthLossConfig, Faults, LossConfig, LossStarts, LossWeights, Objective
 from handface.trainers.targets import make_targets, pose_output
 from tests.trainers.losses.scenes import make_batch, noisy, perfect
 
@@ -126,7 +126,7 @@ SILENT = {
 def test_missing_labels_are_exactly_nothing(bodies: Bodies, batch: Batch, kind: str, form: str) -> None:
     changed = {"wild": wild(batch), "bare": bare(batch), "studio": batch}[kind]
     output = noisy(perfect(batch, bodies))
-    config = LossConfig(depth=DepthConfig(form=form))  # type: ignore[arg-type]
+    config = LossConfig(depth=DepthLossConfig(form=form))  # type: ignore[arg-type]
     terms = run(bodies, config, changed, output)
     assert all(torch.isfinite(value) for value in terms.values())
     for name in SILENT[kind]:
@@ -158,10 +158,10 @@ def test_two_ranks_are_one_with_both_batches(bodies: Bodies) -> None:
     truths = [make_targets(_rows(whole, s), bodies) for s in slices]
     counts: list[torch.Tensor] = []
     for part, truth in zip(parts, truths, strict=True):
-        objective(part, pose_output(part, bodies), truth, reduce_count=lambda c: counts.append(c) or c)
+        objective(part, pose_output(part, bodies), truth, reduce_counts=lambda _, c: counts.append(c) or c)
     mean = torch.stack(counts).mean(0)
     ranks = [
-        objective(part, pose_output(part, bodies), truth, reduce_count=lambda _: mean)
+        objective(part, pose_output(part, bodies), truth, reduce_counts=lambda _, __: mean)
         for part, truth in zip(parts, truths, strict=True)
     ]
     assert ranks[1]["vertices"] > 0
@@ -183,14 +183,18 @@ def _rows(batch: Batch, rows: slice) -> Batch:
     return cut(batch)
 
 
-def test_weights_and_factors(bodies: Bodies, batch: Batch) -> None:
+def test_weights_and_starts(bodies: Bodies, batch: Batch) -> None:
     output = noisy(perfect(batch, bodies))
     weights = LossWeights(contact=150, touch=0, collision=0, depth=0)
     base, half = run(bodies, LossConfig(), batch, output), run(bodies, LossConfig(weights), batch, output)
     assert torch.allclose(2 * half["contact"], base["contact"])
     assert not {"touch", "collision", "depth"} & set(half)
-    off = run(bodies, LossConfig(weights), batch, output, factors={"presence": 0.0})
-    assert off["presence"] == 0
+    late = LossConfig(starts=LossStarts(touch=3, collision=3, depth=3))
+    before, after = (run(bodies, late, wild(batch), output, step=step) for step in (2, 3))
+    everything = run(bodies, LossConfig(), wild(batch), output)
+    for name in ("touch", "collision", "depth"):
+        assert before[name] == 0 and torch.equal(after[name], everything[name])
+    assert everything["depth"] > 0
     with pytest.raises(ValueError, match="touch"):
         LossWeights(touch=-1)
 
@@ -209,7 +213,7 @@ def test_each_fault_changes_what_it_says(bodies: Bodies, batch: Batch, fault: st
     for label in labels:
         label[:, ::2, 2] = 0.1
     batch = replace(batch, face_keypoints_2d=labels[0], hand_keypoints_2d=labels[1])
-    depth = DepthConfig(form="silog", samples="all")
+    depth = DepthLossConfig(form="silog", samples="all")
     output = noisy(perfect(batch, bodies))
     right = run(bodies, LossConfig(depth=depth), batch, output)
     wrong = run(bodies, LossConfig(depth=depth, faults=Faults(**{fault: True})), batch, output)
@@ -219,8 +223,8 @@ def test_each_fault_changes_what_it_says(bodies: Bodies, batch: Batch, fault: st
 def test_paper_released_is_all_faults_and_forms(bodies: Bodies, batch: Batch) -> None:
     config = LossConfig(paper_released=True, stiffness=True, contact="balanced").resolved()
     assert config.faults == Faults.all()
-    assert (config.depth.form, config.collision_distance, config.contact, config.stiffness) == (
-        "silog", "vertex", "plain", False)  # fmt: skip
+    assert (config.depth.form, config.distances, config.of, config.touch_head, config.contact, config.stiffness) == (
+        "silog", "squared", "parametric", "undeformed", "plain", False)  # fmt: skip
     terms = run(bodies, LossConfig(paper_released=True), wild(batch), noisy(perfect(batch, bodies)))
     assert all(torch.isfinite(value) for value in terms.values())
 
@@ -231,11 +235,12 @@ def test_options_change_their_term_only(bodies: Bodies, batch: Batch) -> None:
     for config, name in (
         (LossConfig(stiffness=True), "deformation"),
         (LossConfig(contact="balanced"), "contact"),
-        (LossConfig(collision_distance="vertex"), "collision"),
-        (LossConfig(touch_head="deformed"), "touch"),
+        (LossConfig(touch_head="undeformed"), "touch"),
+        (LossConfig(distances="squared"), "touch collision"),
+        (LossConfig(of="parametric"), "touch collision"),
     ):
         other = run(bodies, config, batch, output)
-        assert {key for key in base if not torch.equal(base[key], other[key])} == {name}
+        assert {key for key in base if not torch.equal(base[key], other[key])} == set(name.split())
     no_map = Bodies(bodies.hand, load_body("free-head", "free"))
     no_map.head.stiffness = None
     with pytest.raises(ValueError, match="stiffness"):
@@ -278,7 +283,7 @@ def test_depth_of_every_kind_is_learned_from_wild_samples(bodies: Bodies, batch:
     output = perfect(batch, bodies)
     flipped = replace(labelled, keypoint_depth=labelled.keypoint_depth * torch.tensor([-1.0, 1.0]))
     for form in ("affine", "robust-affine", "ordinal"):
-        config = LossConfig(depth=DepthConfig(form=form, at=at))  # type: ignore[arg-type]
+        config = LossConfig(of="parametric", depth=DepthLossConfig(form=form, at=at))  # type: ignore[arg-type]
         right, wrong = (run(bodies, config, b, output)["depth"] for b in (labelled, flipped))
         assert right < 0.02
         assert wrong > 1
@@ -288,8 +293,39 @@ def test_depth_of_every_kind_is_learned_from_wild_samples(bodies: Bodies, batch:
 def test_depth_moves_the_mesh_it_is_read_from(bodies: Bodies, batch: Batch, of: str) -> None:
     """The posed bodies by way of their parameters, or the drawn vertices; and not the other."""
     batch, output = wild(batch), noisy(perfect(batch, bodies))
-    run(bodies, LossConfig(depth=DepthConfig(of=of)), batch, output)["depth"].backward()  # type: ignore[arg-type]
+    run(bodies, LossConfig(of=of), batch, output)["depth"].backward()  # type: ignore[arg-type]
     moved = {name for name, value in output.flatten().items() if value.grad is not None and value.grad.abs().max() > 0}
     drawn, posed = {"hand_vertices_0", "head_vertices_0"}, {"hand_global_orient", "hand_transl", "head_global_orient"}
     right, wrong = (drawn, posed) if of == "drawn" else (posed, drawn)
     assert right <= moved and not wrong & moved
+
+
+@pytest.mark.parametrize("of", ["parametric", "drawn"])
+def test_touch_and_collision_move_the_mesh_they_are_read_from(bodies: Bodies, batch: Batch, of: str) -> None:
+    output = noisy(perfect(batch, bodies))
+    terms = run(bodies, LossConfig(of=of), batch, output)  # type: ignore[arg-type]
+    (terms["touch"] + terms["collision"]).backward()
+    moved = {name for name, value in output.flatten().items() if value.grad is not None and value.grad.abs().max() > 0}
+    drawn, posed = {"hand_vertices_0", "head_vertices_0"}, {"hand_global_orient", "hand_transl", "head_global_orient"}
+    right, wrong = (drawn, posed) if of == "drawn" else (posed, drawn)
+    assert right <= moved and not wrong & moved
+
+
+@pytest.mark.parametrize("depth", [0.002, 0.01, 0.02])
+def test_collision_pushes_harder_than_touch_pulls(bodies: Bodies, depth: float) -> None:
+    """A hand whose touching vertices are all inside is moved out, however deep it is."""
+    batch = make_batch(bodies)
+    output = perfect(batch, bodies)
+    head = output.head.vertices[0].detach()
+    hand = output.hand.vertices[0].detach()
+    near = torch.cdist(hand, head).amin(2).argmin(1)  # the hand vertex next to the head
+    anchor = hand[torch.arange(len(hand)), near]
+    target = head[torch.arange(len(hand)), torch.cdist(anchor[:, None], head)[:, 0].argmin(1)]
+    inwards = torch.nn.functional.normalize(head.mean(1) - target, dim=1)
+    shift = (target - anchor + depth * inwards)[:, None].requires_grad_(True)
+    moved = DiceOutput.unflatten(output.flatten() | {"hand_vertices_0": hand + shift, "head_vertices_0": head})
+    terms = run(bodies, LossConfig(), batch, moved)
+    (push,) = torch.autograd.grad(terms["collision"], shift, retain_graph=True)
+    (pull,) = torch.autograd.grad(terms["touch"], shift)
+    assert (push.norm(dim=-1) > pull.norm(dim=-1)).all()
+    assert ((-push[:, 0] * inwards).sum(1) < 0).all()  # downhill is out

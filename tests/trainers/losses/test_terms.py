@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from handface.model.bodies import load_body
 from handface.pipeline.contract.sample import DEPTH_KINDS
-from handface.trainers.losses.collision import collision, released_collision
+from handface.trainers.losses.collision import collision, released_collision, squared_collision
 from handface.trainers.losses.config import Balance
 from handface.trainers.losses.contact import contact, level_contact, presence
 from handface.trainers.losses.deformation import deformation, no_deformation, stiffness_weights
@@ -20,7 +20,7 @@ from handface.trainers.losses.depth import affine_invariant, ordinal, part_group
 from handface.trainers.losses.keypoints import RELEASED_HAND_ORDER, drawn_keypoints, keypoints_2d, plain_keypoints_2d
 from handface.trainers.losses.parameters import parameters
 from handface.trainers.losses.reduce import Term, masked_mean
-from handface.trainers.losses.touch import touch
+from handface.trainers.losses.touch import squared_touch, touch
 from handface.trainers.losses.vertices import drawn_vertices, level_vertices, parametric_vertices
 from handface.trainers.regressor import keypoint_regressor
 
@@ -124,17 +124,25 @@ def test_stiffness_weights_are_the_papers() -> None:
 def test_touch_by_hand() -> None:
     hand = torch.tensor([[[0.0, 0, 0], [1.0, 0, 0], [9.0, 0, 0]]])
     head = torch.tensor([[[0.0, 2, 0], [0.0, 3, 0]]])
-    term = touch(hand, head, torch.tensor([[True, True, False]]), torch.tensor([[True, True]]))
-    assert term.values.item() == pytest.approx((4 + 9) / 2 + (4 + 5) / 2)
+    on = torch.tensor([[True, True, False]]), torch.tensor([[True, True]])
+    term = touch(hand, head, *on)
+    assert term.values.item() == pytest.approx(1e3 * ((2 + 3) / 2 + (2 + math.sqrt(5)) / 2))  # millimetres
     assert term.mask.tolist() == [True]
-    one_sided = touch(hand, head, torch.zeros(1, 3, dtype=torch.bool), torch.tensor([[True, True]]))
-    assert one_sided.mask.tolist() == [False]
-    assert one_sided.total == 0
+    squared = squared_touch(hand, head, *on, over_batch=False)
+    assert squared.values.item() == pytest.approx((4 + 9) / 2 + (4 + 5) / 2)
+    nobody = torch.zeros(1, 3, dtype=torch.bool)
+    for one_sided in (touch(hand, head, nobody, on[1]), squared_touch(hand, head, nobody, on[1], over_batch=False)):
+        assert one_sided.mask.tolist() == [False]
+        assert one_sided.total == 0
+    released = squared_touch(hand, head, nobody, on[1], over_batch=True)
+    assert (released.total, released.count) == (0, 1)  # counts, as 0: the batch is what the release divides by
 
 
 def test_touch_gradient() -> None:
     on = random(2, 9, seed=3) > 0, random(2, 8, seed=4) > 0
-    assert torch.autograd.gradcheck(lambda a, b: touch(a, b, *on).values, (leaf(2, 9, 3), leaf(2, 8, 3, seed=1)))
+    points = leaf(2, 9, 3), leaf(2, 8, 3, seed=1)
+    assert torch.autograd.gradcheck(lambda a, b: touch(a, b, *on).values, points)
+    assert torch.autograd.gradcheck(lambda a, b: squared_touch(a, b, *on, over_batch=False).values, points)
 
 
 def test_collision_pushes_out_what_is_inside_and_nothing_else() -> None:
@@ -144,16 +152,16 @@ def test_collision_pushes_out_what_is_inside_and_nothing_else() -> None:
 
     at = torch.from_numpy(vertex_faces(BOX_FACES.numpy(), 8))
     loss = collision(hand, head, BOX_FACES, BOX_FACES, at)
-    assert loss.item() == pytest.approx((0.1**2 + 0.2**2) / 8)
+    assert loss.item() == pytest.approx(1e3 * (0.1 + 0.2) / 2)  # mean depth, millimetres
     gradient, shell = torch.autograd.grad(loss.sum(), (hand, head))
-    assert torch.allclose(gradient[0, 0], torch.tensor([-0.2 / 8, 0, 0], dtype=DOUBLE))  # downhill: out through x = 1
+    assert torch.allclose(gradient[0, 0], torch.tensor([-500.0, 0, 0], dtype=DOUBLE))  # downhill: out through x = 1
     assert not gradient[0, 1].any()
-    assert torch.allclose(gradient[0, 2], torch.tensor([0, 0, 0.4 / 8], dtype=DOUBLE))
+    assert torch.allclose(gradient[0, 2], torch.tensor([0, 0, 500.0], dtype=DOUBLE))
     assert torch.allclose(shell.sum(1), -gradient.sum(1))
     assert torch.autograd.gradcheck(lambda a, b: collision(a, b, BOX_FACES, BOX_FACES, at), (hand, head))
-    assert torch.autograd.gradcheck(lambda a, b: collision(a, b, BOX_FACES), (hand, head))
+    assert torch.autograd.gradcheck(lambda a, b: squared_collision(a, b, BOX_FACES), (hand, head))
     nearest = (0.1**2 + 0.45**2 + 0.4**2) + (0.3**2 + 0.42**2 + 0.2**2)
-    assert collision(hand, head, BOX_FACES).item() == pytest.approx(nearest / 8)
+    assert squared_collision(hand, head, BOX_FACES).item() == pytest.approx(nearest / 8)
 
 
 def test_released_collision_draws_vertices_0_and_1_to_the_head() -> None:
@@ -238,6 +246,34 @@ def test_disparity_is_compared_with_disparity() -> None:
     as_depth = affine_invariant(z, disparity, torch.tensor([AFFINE]), use)
     assert as_depth.values.item() > 1.5  # taken for depth it is upside down
     assert ordinal(z, disparity, kind, use, margin=0).values.item() == 0
+
+
+def test_released_silog_takes_one_variance_over_the_batch() -> None:
+    z, r = 0.1 * random(3, 5), random(3, 5, seed=1).exp()
+    kind, use = torch.tensor([METRIC, METRIC, -1]), torch.ones(3, 5, dtype=torch.bool)
+    term = silog(z, r, kind, use, min_points=2, pooled=True)
+    expected = ((z + 1).log() - r.log())[:2].flatten().std()
+    assert term.mask.tolist() == [True, True, False]
+    assert torch.allclose(term.total / term.count, expected)
+    assert not torch.allclose(silog(z, r, kind, use, 2).values[:2], expected, rtol=1e-2)
+
+
+def test_released_contact_has_no_gradient_beyond_its_clamp() -> None:
+    logits = torch.tensor([[20.0, 1.0]], requires_grad=True)
+    none = torch.zeros(1, 2)
+    clamped = contact((logits,), (logits,), (none,), (none,), clamped=True)
+    assert clamped.item() == pytest.approx(2 * 0.2 * (11.512925 + math.log1p(math.e)) / 2, abs=1e-4)
+    (gradient,) = torch.autograd.grad(clamped.sum(), logits)
+    assert gradient[0, 0] == 0 and gradient[0, 1] > 0
+
+
+def test_noise_of_the_mesh_hardly_moves_the_keypoints_read_off_it() -> None:
+    """The regressor is made for vertices that are millimetres off, as a network's are."""
+    body = load_body("free-hand", "free")
+    noise = 0.003 * torch.randn(50, body.num_vertices, 3, generator=torch.Generator().manual_seed(5))
+    moved = (keypoint_regressor(body) @ noise).norm(dim=-1)
+    assert noise.norm(dim=-1).mean() > 0.0045
+    assert moved.mean() < 0.0025
 
 
 def test_flat_or_few_references_do_not_count() -> None:

@@ -1,4 +1,4 @@
-"""The game: known values of the losses, who gets gradients, equal ranks, alarms."""
+"""Adversarial training: known values of the losses, who gets gradients, equal ranks, alarms."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_each_side_trains_only_itself(spectral_norm: bool) -> None:
 def test_generator_loss_gradient_is_that_of_the_formula() -> None:
     priors = AdversarialPriors(RELEASED_SIZES).double()
     hand = torch.randn(3, 55, dtype=torch.float64, requires_grad=True)
-    judge = priors.judges["hand"]
+    judge = priors.discriminators["hand"]
 
     def loss(values: torch.Tensor) -> torch.Tensor:
         return priors.generator_loss(PriorInput(values, torch.zeros(3, 153).double()))["adversarial_hand"]

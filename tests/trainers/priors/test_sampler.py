@@ -277,3 +277,20 @@ def test_shards(tmp_path: Path, make_sample: Any, write_tar: Any) -> None:
     write_tar(tmp_path / "bad.tar", [("k", {"jpg": b"x", "json": b"{}", "safetensors": b"broken"})])
     with pytest.raises(PriorDataError, match=r"bad\.tar: sample k:"):
         read_shards(str(tmp_path / "bad.tar"))
+
+
+def test_faces_beside_left_hands_are_mirrored_as_the_network_sees_them() -> None:
+    """The same face beside either hand: real samples of the left one are the mirror image, coefficient by coefficient."""
+    import torch
+
+    from handface.model.bodies.mirror import mirror_head_parameters
+    from tests.trainers.labelled import HEAD, labels_3d
+
+    labels = [labels_3d(3, side=side) for side in (RIGHT, LEFT)]
+    found = collect_labels("here", labels)
+    right, left = found.heads()
+    values = (labels[0].head_betas, labels[0].head_expression, labels[0].head_pose.ravel())
+    betas, expression, pose = mirror_head_parameters(HEAD, *(torch.from_numpy(v)[None] for v in values), (1, 2, 3, 4))
+    expected = torch.cat([pose[0, 3:6], expression[0], betas[0]]).numpy()
+    np.testing.assert_allclose(left, expected, atol=1e-6)
+    assert np.abs(left - right).max() > 1e-3

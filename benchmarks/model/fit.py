@@ -1,0 +1,288 @@
+"""Do the meshes lie on the picture, and is the hand where it is? The bare network, the fit and two trivial baselines, side by side.
+
+    python -m benchmarks.model.fit --photos 'photos/*.jpg' --synthetic out/held_open --save
+
+Photos have no 3D truth: their rows say how far projected keypoints lie from the detector's points, in % of the face's longer side.
+Synthetic samples are seen through the detector like photos; their rows compare meshes with the true ones. A cell without truth stays empty.
+"""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import tyro
+
+from benchmarks.results import Figure, save_figures
+from handface.model.bodies import load_body
+from handface.model.fitting.distance import FitSurface
+from handface.model.fitting.flesh import closed_faces
+from handface.model.fitting.people import FitPicture
+from handface.model.fitting.quality import guess_residuals
+from handface.model.prediction.prediction import Part, Person, WeakCamera
+from handface.pipeline.contract.sample import LEFT, Labels
+from handface.pipeline.contract.shards import iter_samples
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from handface.model.prediction.predictor import Predictor
+
+DEEP = TOUCH = 0.005  # metres: the paper's thresholds of collision and touch
+CONTACT = 0.5
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is measured."""
+
+    photos: str = ""
+    """Photos, a glob."""
+    synthetic: tuple[str, ...] = ()
+    """Folders of synthetic shards."""
+    model: str = "dice-nano"
+    """Network whose guess is fitted."""
+    limit: int = 300
+    """Samples per folder and photos at most."""
+    save: bool = False
+    """Write the figures to docs/results/fit.csv and the tables of its page."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One person: as the network says, fitted, and as a mean body placed by a similarity; of which picture."""
+
+    name: str
+    bare: Person
+    fitted: Person
+    mean: Person
+    truth: Labels | None = None
+    picture: FitPicture | None = None
+
+
+def main(config: Config) -> None:
+    """Measure and print; write the CSV."""
+    torch.set_num_threads(1)
+    predictor = _predictor(config.model)
+    rows: list[dict[str, object]] = []
+    if config.photos:
+        paths = sorted(glob.glob(config.photos))[: config.limit]  # noqa: PTH207
+        seen = list(look(predictor, _photos(paths)))
+        rows += two_dimensional("photos", seen, len(paths))
+        rows += speed(predictor, seen)
+    for folder in config.synthetic:
+        seen = list(look(predictor, _samples(folder, config.limit)))
+        rows += two_dimensional(Path(folder).name, seen, config.limit)
+        rows += three_dimensional(Path(folder).name, seen)
+    for row in rows:
+        print("  ".join(f"{name} {_text(value)}" for name, value in row.items()))
+    if config.save:
+        save_figures("fit", list(figures(rows)))
+
+
+def figures(rows: list[dict[str, object]]) -> Iterator[Figure]:
+    """Rows as figures `table | row | column`; what has no truth is left out."""
+    for row in rows:
+        table = "speed" if "CPU ms" in row else "meshes" if "pve mm" in row else "keypoints"
+        for name, value in row.items():
+            if name not in ("data", "system") and value is not None:
+                yield Figure(f"{table} | {row['data']}, {row['system']} | {name}", _text(value))
+
+
+def look(predictor: Predictor, pictures: Iterator[tuple[str, NDArray[np.uint8], Labels | None]]) -> Iterator[Seen]:
+    """Detect, predict and fit; pictures in which nobody is found are left out."""
+    assert predictor.fitter is not None
+    fitter = predictor.fitter
+    for name, image, truth in pictures:
+        predictor.fitter = None
+        people = predictor.predict(image).persons
+        predictor.fitter = fitter
+        if not people:
+            continue
+        picture = FitPicture(image.shape[1], image.shape[0])
+        bare = people[0]
+        yield Seen(name, bare, fitter.fit([bare], [picture])[0], mean_bodies(bare), truth, picture)
+
+
+def mean_bodies(person: Person) -> Person:
+    """Mean hand and head at rest, each moved, turned in the picture and scaled onto the detected points by a similarity."""
+    assert person.detection is not None
+    parts = {}
+    for kind, points in (("hand", person.detection.hand), ("head", person.detection.face)):
+        body = load_body(f"free-{kind}", "free", side=person.side if kind == "hand" else "right")
+        out = body()
+        facing = np.array([1.0, -1.0, -1.0])
+        keypoints, vertices = out.keypoints[0].numpy() * facing, out.vertices[0].numpy() * facing
+        turn, shift = _similarity(keypoints[:, :2], points[:, :2].astype(np.float64))
+        old: Part = getattr(person, kind)
+
+        def place(x: NDArray[np.floating], turn: NDArray = turn, shift: NDArray = shift) -> NDArray[np.float32]:
+            flat = x[:, :2] @ turn.T + shift
+            return np.column_stack([flat, x[:, 2] * np.sqrt(abs(np.linalg.det(turn)))]).astype(np.float32)
+
+        parts[kind] = replace(
+            old,
+            vertices=place(vertices),
+            keypoints_3d=place(keypoints),
+            deformation=np.zeros_like(vertices, np.float32),
+        )
+    return replace(person, **parts, camera=WeakCamera(1.0, 0.0, 0.0), fit=None)  # already in pixels
+
+
+def two_dimensional(name: str, seen: list[Seen], count: int) -> list[dict[str, object]]:
+    """Distance of projected keypoints from the detector's, % of the face; all people, and on photos of touch only those."""
+    groups = {name: seen}
+    if touching := [one for one in seen if one.name.startswith("touch")]:
+        groups[f"{name}, touching"] = touching
+    rows = []
+    for group, members in groups.items():
+        for system in ("bare", "fitted", "mean"):
+            off = np.stack([guess_residuals(getattr(one, system)) for one in members]) * 100
+            head, hand = np.nanmean(off[:, :68], 1), np.nanmean(off[:, 68:], 1)
+            rows.append(
+                {
+                    "data": group, "system": system, "people": len(members), "pictures": count,
+                    "head 2D %": head.mean(), "hand 2D %": hand.mean(),
+                    "head 2D median %": np.median(head), "hand 2D median %": np.median(hand),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def three_dimensional(name: str, seen: list[Seen]) -> list[dict[str, object]]:
+    """PVE*, contact and plausibility against the true meshes, mm and %."""
+    rows = []
+    for system in ("bare", "fitted"):
+        facts = [compare(getattr(one, system), one.truth) for one in seen if one.truth is not None]
+        mean = {key: float(np.mean([fact[key] for fact in facts])) for key in facts[0]}
+        row: dict[str, object] = {"data": name, "system": system, "people": len(facts)}
+        row |= {f"{key} mm": 1000 * mean[key] for key in ("pve", "pve_head", "pve_hand", "hand_z", "collision")}
+        for part in ("hand", "head"):
+            row[f"f1_{part} %"] = 100 * np.mean([fact[f"f1_{part}"] for fact in facts if fact["true_touch"]])
+        touching = [fact["touches"] for fact in facts if fact["true_touch"]]
+        free, touch = 100 * mean["free"], 100 * float(np.mean(touching))
+        row |= {"non_col %": free, "touchness %": touch, "plausible F %": 2 * free * touch / max(free + touch, 1e-9)}
+        row["presence AUC"] = auc([fact["presence"] for fact in facts], [fact["true_touch"] for fact in facts])
+        rows.append(row)
+    return rows
+
+
+def compare(person: Person, labels: Labels) -> dict[str, float]:
+    """One person against the truth. Metres."""
+    side = "left" if labels.hand_side is not None and labels.hand_side[0] == LEFT else "right"
+    hand, head, deformed = true_meshes(labels, side)
+    origin = deformed.mean(0)
+    here = person.head.vertices + person.head.deformation
+    mine = person.head.vertices - here.mean(0)
+    fingers = person.hand.vertices - here.mean(0)
+    errors = np.linalg.norm(mine - (deformed - origin), axis=1), np.linalg.norm(fingers - (hand - origin), axis=1)
+    faces = closed_faces(load_body("free-head", "free").arrays)
+    depth = -FitSurface(person.head.vertices, faces).signed_distance(person.hand.vertices, candidates=12)
+    true_hand = np.unpackbits(labels.hand_contact)[: len(hand)].astype(bool)
+    true_head = np.unpackbits(labels.head_contact)[: len(head)].astype(bool)
+    true_depth = -FitSurface(deformed, faces).signed_distance(hand, candidates=12)
+    return {
+        "pve": float(np.concatenate(errors).mean()),
+        "pve_head": float(errors[0].mean()),
+        "pve_hand": float(errors[1].mean()),
+        "hand_z": abs(float((fingers - (hand - origin)).mean(0)[2])),
+        "f1_hand": f1(person.hand.contact > CONTACT, true_hand),
+        "f1_head": f1(person.head.contact > CONTACT, true_head),
+        "collision": float(np.clip(depth, 0, None).mean()),
+        "free": float((depth < DEEP).all()),
+        "touches": float((np.abs(depth) <= TOUCH).any()),
+        "true_touch": float((np.abs(true_depth) <= TOUCH).any()),
+        "presence": person.presence,
+    }
+
+
+def true_meshes(labels: Labels, side: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Hand (Vh, 3), undeformed and deformed head (Vf, 3) of a sample, metres, camera axes."""
+
+    def given(kind: str) -> dict[str, torch.Tensor]:
+        names = ("betas", "pose", "global_orient", "transl", *(("expression",) if kind == "head" else ()))
+        return {name: torch.tensor(np.array(getattr(labels, f"{kind}_{name}"))).reshape(1, -1) for name in names}
+
+    hand = load_body("free-hand", "free", side=side)(**given("hand")).vertices[0].double().numpy()
+    posed = load_body("free-head", "free")(**given("head"))
+    head, rigid = posed.vertices[0].double().numpy(), posed.rigid[0].double().numpy()
+    moved = np.zeros_like(head)
+    if labels.head_deformation_rows is not None and labels.head_deformation is not None:
+        moved[labels.head_deformation_rows] = labels.head_deformation.astype(np.float64)
+    return hand, head, head + moved @ rigid[:3, :3].T
+
+
+def speed(predictor: Predictor, seen: list[Seen], batch: int = 16) -> list[dict[str, object]]:
+    """CPU milliseconds of the fit per person, one thread: one at a time, and in batches."""
+    assert predictor.fitter is not None
+    fitter, people = predictor.fitter, [one for one in seen if one.picture is not None][: 2 * batch]
+    rows: list[dict[str, object]] = []
+    for size in (1, batch):
+        start = time.process_time()
+        for first in range(0, len(people), size):
+            some = people[first : first + size]
+            fitter.fit([one.bare for one in some], [one.picture for one in some if one.picture is not None])
+        spent = 1000 * (time.process_time() - start) / len(people)
+        rows.append({"data": "photos", "system": f"fit, {size} at once", "people": len(people), "CPU ms": spent})
+    return rows
+
+
+def f1(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+    """Harmonic mean of precision and recall; 1 where both sets are empty."""
+    total = int(found.sum() + true.sum())
+    return 2 * int((found & true).sum()) / total if total else 1.0
+
+
+def auc(scores: list[float], positive: list[float]) -> float | None:
+    """Chance that a positive scores above a negative; None where one of them is missing."""
+    values, chosen = np.array(scores), np.array(positive) > 0.5
+    if chosen.all() or not chosen.any():
+        return None
+    above = values[chosen][:, None] - values[~chosen][None]
+    return float(((above > 0) + 0.5 * (above == 0)).mean())
+
+
+def _similarity(points: NDArray[np.floating], target: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
+    """(2, 2) and (2,) with target ~ points turn^T + shift, least squares, a rotation and a scale."""
+    x, y = points - points.mean(0), target - target.mean(0)
+    a, b = (x * y).sum() / (x * x).sum(), (x[:, 0] * y[:, 1] - x[:, 1] * y[:, 0]).sum() / (x * x).sum()
+    turn = np.array([[a, -b], [b, a]])
+    return turn, target.mean(0) - points.mean(0) @ turn.T
+
+
+def _predictor(model: str) -> Predictor:
+    from handface.predict.build import PredictorOptions, build_predictor
+    from handface.predict.people import PeopleDetector
+
+    return build_predictor(PredictorOptions(model=model, device="cpu"), PeopleDetector())
+
+
+def _photos(paths: list[str]) -> Iterator[tuple[str, NDArray[np.uint8], Labels | None]]:
+    from handface.predict.inputs import PhotoReader
+
+    reader = PhotoReader()
+    for path in paths:
+        yield Path(path).name, reader(path), None
+
+
+def _samples(folder: str, limit: int) -> Iterator[tuple[str, NDArray[np.uint8], Labels | None]]:
+    import simplejpeg
+
+    samples = (sample for tar in sorted(Path(folder).rglob("*.tar")) for sample in iter_samples(str(tar)))
+    for sample in islice(samples, limit):
+        yield sample.key, np.asarray(simplejpeg.decode_jpeg(sample.image, "RGB")), sample.labels
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

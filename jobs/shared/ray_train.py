@@ -1,0 +1,111 @@
+"""The training loop on Ray Train workers. Lost ones are started again and go on from the run's newest checkpoint."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from handface.trainers.config import TrainConfig
+
+
+def train_on_ray(config: TrainConfig, workers: str, gpus: bool, failures: int) -> None:
+    """Run `trainers.train` on workers of the cluster that is there, or of a local one.
+
+    Args:
+        config: The run; its folder must be seen by all workers.
+        workers: N, or MIN..MAX to go on with fewer while machines are missing.
+        gpus: One GPU for each worker.
+        failures: Times that lost workers are started again. Errors that would come again are not retried.
+
+    Raises:
+        ValueError: `workers` is no number of workers.
+        RuntimeError: A worker met an error that a restart does not mend; the message is that error.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from handface.pipeline.contract.storage import Folder
+    from handface.pipeline.engine.cluster import cluster
+    from handface.trainers.data.probe import with_bodies
+    from handface.trainers.run_folder.checkpoint import list_checkpoints
+    from handface.trainers.run_folder.paths import absolute_paths
+    from handface.trainers.run_folder.resume import require_fresh
+
+    low, dots, high = workers.partition("..")
+    try:
+        count: Any = (int(low), int(high)) if dots else int(low)
+        most = int(high or low)
+    except ValueError as error:
+        raise ValueError(f"--workers {workers}: expected N or MIN..MAX") from error
+    # Ray's workers sit in another folder
+    config = absolute_paths(config)
+    require_fresh(config, list_checkpoints(config.output))
+    # also finds shards or bodies that are missing before any worker is started
+    config = replace(config, data=with_bodies(config.data), resume="auto")
+    output = Folder(config.output)
+    local = Path(output.path())
+    own = str(local.parent) if output.local else tempfile.mkdtemp(prefix="handface-ray-")
+    with cluster(most):
+        verdict: Any = ray.remote(num_cpus=0)(_Verdict).remote()
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"config": config.dumps(), "verdict": verdict},
+            scaling_config=ScalingConfig(num_workers=count, use_gpu=gpus),
+            run_config=RunConfig(
+                name=config.output.rstrip("/").rpartition("/")[2],
+                storage_path=own,
+                failure_config=FailureConfig(max_failures=failures),
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            if message := ray.get(verdict.get.remote()):
+                raise RuntimeError(message) from error
+            reason = " ".join(str(error).split())
+            raise RuntimeError(
+                f"Ray's workers ended {failures + 1} times: {reason[-600:]}. The same command goes on from the last checkpoint"
+            ) from error
+        if message := ray.get(verdict.get.remote()):
+            raise ValueError(message)
+
+
+class _Verdict:
+    """Keeps the error that no restart mends, so that workers that are started again need not meet it again."""
+
+    def __init__(self) -> None:
+        self.message = ""
+
+    def get(self) -> str:
+        """The error's message, "" while there is none."""
+        return self.message
+
+    def set(self, message: str) -> None:
+        """Keep an error; the first one stays."""
+        self.message = self.message or message
+
+
+def _work(settings: Mapping[str, Any]) -> None:
+    """What every Ray Train worker runs; Ray has set up the process group."""
+    import ray
+    import ray.train
+
+    from handface.trainers.config import TrainConfig
+    from handface.trainers.run_folder.storage import is_outage
+    from handface.trainers.trainer import train
+
+    verdict = settings["verdict"]
+    if ray.get(verdict.get.remote()):
+        return
+    try:
+        config = TrainConfig.loads(settings["config"])
+        train(config, report=lambda step, values: ray.train.report({"step": step, **values}))
+    except (ValueError, FileNotFoundError, PermissionError, ImportError, TypeError) as error:
+        if not is_outage(error) or isinstance(error, FileNotFoundError | PermissionError):
+            ray.get(verdict.set.remote(" ".join(str(error).split())))
+        raise

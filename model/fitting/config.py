@@ -1,0 +1,114 @@
+"""What a fit gets, how it weighs it and what it returns: typed, one row per person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from handface.model.fitting.keypoint_body import FitParameters
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviations of what is observed; points in shares of the face's longer side."""
+
+    face: float = 0.012
+    jaw: float = 0.05
+    """Detectors put the jaw line on the silhouette, bodies on the bone."""
+    hand: float = 0.02
+    outlier: float = 3.0
+    """Residuals beyond this many standard deviations hardly count (Geman-McClure)."""
+    world: float = 0.008
+    """Hand landmarks in metres about their mean, once scaled to the hand's size."""
+    distance: float = 0.016
+    """Hand to face along the view as the network says it, metres."""
+    contact: float = 0.004
+    """Predicted contact vertices to the other surface, metres."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far parameters lie from the population's mean, and from the network's guess on pictures like its training ones."""
+
+    betas: float = 1.0
+    unit_expression: float = 0.3
+    """Of expression coefficients that are shares in [0, 1] (the free head's)."""
+    expression: float = 1.0
+    """Of expression coefficients that are principal components (FLAME's)."""
+    bend: float = 0.8
+    """Radians of a finger joint about its flexion axis."""
+    splay: float = 0.2
+    """Radians of a finger joint about other axes; the thumb's have twice as much."""
+    head_pose: float = 0.15
+    """Radians of neck, jaw and eyes."""
+    guess_betas: float = 0.7
+    guess_expression: float = 0.25
+    guess_pose: float = 0.35
+    guess_head_pose: float = 0.1
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How bodies are fitted to points."""
+
+    focal: float = 1.2
+    """Focal length in longer picture sides where it is not known; the result hardly depends on it."""
+    exploring: int = 6
+    """Levenberg-Marquardt steps at most from each start."""
+    steps: int = 7
+    """Steps at most from the better end of those."""
+    settling: int = 5
+    """Steps at most once the hand was brought to the face."""
+    batch: int = 16
+    """People solved together."""
+    min_points: int = 6
+    """Points with a confidence above 0 that face and hand each need."""
+    noise: Noise = field(default_factory=Noise)
+    spread: Spread = field(default_factory=Spread)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What was seen of B people with a RIGHT hand, pixels of their pictures.
+
+    face: (B, 68, 3) and hand: (B, 21, 3) x, y, confidence; confidence 0: not seen.  focal: (B,) pixels.  centre: (B, 2) pixels.
+    world: (B, 21, 3) hand landmarks in metres about any origin, camera axes; NaN where there are none.
+    """
+
+    face: torch.Tensor
+    hand: torch.Tensor
+    focal: torch.Tensor
+    centre: torch.Tensor
+    world: torch.Tensor
+
+    @property
+    def face_size(self) -> torch.Tensor:
+        """Longer side of the box around the face points, (B,) pixels."""
+        seen = self.face[..., 2:] > 0
+        low = torch.where(seen, self.face[..., :2], torch.inf).amin(1)
+        high = torch.where(seen, self.face[..., :2], -torch.inf).amax(1)
+        return (high - low).amax(1)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a network says of B people, about the mean head vertex.
+
+    hand, head: parameters.  distance: (B,) metres from the head's mean vertex to the hand's along the view.
+    trust: (B,) in (0, 1]: 1 where the guess lies on the picture as well as on training pictures.
+    """
+
+    hand: FitParameters
+    head: FitParameters
+    distance: torch.Tensor
+    trust: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Solution:
+    """B fitted people in camera space, metres: hand, head: parameters.  cost: (B,) per observation, 1 is as noisy as expected."""
+
+    hand: FitParameters
+    head: FitParameters
+    cost: torch.Tensor

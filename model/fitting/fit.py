@@ -1,0 +1,105 @@
+"""`fit_bodies`: points and a guess -> bodies on the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from handface.model.bodies.body import ParametricBody
+from handface.model.fitting.config import FitConfig, Guess, Observations, Solution
+from handface.model.fitting.energy import Energy
+from handface.model.fitting.keypoint_body import FitParameters, KeypointBody
+from handface.model.fitting.prior import build_prior
+from handface.model.fitting.solve import minimise
+from handface.model.fitting.start import guess_trust, hand_turns, place_hand, place_head, ray_rotation, weighted_mean
+
+Bring = Callable[[Solution, float], torch.Tensor]
+FAR, NEAR = 0.12, 0.02  # metres by which a hand may have to move back before it is brought in: at first, and at last
+_PATIENCE = 3  # times the steps where the hand has no landmarks in metres and starts far from its pose
+_KEPT = 4  # starts that are then followed for a few steps; with landmarks the most promising one does
+_COARSE = 12.0  # times `Noise.outlier` in the first steps: hardly anything is an outlier yet
+
+
+class BodyFitter:
+    """Fits one pair of bodies, right hands only, on the bodies' device."""
+
+    def __init__(self, hand: ParametricBody, head: ParametricBody, config: FitConfig = FitConfig()) -> None:
+        self.hand, self.head, self.config = hand, head, config
+        device = str(hand.template.device)
+        self.hand_points = KeypointBody(hand, dtype=hand.dtype, device=device)
+        self.head_points = KeypointBody(head, dtype=head.dtype, device=device)
+
+    def fit(self, seen: Observations, guess: Guess, bring: Bring | None = None) -> Solution:
+        """B people at once. The hand starts turned as guessed, as its landmarks in metres say, or in other ways; the best end is taken.
+
+        bring: looks at a solution and says how far each hand is to be moved along its line of sight to touch the face, (B,)
+        metres; then everything is fitted once more with the hand held there.
+        """
+        guess = replace(guess, trust=guess_trust(self.hand_points, guess, seen))
+        seen = replace(seen, world=_to_camera_axes(seen))
+        prior = build_prior(self.hand, self.head, guess, self.config.spread)
+        held = torch.full_like(guess.distance, self.config.noise.distance**-2)
+        energy = Energy(self.hand_points, self.head_points, seen, prior, guess.distance, held, self.config.noise)
+        outlier = self.config.noise.outlier
+        patience = 1 if bool(energy.has_world.all()) else _PATIENCE
+        x = self._explore(energy, self._starts(energy, seen, guess), patience * self.config.exploring)
+        x, cost = minimise(lambda y: energy(y, outlier), x, patience * self.config.steps)
+        if bring is not None:
+            offset = bring(self._solution(x, cost), FAR)
+            x, distance = self._moved(x, offset)
+            held = torch.full_like(distance, self.config.noise.contact**-2)
+            energy = energy.at_distance(distance, held)
+            x, cost = minimise(lambda y: energy(y, outlier), x, self.config.settling)
+            x, _ = self._moved(
+                x, bring(self._solution(x, cost), NEAR)
+            )  # the last millimetres, which the picture hardly shows
+        return self._solution(x, cost)
+
+    def _starts(self, energy: Energy, seen: Observations, guess: Guess) -> torch.Tensor:
+        """Packed variables to start from, (S, B, P): the most promising turns of the hand."""
+        head = place_head(self.head_points, guess.head, seen)
+        depth = self.head_points.evaluate(head)[0][:, self.head_points.num_keypoints, 2] + guess.distance
+        turns = hand_turns(self.hand_points, guess.hand, seen)
+        hands = [place_hand(self.hand_points, turned, seen, depth) for turned in turns]
+        starts = torch.stack([torch.cat([hand.pack(), head.pack()], 1) for hand in hands])
+        costs = torch.stack([energy(x, _COARSE * self.config.noise.outlier).cost for x in starts])
+        best = costs.argsort(0)[: 1 if bool(energy.has_world.all()) else _KEPT]
+        return starts.gather(0, best[..., None].expand(-1, -1, starts.shape[2]))
+
+    def _explore(self, energy: Energy, starts: torch.Tensor, steps: int) -> torch.Tensor:
+        """The better end (B, P) of a few steps from each start (S, B, P), with hardly any point an outlier yet."""
+        ends = [minimise(lambda y: energy(y, _COARSE * self.config.noise.outlier), start, steps) for start in starts]
+        best = torch.stack([cost for _, cost in ends]).argmin(0)
+        return torch.stack([x for x, _ in ends])[best, torch.arange(len(best), device=best.device)]
+
+    def _moved(self, x: torch.Tensor, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Variables with each hand moved along its line of sight, and the distance (B,) to the head that it then has."""
+        hand, head = self._split(x)
+        place = self.hand_points.evaluate(hand)[0][:, self.hand_points.num_keypoints]
+        ray = place / place.norm(dim=1, keepdim=True)
+        hand = replace(hand, transl=hand.transl + offset[:, None] * ray)
+        base = self.head_points.evaluate(head)[0][:, self.head_points.num_keypoints]
+        return torch.cat([hand.pack(), head.pack()], 1), (place + offset[:, None] * ray - base)[:, 2]
+
+    def _split(self, x: torch.Tensor) -> tuple[FitParameters, FitParameters]:
+        split = self.hand_points.size
+        return self.hand_points.unpack(x[:, :split]), self.head_points.unpack(x[:, split:])
+
+    def _solution(self, x: torch.Tensor, cost: torch.Tensor) -> Solution:
+        return Solution(*self._split(x), cost)
+
+
+def _to_camera_axes(seen: Observations) -> torch.Tensor:
+    """Hand landmarks as the picture's camera sees them: a detector gives them as if the hand were in the middle of the view."""
+    weight = seen.hand[..., 2].clamp(0, 1)
+    image = torch.where(seen.hand[..., 2:] > 0, seen.hand[..., :2], 0.0)
+    return seen.world @ ray_rotation(weighted_mean(image, weight), seen).mT
+
+
+def pose(body: ParametricBody, x: FitParameters) -> dict[str, torch.Tensor]:
+    """The keyword arguments with which `body` takes fitted parameters."""
+    betas = body.arrays.num_betas
+    values = {"betas": x.shape[:, :betas], "expression": x.shape[:, betas:], "pose": x.pose}
+    return values | {"global_orient": x.global_orient, "transl": x.transl}

@@ -1,0 +1,1 @@
+"""A trained network made ready to run: folded, compiled, exported."""

@@ -1,0 +1,138 @@
+"""Export to ONNX, check the file against the network, and run it with onnxruntime or OpenVINO."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from handface.model.network.deploy.fold import fold
+from handface.model.network.dice import Dice
+from handface.model.network.openvino_import import import_openvino, openvino_core
+from handface.model.network.output import DiceOutput
+
+OPSET = 17
+INPUT = "images"
+Arrays = dict[str, NDArray[np.float32]]
+Session = Callable[[NDArray[np.float32]], Arrays]
+
+
+class OnnxExportError(RuntimeError):
+    """An exported network does not do what the original does, or a runtime is missing."""
+
+
+class _Flat(nn.Module):
+    """images -> tuple of tensors, in the order of `DiceOutput.flatten`."""
+
+    def __init__(self, network: Dice) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.network(images).flatten().values())
+
+
+def example(model: Dice, batch: int, seed: int = 0) -> torch.Tensor:
+    """Images of noise, (batch, 3, S, S) in 0..1, for tracing and checking."""
+    size = model.config.input.size
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def export_onnx(model: Dice, path: Path, tolerance: float = 1e-4) -> dict[str, float]:
+    """Write the folded network as ONNX (images: (B, 3, S, S) RGB 0..1, any B) and check it with onnxruntime.
+
+    Returns the relative error of every output (largest difference over largest magnitude). Raises ExportError above
+    `tolerance`; the file is then removed.
+    """
+    network = fold(model).cpu()
+    images = example(network, 2)
+    with torch.inference_mode():
+        names = list(network(images).flatten())
+    axes = {name: {0: "batch"} for name in (INPUT, *names)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer remarks on shape checks that hold for every batch
+        torch.onnx.export(
+            _Flat(network).eval(),
+            (images,),
+            str(path),
+            input_names=[INPUT],
+            output_names=names,
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,  # the other exporter needs one more package and writes no single file
+        )
+    errors = compare(network, onnx_session(path), example(network, 3, seed=1))
+    if not max(errors.values()) <= tolerance:
+        worst = max(errors, key=errors.__getitem__)
+        path.unlink()
+        raise OnnxExportError(
+            f"{path.name}: output {worst} is off by {errors[worst]:.2e}, more than {tolerance:.0e}; not written"
+        )
+    return errors
+
+
+def compare(network: Dice, session: Session, images: torch.Tensor) -> dict[str, float]:
+    """Relative error of every output of a session: max |difference| / max |expected|."""
+    with torch.inference_mode():
+        expected = network(images).flatten()
+    found = session(images.numpy())
+    errors = {}
+    for name, value in expected.items():
+        scale = max(value.abs().max().item(), 1e-6)
+        errors[name] = (torch.from_numpy(found[name]) - value).abs().max().item() / scale
+    return errors
+
+
+def onnx_session(path: Path, threads: int = 0) -> Session:
+    """Run an exported file with onnxruntime on the CPU. threads: 0 lets it choose."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {INPUT: images}), strict=True))
+
+
+def onnx_outputs(path: Path) -> list[str]:
+    """Names of a file's outputs, in order."""
+    import onnxruntime
+
+    return [
+        output.name
+        for output in onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_outputs()
+    ]
+
+
+def openvino_session(path: Path, precision: Literal["fp32", "bf16"] = "bf16", threads: int = 0) -> Session:
+    """Run an exported file with OpenVINO on the CPU. Raises ExportError if the `openvino` extra is not installed."""
+    try:
+        import_openvino()
+    except ImportError:
+        raise OnnxExportError("OpenVINO is not installed: pip install 'handface[openvino]'") from None
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16"}
+    settings["PERFORMANCE_HINT"] = "LATENCY"
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    core = openvino_core()
+    compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
+    # by position: where an output is also used inside the network, OpenVINO may call it by its inner name
+    names = onnx_outputs(path)
+
+    def run(images: NDArray[np.float32]) -> Arrays:
+        found = compiled(images)
+        return {name: np.array(found[index], np.float32) for index, name in enumerate(names)}
+
+    return run
+
+
+def as_output(arrays: Arrays) -> DiceOutput:
+    """What a session returned, as a DiceOutput."""
+    return DiceOutput.unflatten({name: torch.from_numpy(value) for name, value in arrays.items()})

@@ -1,0 +1,1 @@
+"""Pictures: decoded, upright, hashed, and depth maps as files."""

@@ -1,0 +1,1 @@
+"""What describes a release beside its shards: index, card, Croissant, COCO."""

@@ -1,0 +1,1 @@
+"""Stages that only turn inputs away."""

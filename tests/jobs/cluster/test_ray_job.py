@@ -1,0 +1,267 @@
+"""Jobs on a head of our own that asks for a token: `ray job submit`, `handface jobs`, and the ten lines of docs/data_engineer.md."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from handface.jobs.cli import main
+from tests.object_store import s3_server
+from tests.pipeline.toy_stages import parts_of
+
+ROOT = Path(__file__).parents[3]
+RAY = Path(sys.executable).parent / "ray"
+SCENES = ["synthesize", "--local", "--count", "2", "--size", "64", "--output"]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}",  # as on a cluster: `python` has the project's packages
+}
+
+
+@pytest.fixture(scope="module")
+def storage() -> Iterator[str]:
+    """Address of an S3 server with an empty bucket named bucket."""
+    import boto3
+
+    with s3_server() as address:
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=address,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        s3.create_bucket(Bucket="bucket")
+        yield address
+
+
+@pytest.fixture(scope="module")
+def dashboard(storage: str) -> Iterator[str]:
+    """Address of the dashboard of a head started here; only that process is ended, its children leave with it."""
+    port, agent = free_port(), free_port()
+    temp = tempfile.mkdtemp(prefix="hf", dir="/tmp")  # short: socket paths have a limit of 107 characters
+    command = [str(RAY), "start", "--head", "--block", "--port", "0", "--num-cpus", "2", "--temp-dir", temp]
+    # The agent that starts jobs has a fixed port by default, which the cluster of the other tests may hold.
+    command += ["--dashboard-agent-listen-port", str(agent)]
+    command += ["--dashboard-port", str(port), "--object-store-memory", str(200 << 20), "--disable-usage-stats"]
+    with (Path(temp) / "head.log").open("wb") as log:
+        head = subprocess.Popen(
+            command, env=ENVIRONMENT | {"AWS_ENDPOINT_URL": storage}, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait_until_up(address, head, Path(temp) / "head.log")
+            yield address
+        finally:
+            head.send_signal(signal.SIGTERM)
+            head.wait(60)
+    shutil.rmtree(temp, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_until_up(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        assert head.poll() is None, log.read_text()
+        try:
+            token = {"Authorization": f"Bearer {ENVIRONMENT['RAY_AUTH_TOKEN']}"}
+            with urllib.request.urlopen(urllib.request.Request(f"{address}/api/version", headers=token), timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the Ray head did not come up: " + log.read_text())
+
+
+def submit(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(RAY), "job", "submit", "--address", address, "--working-dir", str(ROOT), "--"]
+    command += [sys.executable, "-m", "jobs.annotate", *arguments]
+    for _ in range(30):
+        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=240)
+        if "No available agent" not in done.stderr:  # the dashboard is up before what starts jobs is
+            break
+        time.sleep(1)
+    return done
+
+
+@pytest.mark.slow
+def test_submitted_job_writes_the_same_parts_as_a_local_run(dashboard: str, tmp_path: Path) -> None:
+    from skimage import data
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(data.astronaut()).save(photos / "portrait.jpg")
+    Image.fromarray(data.coffee()).save(photos / "coffee.jpg")
+    (photos / "empty.jpg").touch()
+    flags = ["--input", str(photos), "--unit-size", "2", "--detect.segmenter", "off"]
+    assert main(["annotate", *flags, "--output", str(tmp_path / "local"), "--local"]) == 0
+
+    done = submit(dashboard, *flags, "--output", str(tmp_path / "job"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 of 3 inputs kept, in 2 parts" in done.stdout
+    assert parts_of(tmp_path / "job") == parts_of(tmp_path / "local")
+
+
+def handface(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb in a process of its own: Ray reads whether to send a token once per process. "" takes a variable away."""
+    values = {name: value for name, value in (ENVIRONMENT | environment).items() if value}
+    command = [sys.executable, "-m", "handface", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=values, cwd=ROOT, timeout=120)
+
+
+def jobs(address: str, verb: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return handface("jobs", verb, "--address", address, *arguments, **environment)
+
+
+def workers_on(output: Path) -> list[int]:
+    """Processes whose command line names the folder."""
+    return [one.pid for one in psutil.process_iter(["cmdline"]) if str(output) in (one.info["cmdline"] or [])]
+
+
+def wait_for(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_jobs_verb_submits_waits_tells_and_stops(dashboard: str, tmp_path: Path) -> None:
+    done = jobs(dashboard, "submit", "--name", "scenes", "--wait", "--", *SCENES, str(tmp_path / "scenes"))
+    assert done.returncode == 0 and "2 of 2 inputs kept" in done.stdout, done.stderr
+    assert len(list((tmp_path / "scenes").glob("part-*.json"))) == 1
+    failing = ["annotate", "--input", "/none", "--output", "x"]
+    done = jobs(dashboard, "submit", "--name", "bad", "--wait", "--", *failing)
+    assert done.returncode == 1 and "FAILED" in done.stderr
+    done = jobs(dashboard, "list", "--watch")
+    assert done.returncode == 0 and "scenes  SUCCEEDED" in done.stdout and "bad  FAILED" in done.stdout
+    assert jobs(dashboard, "status", "bad").returncode == 1
+    assert "/none: no such file or folder" in jobs(dashboard, "logs", "bad").stdout
+    many = ["synthesize", "--local", "--count", "100000", "--output", str(tmp_path / "many")]
+    assert jobs(dashboard, "submit", "--name", "long", "--", *many).returncode == 0
+    wait_for(lambda: (tmp_path / "many").exists(), "the job to begin")
+    assert "long: stopping" in jobs(dashboard, "stop", "long").stdout
+    wait_for(lambda: not workers_on(tmp_path / "many"), "the verb to end with its job")
+    again = jobs(dashboard, "submit", "--name", "long", "--", *many)
+    assert again.returncode == 2 and "the cluster has a job of that name" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "environment", "said"),
+    [
+        (["status"], {"RAY_AUTH_MODE": "disabled"}, "export RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless"),
+        (["list"], {"RAY_AUTH_TOKEN": "f" * 64}, "the cluster refuses this token (403)"),
+        (["list"], {"RAY_AUTH_TOKEN": "", "HOME": "/nonexistent"}, "there is none; put it into RAY_AUTH_TOKEN"),
+        (["status", "nobody"], {}, "no job 'nobody' on this cluster; the latest are: "),
+        (["logs", "nobody"], {}, "no job 'nobody' on this cluster"),
+        (["stop", "nobody"], {}, "no job 'nobody' on this cluster"),
+    ],
+)
+def test_what_a_cluster_refuses_is_a_sentence(
+    dashboard: str, command: list[str], environment: dict[str, str], said: str
+) -> None:
+    done = jobs(dashboard, *command, **environment)
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["list"], "no Ray dashboard answers there"),
+        (["submit", "--", "anotate"], "no verb 'anotate' to submit"),
+        (["submit", "--", "annotate", "--inptu", "x", "--output", "y"], "--inptu"),
+        (["submit", "--working-dir", "docs", "--", *SCENES, "x"], "no folder handface in it"),
+    ],
+)
+def test_wrong_words_are_found_before_anything_is_sent(command: list[str], said: str) -> None:
+    done = jobs(f"http://127.0.0.1:{free_port()}", *command)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+def test_an_address_that_is_no_dashboard_is_a_sentence(storage: str) -> None:
+    for address, said in ((storage, "no Ray dashboard answers there"), ("localhost:8265", "http://HEAD:8265")):
+        done = jobs(address, "list")
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+# They rent and return machines; every other line runs as it is printed.
+RENTED = ("ray up ray_cluster.yaml", "ray dashboard ray_cluster.yaml", "ray down ray_cluster.yaml")
+
+
+def ten_lines(address: str, web: str) -> str:
+    """The block of docs/data_engineer.md, with this head's address, and told that its web is on this machine."""
+    block = re.search(r"```\n(.*?)```", (ROOT / "docs" / "data_engineer.md").read_text(), re.S)
+    assert block is not None
+    lines = block[1].splitlines()
+    assert len(lines) == 10 and all(any(rented in line for line in lines) for rented in RENTED)
+    kept = [line.replace(f" && {RENTED[2]}", "") for line in lines if not line.startswith(RENTED[:2])]
+    text = "\n".join(["set -e", *kept])
+    for printed, here in (("http://127.0.0.1:8265", address), ("you@example.org", f"you@example.org {web}")):
+        assert printed in text
+        text = text.replace(printed, here)
+    return text
+
+
+@pytest.mark.slow
+def test_the_ten_lines_of_the_documentation_run_as_printed(dashboard: str, storage: str, tmp_path: Path) -> None:
+    import boto3
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from handface.jobs.demonstration.pictures import write_scene_pictures
+    from handface.jobs.rehearsal.web import serve
+
+    assert main(["synthesize", "--local", "--count", "4", "--size", "384", "--output", str(tmp_path / "scenes")]) == 0
+    (tmp_path / "pictures").mkdir()
+    pictures = write_scene_pictures(tmp_path / "scenes", tmp_path / "pictures")
+    bucket = boto3.client(
+        "s3", endpoint_url=storage, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+    )
+    with serve(pictures, sites=2) as web:
+        urls = [f"http://{host}:{web.port}/{path.name}" for host, paths in web.pictures.items() for path in paths]
+        pq.write_table(pa.table({"url": urls, "licence": ["CC0-1.0"] * len(urls)}), tmp_path / "urls.parquet")
+        bucket.upload_file(str(tmp_path / "urls.parquet"), "bucket", "urls.parquet")
+        flags = ["--http.open-ranges", "127.0.0.0/8", *web.resolve(), "--http.host-interval", "0.01"]
+        environment = ENVIRONMENT | {"AWS_ENDPOINT_URL": storage}
+        del environment["RAY_AUTH_MODE"]  # a line exports it
+        done = subprocess.run(
+            ["bash", "-c", ten_lines(dashboard, " ".join(flags))],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+            timeout=240,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(urls)} of {len(urls)} URLs kept" in done.stdout
+    held = {entry["Key"] for entry in bucket.list_objects_v2(Bucket="bucket")["Contents"]}
+    assert {"copies.parquet", "refused.parquet", "dataset/README.md"} <= held, held
+    assert any(re.fullmatch(r"dataset/.*\.tar", key) for key in held), held
+    assert "revision 1" in done.stdout

@@ -1,0 +1,139 @@
+"""Fits of exact points: on the picture, out of the face, consistent, and honest about what cannot be fitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from handface.model.bodies import load_body
+from handface.model.fitting.distance import FitSurface
+from handface.model.fitting.flesh import closed_faces
+from handface.model.fitting.keypoints import fit_keypoints, from_coco_wholebody
+from handface.model.fitting.people import FitPicture
+from handface.model.fitting.presence import face_overlap, touch_probability
+from handface.model.prediction.prediction import Detection, Person
+from tests.model.fitting.scenes import SIZE, detection, picture
+
+NUMBERS = range(6)
+
+
+@pytest.fixture(scope="module")
+def people() -> list[Person]:
+    found = fit_keypoints([detection(k) for k in NUMBERS], [picture(k) for k in NUMBERS])
+    assert {person.side for person in found} == {"left", "right"}
+    return found
+
+
+def test_keypoints_lie_on_the_given_ones_or_the_quality_says_not(people: list[Person]) -> None:
+    for person in people:
+        off = person.fit.residuals
+        assert person.fit.fitted and off[17:68].mean() < 0.02
+        assert (person.fit.quality > 0.6) == (off[68:].mean() < 0.04), person.fit
+        size = np.ptp(person.detection.face[:, :2], axis=0).max()
+        again = np.linalg.norm(person.camera.project(person.hand.keypoints_3d) - person.detection.hand[:, :2], axis=1)
+        np.testing.assert_allclose(again / size, off[68:], atol=2e-3)
+    assert sum(person.fit.quality > 0.6 for person in people) >= 4
+
+
+def test_parameters_pose_the_bodies_onto_the_meshes(people: list[Person]) -> None:
+    for person in people:
+        for part, side in ((person.hand, person.side), (person.head, "right")):
+            body = load_body(part.body, part.convention, side=side)
+            out = body(**{name: torch.from_numpy(value)[None] for name, value in part.parameters.items()})
+            np.testing.assert_allclose(out.vertices[0], part.vertices + part.deformation, atol=2e-4)
+        assert np.abs((person.head.vertices + person.head.deformation).mean(0)).max() < 1e-4
+
+
+def test_the_hand_does_not_pass_through_the_face_and_contact_is_where_they_meet(people: list[Person]) -> None:
+    faces = closed_faces(load_body("free-head", "free").arrays)
+    touching = 0
+    for person in people:
+        depth = FitSurface(person.head.vertices, faces).signed_distance(person.hand.vertices)
+        assert depth.min() > -0.005
+        near = np.linalg.norm(person.hand.vertices[:, None] - person.head.vertices[::7][None], axis=2).min()
+        touching += bool(depth.min() < 0.005 or near < 0.005)
+        contact = person.hand.contact > 0.5
+        if contact.any():
+            assert np.abs(depth[contact]).max() < 0.015
+    assert touching >= 5
+
+
+def test_the_mirror_image_has_the_mirrored_answer() -> None:
+    one = detection(next(k for k in NUMBERS if detection(k).side == "right"))
+    from handface.model.bodies.names import IBUG_MIRROR
+
+    flip = np.array([-1, 1, 1], np.float32)
+    face, hand = (points * flip + [SIZE - 1, 0, 0] for points in (one.face[list(IBUG_MIRROR)], one.hand))
+    other = Detection(face.astype(np.float32), hand.astype(np.float32), "left", 0.9)
+    first, second = fit_keypoints([one, other], [FitPicture(SIZE, SIZE)] * 2)
+    np.testing.assert_allclose(second.hand.vertices, first.hand.vertices * flip, atol=2e-3)
+    np.testing.assert_allclose(second.camera.transl, first.camera.transl * flip, atol=2e-3)
+
+
+def test_unseen_points_are_left_out() -> None:
+    one = detection(0)
+    hand = one.hand.copy()
+    hand[[4, 8]] = [np.nan, np.nan, 0]
+    (person,) = fit_keypoints([replace(one, hand=hand)], [picture(0)])
+    assert person.fit.fitted and np.isnan(person.fit.residuals[[72, 76]]).all()
+    assert np.nanmean(person.fit.residuals[17:68]) < 0.02 and np.isfinite(person.hand.vertices).all()
+
+
+BAD = {
+    "too few points": (lambda one: one.hand[5:, 2].fill(0), "5 hand points"),
+    "no confidence": (lambda one: one.hand[:, 2].fill(0), "0 hand points"),
+    "no face": (lambda one: one.face[:, 2].fill(0), "0 face points"),
+    "not a number": (lambda one: one.face[3].fill(np.nan), "not finite"),
+    "infinite": (lambda one: one.hand[3, :2].fill(np.inf), "not finite"),
+    "one pixel": (lambda one: one.hand[:, :2].fill(40), "within 4 pixels"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_fitted_comes_back_with_a_reason(name: str) -> None:
+    spoil, reason = BAD[name]
+    one = detection(0)
+    one = replace(one, face=one.face.copy(), hand=one.hand.copy())
+    spoil(one)
+    bad, good = fit_keypoints([one, detection(1)], [picture(0), picture(1)])
+    assert not bad.fit.fitted and bad.fit.quality == 0 and reason in bad.fit.reason
+    assert good.fit.fitted  # the neighbour does not suffer
+
+
+def test_points_of_two_people_have_low_quality() -> None:
+    one = detection(0)
+    moved = one.hand + np.float32([900, 0, 0])
+    (far,) = fit_keypoints([replace(one, hand=moved)], [FitPicture(1200, SIZE)])
+    assert far.fit.quality <= 0.2 and "two people" in far.fit.reason
+    large = one.hand.copy()
+    large[:, :2] = large[:, :2].mean(0) + 5 * (large[:, :2] - large[:, :2].mean(0))
+    (giant,) = fit_keypoints([replace(one, hand=large)], [FitPicture(SIZE, SIZE)])
+    assert giant.fit.quality < 0.5 and giant.fit.reason
+
+
+@pytest.mark.parametrize("focal", [0.0, -300.0, float("nan"), float("inf"), 5.0, 1e6])
+def test_absurd_focal_lengths_are_refused(focal: float) -> None:
+    with pytest.raises(ValueError, match="focal length"):
+        fit_keypoints([detection(0)], [FitPicture(SIZE, SIZE, focal)])
+
+
+def test_coco_wholebody_points_are_two_hands_of_one_person() -> None:
+    points = np.zeros((133, 3), np.float32)
+    points[23:91], points[112:133] = detection(0).face, 1
+    (right,) = from_coco_wholebody(points)
+    assert right.side == "right" and (right.hand == 1).all() and (right.face == detection(0).face).all()
+    points[91:112] = 1
+    assert [one.side for one in from_coco_wholebody(points)] == ["left", "right"]
+    with pytest.raises(ValueError, match="133"):
+        from_coco_wholebody(points[:100])
+
+
+def test_presence_needs_a_hand_over_the_face() -> None:
+    one = detection(0)
+    away = replace(one, hand=one.hand + np.float32([0.8 * SIZE, 0, 0]))
+    assert face_overlap(away) < 0 < face_overlap(one)
+    assert touch_probability(0.9, away) < 0.5 < touch_probability(0.9, one)
+    assert touch_probability(0.2, one) < touch_probability(0.9, one)

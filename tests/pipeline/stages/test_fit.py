@@ -1,0 +1,96 @@
+"""Fitted 3D labels: they lie on the sample's keypoints, say that they are fitted, and no evaluation takes them for truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from handface.model.bodies import load_body
+from handface.pipeline.contract.checks.sample import check_sample
+from handface.pipeline.contract.inputs import SourceItem
+from handface.pipeline.contract.sample import LEFT, Labels, Sample, SampleError, decode_labels, encode, encode_labels
+from handface.pipeline.engine.record import Record
+from handface.pipeline.stages.fit import FitStage, FitStageConfig, sample_detection
+from handface.pipeline.synthesis.make import SynthesisConfig, make_sample
+
+TWO_D = ("face_keypoints_2d", "hand_keypoints_2d", "hand_side")
+
+
+@pytest.fixture(scope="module")
+def stage() -> FitStage:
+    made = FitStage(FitStageConfig(model="dice-nano"))
+    made.setup()
+    return made
+
+
+def record(sample: Sample) -> Record:
+    from handface.pipeline.contract.detections import Hand
+
+    flat = Labels(**{name: getattr(sample.labels, name) for name in TWO_D})
+    hand = Hand(sample.labels.hand_keypoints_2d[0], "right", 1.0)
+    return Record(SourceItem("x"), sample=replace(sample, labels=flat), person_hands=[hand])
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["first", "second"])
+def scene(request) -> Sample:
+    """Two scenes, a left and a right hand."""
+    config = SynthesisConfig(seed=5, size=192)
+    found = (make_sample(k, config) for k in range(20))
+    return next(one for one in found if int(one.labels.hand_side[0]) == request.param)
+
+
+def test_fitted_labels_lie_on_the_keypoints_and_keep_the_contract(stage: FitStage, scene: Sample) -> None:
+    one = record(scene)
+    stage([one])
+    sample = one.sample
+    assert sample is not None and sample.labels.origin_3d == "fitted"
+    assert sample.labels.fit_quality is not None and 0.5 < sample.labels.fit_quality <= 1
+    assert not list(check_sample(sample.key, encode(sample)))
+    labels = decode_labels(encode_labels(sample.labels))
+    size = np.ptp(labels.face_keypoints_2d[:, :2], axis=0).max()
+    side = "left" if labels.hand_side[0] == LEFT else "right"
+    for part, body, points in (
+        ("hand", load_body("free-hand", "free", side=side), labels.hand_keypoints_2d[0]),
+        ("head", load_body("free-head", "free"), labels.face_keypoints_2d),
+    ):
+        given = {name: getattr(labels, f"{part}_{name}") for name in ("betas", "pose", "global_orient", "transl")}
+        if part == "head":
+            given["expression"] = labels.head_expression
+        posed = body(**{name: torch.tensor(value).reshape(1, -1) for name, value in given.items()})
+        keypoints = posed.keypoints[0].numpy()
+        np.testing.assert_allclose(keypoints, getattr(labels, f"{part}_keypoints_3d"), atol=1e-4)
+        pixels = keypoints @ labels.camera_intrinsics.T
+        off = np.linalg.norm(pixels[:, :2] / pixels[:, 2:] - points[:, :2], axis=1)[17 if part == "head" else 0 :]
+        assert off.mean() < 0.03 * size
+    assert any(annotator.task == "fit" for annotator in sample.meta.annotators)
+
+
+def test_the_same_sample_gives_the_same_bytes_whoever_is_beside_it(stage: FitStage, scene: Sample) -> None:
+    alone, among, other = record(scene), record(scene), record(scene)
+    stage([alone])
+    stage([other, among])
+    assert encode_labels(alone.sample.labels) == encode_labels(among.sample.labels)
+
+
+def test_without_a_network_nothing_is_fitted(scene: Sample) -> None:
+    one = record(scene)
+    before = one.sample
+    off = FitStage()
+    off.setup()
+    off([one])
+    assert one.sample is before
+
+
+def test_a_sample_without_a_hand_cannot_be_fitted() -> None:
+    with pytest.raises(ValueError, match="a face and of a hand"):
+        sample_detection(Labels(face_keypoints_2d=np.zeros((68, 3), np.float32)))
+
+
+@pytest.mark.parametrize("origin, quality", [("guessed", None), ("fitted", None), ("exact", 0.5), ("fitted", 1.5)])
+def test_a_header_that_hides_what_was_fitted_is_refused(origin, quality) -> None:
+    blob = encode_labels(Labels(face_keypoints_2d=np.zeros((68, 3), np.float32), origin_3d=origin, fit_quality=quality))
+    with pytest.raises(SampleError, match=r"origin_3d|fit_quality"):
+        decode_labels(blob)

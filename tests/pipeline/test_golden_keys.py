@@ -1,0 +1,57 @@
+"""Three pictures through the real networks: their keys and scores are the same under every supported version of every library.
+
+If this fails after an upgrade, the upgrade changes labels: see `TESTED` in pipeline/engine/libraries.py.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from handface.jobs.demonstration.pictures import write_demo_input
+from handface.pipeline.contract.parts import read_parts
+from handface.pipeline.contract.shards import iter_samples
+from handface.pipeline.engine.executor import execute
+from handface.pipeline.engine.libraries import TESTED, distributions, installed
+from handface.pipeline.engine.run import prepare
+from handface.pipeline.sources import open_source
+from handface.pipeline.stages.detect import DetectConfig
+from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
+
+# {picture: (key, contact score)}
+GOLDEN = {
+    "touch_astronaut_left.jpg": ("2323573db823e63b", 0.416),
+    "touch_astronaut_right.jpg": ("9fff6d35f39a8343", 0.52),
+    "touch_hopper_right.jpg": ("88dbe88187b8805e", 0.566),
+}
+
+
+def test_keys_and_scores_of_three_pictures(tmp_path: Path) -> None:
+    pictures = {path.name: path for path in write_demo_input(tmp_path / "all")}
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in GOLDEN:
+        pictures[name].rename(photos / name)
+    config = AnnotateConfig(detect=DetectConfig(segmenter="off"))
+    sources = [str(photos)]
+    run = prepare(
+        sources,
+        config,
+        str(tmp_path / "out"),
+        list_inputs=lambda: open_source(sources, config.sources),
+        stages=build_stages,
+    )
+    assert [result.error for result in execute(run, workers=1, local=True)] == [None]
+    found = {
+        Path(sample.meta.source.uri).name: (sample.meta.key, round(sample.meta.scores.contact, 3))
+        for part in read_parts(str(tmp_path / "out"))
+        for sample in iter_samples(part.uri("tar"))
+    }
+    assert found == GOLDEN, f"other labels for the same photos, with {installed(TESTED)}"
+
+
+def test_tested_versions_are_those_of_the_constraints() -> None:
+    text = (Path(__file__).parents[2] / "constraints.txt").read_text()
+    pinned = dict(re.findall(r"^(\S+)==(\S+)$", text, re.M))
+    for library, number in TESTED.items():
+        assert number in {pinned.get(name) for name in distributions(library)}, library

@@ -1,0 +1,114 @@
+"""Runs whose folder is on an object store, or that somebody else holds; and ranks whose launcher is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from handface.pipeline.contract.lock import LockedError, lock_folder
+from handface.pipeline.contract.storage import Folder
+from handface.trainers import trainer
+from handface.trainers.data import DatasetConfig
+from handface.trainers.run_folder.checkpoint import list_checkpoints
+from handface.trainers.trainer import train
+from tests.object_store import s3_server
+from tests.trainers.conftest import MakeRun
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket on a server of our own, on loopback."""
+    with s3_server() as address:
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": address,
+        }.items():
+            monkeypatch.setenv(name, value)
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield "s3://bucket"
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def steps(text: bytes) -> list[int]:
+    return [line["step"] for line in map(json.loads, text.decode().splitlines()) if "loss" in line]
+
+
+def test_a_run_on_an_object_store_is_whole_there_and_goes_on_from_there(
+    make_run: MakeRun, shard: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    held = (DatasetConfig("held", (str(shard),), limit=2),)
+    config = make_run(output=f"{bucket}/runs/one", steps=2, validate_every=9, validation=held, checkpoint_every=1)
+    train(config)
+    folder = Folder(config.output)
+    assert list_checkpoints(config.output) == ["step-000000001.pt", "step-000000002.pt"]
+    for name in ("config.json", "best/model.safetensors", "best/config.json", "last/training.json"):
+        assert folder.exists(name), name
+    assert folder.filesystem.ls(folder.path("tensorboard"))
+    train(replace(config, steps=3, validation=()))
+    assert steps(folder.read("log.jsonl")) == [1, 2, 3]
+    assert list_checkpoints(config.output) == ["step-000000002.pt", "step-000000003.pt"]
+    assert not list(tmp_path.glob("s3:*"))
+    # its weights start another run
+    train(replace(make_run("next", steps=1), init=f"{config.output}/best"))
+
+
+def test_two_starts_in_one_folder_do_not_train_together(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "_LOCAL_WAIT_S", 0.0)
+    config = make_run(steps=1)
+    with (
+        lock_folder(Folder(config.output), "train"),
+        pytest.raises(LockedError, match=r"run: `train` \(process \d+ on"),
+    ):
+        train(config)
+    assert train(config).steps == 1
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+def test_ranks_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, time\n"
+        "from handface.trainers.distributed.ranks import init_process_group\n"
+        "with init_process_group() as ranks:\n"
+        f"    open(os.path.join({str(tmp_path)!r}, str(os.getpid())), 'w').close()\n"
+        "    time.sleep(120)\n"
+    )
+    (tmp_path / "rank.py").write_text(code)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    started = subprocess.Popen(
+        [*launcher, str(tmp_path / "rank.py")], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    pids: list[int] = []
+    try:
+        end = time.monotonic() + 120
+        while len(pids) < 2:
+            assert time.monotonic() < end and started.poll() is None
+            time.sleep(0.1)
+            pids = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
+        started.send_signal(signal.SIGKILL)
+        started.wait(10)
+        end = time.monotonic() + 20
+        while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+            assert time.monotonic() < end, f"ranks {left} live on"
+            time.sleep(0.1)
+    finally:
+        started.kill()
+        for pid in pids:
+            if Path(f"/proc/{pid}").exists():
+                os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,66 @@
+"""The network that a run starts from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from handface.model.network.config import DiceConfig, preset
+from handface.model.network.dice import Dice
+from handface.model.network.topology import Topology
+from handface.model.weights.checkpoint import CONFIG, TENSORS, load_dice, read_config
+from handface.model.weights.named import EMBEDDED
+from handface.pipeline.contract.storage import Folder
+from handface.trainers.config import TrainConfig
+from handface.trainers.run_folder.checkpoint import CheckpointError
+from handface.trainers.run_folder.storage import with_retries
+
+
+def build_network(config: TrainConfig) -> Dice:
+    """The network with random weights of the run's seed, or those of `init`. Raises ValueError if it sees pictures of another size."""
+    topology = Topology.from_bodies(config.data.hand_body or "free-hand", config.data.head_body or "free-head")
+    if config.init is not None:
+        with tempfile.TemporaryDirectory(prefix="handface-init-") as scratch:
+            network = load_dice(local_weights(config.init, Path(scratch)), topology)
+    else:
+        chosen = preset(config.preset, topology.sizes)
+        torch.manual_seed(config.seed)
+        network = Dice(chosen.with_one_branch() if config.one_branch else chosen, topology)
+    side = network.config.input.size
+    if config.data.image_size != side:
+        raise ValueError(
+            f"data.image_size is {config.data.image_size}, but {config.init or config.preset} sees {side} pixels"
+        )
+    return network
+
+
+def network_config(init: str | None, name: str) -> DiceConfig:
+    """The architecture that a run trains: of its initial weights, else of its preset. Raises WeightsError or ValueError."""
+    if init is None:
+        return preset(name)
+    with tempfile.TemporaryDirectory(prefix="handface-init-") as scratch:
+        return read_config(local_weights(init, Path(scratch), (CONFIG,)))
+
+
+def local_weights(init: str, scratch: Path, files: tuple[str, ...] = (CONFIG, TENSORS)) -> Path:
+    """The folder of initial weights: a folder here, a network that ships with the package by name, or a copy of a remote one."""
+    if "://" in init:
+        remote = Folder(init)
+        for file in files:
+            (scratch / file).write_bytes(with_retries(f"{init}/{file}", remote.read, file))
+        return scratch
+    embedded = EMBEDDED / init
+    return embedded if not Path(init).is_dir() and (embedded / CONFIG).is_file() else Path(init)
+
+
+def check_bodies(network: Dice, state: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError unless a saved network was made for the same bodies."""
+    mine, saved = network.template, state.get("template")
+    if saved is None or saved.shape != mine.shape or not torch.allclose(saved.to(mine), mine, atol=1e-5):
+        raise CheckpointError(
+            "the checkpoint was trained with other bodies than --hand-model and --head-model name now; give those it was trained"
+            " with, or choose another output folder"
+        )

@@ -1,0 +1,1 @@
+"""How a training picture and its labels are varied."""

@@ -1,0 +1,1 @@
+"""Any sample of a data set by its row, read without the ones before it."""

@@ -1,0 +1,98 @@
+"""What a run's data hold and how often each set is drawn, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from handface.pipeline.contract.sample import Labels, SampleError
+from handface.trainers.data.bodies import BodyPart
+from handface.trainers.data.config import DataConfig
+from handface.trainers.data.loader import make_loader
+from handface.trainers.data.probe import sample_labels, with_bodies
+from handface.trainers.data.scene import read_scene
+from handface.trainers.data.shards.store import Reader, open_dataset
+
+_MOST = 2000  # samples of a set whose labels are counted; of larger sets the counts are scaled up
+
+
+@dataclass(frozen=True)
+class SetSummary:
+    """One data set.
+
+    Attributes:
+        name: As in the configuration.
+        samples: How many it has.
+        mesh, contact, depth, fitted: Samples with 3D labels that this run uses, with contact, with depth at keypoints, and whose
+            3D labels were fitted to the picture instead of measured.
+        exact: Whether these were counted over all samples.
+        share: Of the samples of a step, 0..1.
+        steps: In which every sample is drawn once.
+    """
+
+    name: str
+    samples: int
+    mesh: int
+    contact: int
+    depth: int
+    fitted: int
+    exact: bool
+    share: float
+    steps: float
+
+
+def summarise_data(config: DataConfig, accumulate: int = 1, world: int = 1) -> list[SetSummary]:
+    """A summary of every set of the mix. Raises as `make_loader`, and DataError as `with_bodies`."""
+    config = with_bodies(config)
+    assert config.hand_body is not None and config.head_body is not None
+    hand, head = BodyPart("hand", config.hand_body), BodyPart("head", config.head_body)
+    reader, total = Reader(config.patience), sum(dataset.weight for dataset in config.datasets)
+    found = []
+    for dataset in config.datasets:
+        table = open_dataset(dataset, config.index_folder, config.patience)
+        labels = list(sample_labels(table, reader, _MOST))
+        scale = len(table) / max(1, len(labels))
+        usable = [] if dataset.weak else [one for one in labels if _has_mesh(one, hand, head)]
+        counts = (
+            len(usable),
+            0 if dataset.weak else sum(one.hand_contact is not None for one in labels),
+            sum(bool(one.keypoint_depth) for one in labels),
+            sum(one.origin_3d == "fitted" for one in usable),
+        )
+        share = dataset.weight / total
+        steps = len(table) / (share * config.batch_size * accumulate * world)
+        mesh, contact, depth, fitted = (round(count * scale) for count in counts)
+        exact = len(labels) == len(table)
+        found.append(SetSummary(dataset.name, len(table), mesh, contact, depth, fitted, exact, share, steps))
+    return found
+
+
+def print_summary(config: DataConfig, accumulate: int, picture: Path) -> None:
+    """Print the summary as a table, and draw the first batch with all its labels into a file."""
+    from PIL import Image
+
+    from handface.trainers.data.sheet import contact_sheet
+
+    config = with_bodies(config)
+    sets = summarise_data(config, accumulate)
+    print(f"bodies: {config.hand_body}, {config.head_body}")
+    print(
+        f"{'data set':<24}{'samples':>9}{'3D':>9}{'contact':>9}{'depth':>9}{'fitted':>9}{'of a step':>11}{'steps/pass':>12}"
+    )
+    for one in sets:
+        about = "" if one.exact else "~"
+        counts = "".join(f"{about + format(count, ','):>9}" for count in (one.mesh, one.contact, one.depth, one.fitted))
+        print(f"{one.name:<24}{one.samples:>9,}{counts}{one.share:>11.1%}{one.steps:>12,.1f}")
+    loader = make_loader(replace(config, batch_size=min(config.batch_size, 16), workers=0), pin_memory=False)
+    batch = next(iter(loader))
+    Image.fromarray(contact_sheet(batch, loader.names, str(config.hand_body), str(config.head_body))).save(picture)
+    for remark, count in loader.remarks.items():
+        print(f"left out {count} times: {remark}")
+    print(f"first batch drawn: {picture}")
+
+
+def _has_mesh(labels: Labels, hand: BodyPart, head: BodyPart) -> bool:
+    try:
+        return read_scene(labels, hand, head, mirrored=False)[0].hand is not None
+    except SampleError:
+        return False

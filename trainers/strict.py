@@ -1,0 +1,57 @@
+"""Strict reading of configuration files: a key that no dataclass has is an error that names the nearest one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The content of a JSON or YAML file (`.yaml`, `.yml`). Raises ValueError naming the file, OSError if it cannot be read."""
+    text = path.read_text()
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            import yaml
+
+            found = yaml.safe_load(text)
+        else:
+            found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    except Exception as error:  # yaml's errors are no ValueErrors
+        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: holds a {type(found).__name__}; a configuration is a mapping of names to values")
+    return found
+
+
+def check_keys(values: Mapping[str, Any], kind: type) -> None:
+    """Raise ValueError for every key, at any depth, that the dataclass `kind` and those inside it do not have."""
+    if unknown := list(_unknown(values, kind, "")):
+        raise ValueError("; ".join(unknown))
+
+
+def _unknown(value: Any, kind: Any, where: str) -> Iterator[str]:
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        hints = get_type_hints(kind)
+        names = [field.name for field in dataclasses.fields(kind)]
+        for name, inner in value.items():
+            if name in names:
+                yield from _unknown(inner, hints[name], f"{where}{name}.")
+                continue
+            near = get_close_matches(str(name), names, n=1, cutoff=0.5)
+            hint = f"did you mean {where}{near[0]}?" if near else f"there are {', '.join(names)}"
+            yield f"no setting {where}{name}; {hint}"
+    elif get_origin(kind) in (Union, types.UnionType):
+        for choice in get_args(kind):
+            if dataclasses.is_dataclass(choice):
+                yield from _unknown(value, choice, where)
+    elif get_origin(kind) is tuple and isinstance(value, list | tuple):
+        inner_kind = get_args(kind)[0]
+        for number, inner in enumerate(value):
+            yield from _unknown(inner, inner_kind, f"{where.removesuffix('.')}[{number}].")
