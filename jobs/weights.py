@@ -54,7 +54,7 @@ class Info:
     """Describe a checkpoint folder."""
 
     folder: tyro.conf.Positional[Path]
-    """Folder with model.safetensors and config.json, or a preset that comes with weights (dice-nano)."""
+    """Folder with model.safetensors and config.json, or a preset that comes with weights (dice-m, dice-nano)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Export:
     """Write a checkpoint as ONNX and check it against the network."""
 
     folder: tyro.conf.Positional[Path]
-    """Folder with model.safetensors and config.json, or a preset that comes with weights (dice-nano)."""
+    """Folder with model.safetensors and config.json, or a preset that comes with weights (dice-m, dice-nano)."""
     output: Path
     """The .onnx file to write."""
     hand_model: str | None = None
@@ -170,7 +170,7 @@ def _export(config: Export) -> int:
     )
     if config.openvino != "no":
         session = openvino_session(config.output, config.openvino)
-        errors = compare(fold(model), session, example(model, 2))
+        errors = compare(fold(model), session, *example(model, 2))
         worst = max(errors, key=errors.__getitem__)
         print(f"OpenVINO {config.openvino}: largest relative error {errors[worst]:.1e} ({worst})")
         allowed = config.openvino_tolerance

@@ -36,7 +36,7 @@ class HRNetConfig:
 
 @dataclass(frozen=True)
 class MobileNetConfig:
-    """MobileNetV2, made for ImageNet weights (`handface weights imagenet`)."""
+    """MobileNetV2, made for ImageNet weights (`handface weights new`)."""
 
     kind: Literal["mobilenet"] = "mobilenet"
     features: int = 256
@@ -58,8 +58,10 @@ class PointsConfig:
     """Width of the two layers between."""
     drop: float = 0.1
     """While training: share of samples whose points are all withheld, and again of those that lose the face's or the hand's."""
-    jitter: float = 0.02
-    """While training: how far points are off, as a detector's are; standard deviation in sides of the crop."""
+    jitter: float = 0.025
+    """While training: how far a hand's points are off on average, each and all together; in half sides of the crop."""
+    face: float = 0.4
+    """The same of a face's points, as a share of the hand's."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class CameraConfig:
     hidden: int = 250
     start: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Added to the initial bias of the last layer, so that training starts with the mesh inside the picture."""
+    read: Literal["coordinates", "cells"] = "coordinates"
+    """From the drawn coordinates, as released, or from the feature cells, which know the picture. Not in the paper."""
     origin: Literal["head_mean", "world"] = "head_mean"
     """`head_mean`: points are centred on the mean predicted head vertex before they are projected."""
 
@@ -279,7 +283,7 @@ _M = replace(
     interaction_in=64,
     interaction=(BlockConfig(48, 4, 1, 1, 192),),
     input=InputConfig(size=160),
-    camera=CameraConfig(scale=500.0, shift=80.0, offset=80.0, start=(1.0, 0.0, 0.0)),
+    camera=CameraConfig(scale=500.0, shift=80.0, offset=80.0, hidden=512, start=(1.0, 0.0, 0.0), read="cells"),
     upsampling=UpsamplingConfig("mesh", rank=16),
     placement=PlacementConfig(narrowed=64, hidden=512),
     points=PointsConfig(),

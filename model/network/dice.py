@@ -12,7 +12,7 @@ from torch import nn
 
 from handface.model.network.backbone import build_backbone, count_cells
 from handface.model.network.config import DiceConfig, preset
-from handface.model.network.heads import CameraHead, PresenceHead
+from handface.model.network.heads import CameraHead, CellCamera, PresenceHead
 from handface.model.network.output import DiceOutput, PartOutput
 from handface.model.network.placement import PlacementHead, build_regressor
 from handface.model.network.points import PointCells
@@ -60,7 +60,9 @@ class Dice(nn.Module):
         self.head_deformation_up = Upsampling(sizes.head.vertices, config.upsampling, head)
         self.hand_contact_up = Upsampling(sizes.hand.vertices, config.upsampling, hand)
         self.head_contact_up = Upsampling(sizes.head.vertices, config.upsampling, head)
-        self.camera = CameraHead(tokens, config.camera)
+        self.camera: CameraHead | CellCamera = CameraHead(tokens, config.camera)
+        if config.camera.read == "cells":
+            self.camera = CellCamera(features, cells, config.camera)
         self.presence = PresenceHead(features, cells, config.presence)
         self.placement = None
         if config.placement is not None:
@@ -120,7 +122,7 @@ class Dice(nn.Module):
         if self.placement is not None:
             coordinates = coordinates + self.placement(cells, self.template)
         presence = self.presence(cells)  # (B,)
-        camera = self.camera(coordinates)  # (B, 3)
+        camera = self.camera(cells if self.config.camera.read == "cells" else coordinates)  # (B, 3)
 
         groups = list(self.config.sizes.groups)
         hand_keypoints, head_keypoints, hand_coarse, head_coarse = coordinates.split(groups, 1)

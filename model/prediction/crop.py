@@ -55,15 +55,20 @@ def whole_crop(image: NDArray[np.uint8], side: Literal["left", "right"], size: i
 
 
 def crop_points(crop: Crop, detection: Detection | None) -> Floats:
-    """A detection's points where the network sees them: (89, 3) x, y in pixels of the crop, confidence; zeros without a detection."""
+    """A detection's points where the network sees them: (89, 3) x, y in pixels of the crop, confidence.
+
+    All zero where there is no detection, and of points that were not found or are no numbers.
+    """
     points = np.zeros((89, 3), np.float32)
-    if detection is not None:
-        points[:] = np.concatenate([detection.face, detection.hand])
-        ones = np.ones((len(points), 1))
-        points[:, :2] = (np.hstack([points[:, :2], ones]) @ np.linalg.inv(crop.affine).T)[:, :2]
-        if crop.side == "left":
-            points[:, 0] = crop.pixels.shape[1] - 1 - points[:, 0]
-            points[:68] = points[list(IBUG_MIRROR)]
+    if detection is None:
+        return points
+    points[:] = np.concatenate([detection.face, detection.hand])
+    ones = np.ones((len(points), 1))
+    points[:, :2] = (np.hstack([points[:, :2], ones]) @ np.linalg.inv(crop.affine).T)[:, :2]
+    if crop.side == "left":
+        points[:, 0] = crop.pixels.shape[1] - 1 - points[:, 0]
+        points[:68] = points[list(IBUG_MIRROR)]
+    points[~(np.isfinite(points).all(1) & (points[:, 2] > 0))] = 0
     return points
 
 

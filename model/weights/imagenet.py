@@ -36,10 +36,10 @@ def load_imagenet(backbone: HRNet | MobileNet, file: Path) -> ImageNetReport:
     dropped = tuple(sorted(key for key in tensors if key.startswith(_HEAD)))
     found = {key: value for key, value in tensors.items() if key not in dropped}
     expected = backbone.state_dict()
+    own: dict[str, torch.Tensor] = {}
     if isinstance(backbone, MobileNet):
         found = {key.replace("features.", "layers.", 1): value for key, value in found.items()}
-        own = {key: value for key, value in expected.items() if key.startswith("narrow.")}
-        found |= own
+        own = {key: expected.pop(key) for key in list(expected) if key.startswith("narrow.")}
     missing = sorted(expected.keys() - found.keys())
     filled = tuple(key for key in missing if re.match(r"(downsamp_modules\.\d+|final_layer)\.0\.bias$", key))
     counters = tuple(key for key in missing if key.endswith("num_batches_tracked"))  # files of torch < 0.4.1 have none
@@ -52,7 +52,7 @@ def load_imagenet(backbone: HRNet | MobileNet, file: Path) -> ImageNetReport:
     if any(keys for _, keys in problems):
         text = "; ".join(f"{len(keys)} keys {what}: {shown(keys)}" for what, keys in problems if keys)
         raise WeightsError(f"{file} does not hold this {type(backbone).__name__}: {text}")
-    backbone.load_state_dict(found)
+    backbone.load_state_dict(found | own)
     return ImageNetReport(tuple(sorted(found.keys() - set(filled))), dropped, filled)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -34,7 +35,7 @@ def prepare(model: Dice, config: InferenceConfig = InferenceConfig()) -> Runner:
     network = fold(model)
     network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword-only form
     device = network.template.device
-    forward = network
+    forward: Callable[..., DiceOutput] = network
     if config.compile:
         forward = torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else "default")
     mixed = config.precision == "bf16"
