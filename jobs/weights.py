@@ -45,6 +45,10 @@ class New:
     """Hand body."""
     head_model: str = "free-head"
     """Head body."""
+    points: tuple[str, ...] = ()
+    """Shards with 3D labels, of which a network that looks at points (dice-m) first learns what points alone tell: minutes, no pictures."""
+    points_steps: int = 3500
+    """Steps of that, of 128 samples each."""
     seed: int = 0
     """Of the fresh weights."""
 
@@ -110,6 +114,12 @@ def _new(config: New) -> int:
         if not isinstance(backbone, HRNet | MobileNet):
             raise ValueError(f"{config.preset}: its backbone brings its own weights; leave --imagenet out")
         print(f"{len(load_imagenet(backbone, file).used)} tensors of the backbone from {file}")
+    if config.points:
+        from handface.trainers.points import PointLabels, PointsPhase, learn_points
+
+        labels = PointLabels.read(network, config.points)
+        print(f"learning from the points of {len(labels.points):,} samples", flush=True)
+        learn_points(network, labels, PointsPhase(steps=config.points_steps, seed=config.seed))
     save_dice(network, config.output)
     print(f"wrote {config.output}; next: handface train --init {config.output} ...")
     return 0

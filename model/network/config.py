@@ -162,6 +162,8 @@ class PlacementConfig:
     hand_centre: tuple[float, float, float] = (-0.01, 0.03, -0.06)
     """Where the hand is at first: metres from the head's centre."""
     head_orient: tuple[float, float, float] = FACING
+    bends: bool = False
+    """Also move every token of the template by itself before it is placed: fingers, jaw and shape, linear in the hidden units."""
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,7 @@ _M = replace(
     input=InputConfig(size=160),
     camera=CameraConfig(scale=500.0, shift=80.0, offset=80.0, hidden=512, start=(1.0, 0.0, 0.0), read="cells"),
     upsampling=UpsamplingConfig("mesh", rank=16),
-    placement=PlacementConfig(narrowed=64, hidden=512),
+    placement=PlacementConfig(narrowed=64, hidden=512, bends=True),
     points=PointsConfig(),
     preset="dice-m",
 )

@@ -43,6 +43,7 @@ class Dice(nn.Module):
         tokens = sizes.tokens
         self.backbone = build_backbone(config.backbone)
         features, cells = self.backbone.features, count_cells(self.backbone, config.input.size)
+        self.picture_cells = cells
         self.point_cells = None
         if config.points is not None:
             self.point_cells = PointCells(features, config.input.size, config.points)
@@ -115,7 +116,7 @@ class Dice(nn.Module):
         features = self.backbone(self.normalize(images))  # (B, C, h, w)
         cells = features.flatten(2).transpose(1, 2)  # (B, N, C)
         if self.point_cells is not None:
-            cells = torch.cat([cells, self.point_cells(points, cells)], 1)
+            cells = torch.cat([cells, self.point_cells(points, cells)], 1)  # (B, N + n, C)
         masked = None if mask is None else mask[..., None]
         tokens = Tokens(self.template, cells, self.mix.weight, self.mix.bias, masked, self.config.mask_value)
         coordinates, interaction = self._branches(tokens)  # (B, T, 3), (B, T, 4)

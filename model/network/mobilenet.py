@@ -63,6 +63,9 @@ class MobileNet(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.features = config.features
         self.narrow = nn.Conv2d(_LAST, config.features, 1)
+        # a fresh network sees the points only, if it has any, so that what it learned from them stays right when pictures come
+        nn.init.zeros_(self.narrow.weight)
+        nn.init.zeros_(self.narrow.bias)
         self.frozen = config.frozen
         if config.frozen:
             self.layers.requires_grad_(False)
