@@ -64,8 +64,8 @@ class MobileNet(nn.Module):
         self.features = config.features
         self.narrow = nn.Conv2d(_LAST, config.features, 1)
         # a fresh network sees the points only, if it has any, so that what it learned from them stays right when pictures come
-        nn.init.zeros_(self.narrow.weight)
-        nn.init.zeros_(self.narrow.bias)
+        for parameter in self.narrow.parameters():
+            nn.init.zeros_(parameter)
         self.frozen = config.frozen
         if config.frozen:
             self.layers.requires_grad_(False)
