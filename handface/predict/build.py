@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 class PredictorOptions:
     """Which network, and how it runs."""
 
-    model: str = "dice-nano"
-    """A preset (dice-nano comes with weights), a checkpoint folder, or the model.safetensors in one."""
+    model: str = "dice-m"
+    """A preset (dice-m and dice-nano come with weights), a checkpoint folder, or the model.safetensors in one."""
     hand_model: str | None = None
     """Hand body (.npz), if not the one the checkpoint names."""
     head_model: str | None = None
