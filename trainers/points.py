@@ -50,7 +50,8 @@ class PointLabels:
 
     @classmethod
     def read(cls, network: Dice, shards: tuple[str, ...]) -> PointLabels:
-        """All samples with 3D labels. Raises ValueError if there are none."""
+        """All samples with 3D labels. Raises ValueError if there are none, or for a network that does not look at points."""
+        require_points(network)
         sets = tuple(DatasetConfig(f"set-{index}", (uri,)) for index, uri in enumerate(shards))
         size, bodies = network.config.input.size, Bodies.of(network.config)
         data = DataConfig(sets, image_size=size, batch_size=64, augment=AugmentConfig.none())
@@ -79,13 +80,19 @@ class PointLabels:
         return PointLabels(points, self.tokens[rows] @ about.mT, self.presence[rows])
 
 
+def require_points(network: Dice) -> None:
+    """Raise ValueError for a network without point cells, a placement, and a camera that is read from cells."""
+    if network.point_cells is None or network.placement is None or network.config.camera.read != "cells":
+        raise ValueError(f"{network.config.preset} does not look at points: there is nothing to learn without pictures")
+
+
 def learn_points(network: Dice, labels: PointLabels, config: PointsPhase = PointsPhase()) -> float:
     """Train the heads of `network` that read feature cells, with cells of points only; the network is changed. Returns the last loss.
 
     Raises ValueError for a network without point cells or a placement.
     """
-    if network.point_cells is None or network.placement is None or network.config.camera.read != "cells":
-        raise ValueError(f"{network.config.preset} does not look at points: there is nothing to learn without pictures")
+    require_points(network)
+    assert network.point_cells is not None and network.placement is not None
     torch.manual_seed(config.seed)
     network.train()
     heads = [network.point_cells, network.placement, network.camera, network.presence]
