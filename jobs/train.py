@@ -39,11 +39,12 @@ class Config:
     output: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: out/run)")] = None
     """Folder of the run, on storage that all workers see: a path, s3://, gs://."""
     preset: Annotated[
-        Literal["dice-w64", "dice-s", "dice-nano"] | None, tyro.conf.arg(help_behavior_hint="(default: dice-s)")
+        Literal["dice-w64", "dice-s", "dice-m", "dice-nano"] | None,
+        tyro.conf.arg(help_behavior_hint="(default: dice-s)"),
     ] = None
     """The network and its recipe."""
     init: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: random weights)")] = None
-    """Start from these weights: a folder, or the name of a network that ships with the package, such as dice-nano."""
+    """Start from these weights: a folder, or the name of a network that ships with the package, such as dice-m."""
     hand_model: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: what the shards name)")] = None
     """The hand of the 3D labels: free-hand, or an imported .npz."""
     head_model: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: what the shards name)")] = None

@@ -74,7 +74,7 @@ class TrainConfig:
     output: str = "out/run"
     """Folder of the run, a path or fsspec URI (s3://, gs://) that all ranks see."""
     preset: str = "dice-s"
-    """dice-w64, dice-s or dice-nano."""
+    """dice-w64, dice-s, dice-m or dice-nano."""
     one_branch: bool = False
     """One transformer for mesh and interaction, the paper's ablation."""
     init: str | None = None

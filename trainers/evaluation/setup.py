@@ -67,12 +67,17 @@ def closed_surface(truth: LabelMeshes) -> Surface:
     return Surface(faces, torch.from_numpy(closed_faces(truth.head.arrays)[len(faces) :]).to(faces))
 
 
-def network_systems(model: Dice, sizes: Sizes, precision: Literal["fp32", "bf16"]) -> dict[Mesh, NetworkSystem]:
-    """The network as a system to be measured, prepared for inference on its device, once for each mesh that it can mean."""
+def network_systems(
+    model: Dice, sizes: Sizes, precision: Literal["fp32", "bf16"], points: bool = True
+) -> dict[Mesh, NetworkSystem]:
+    """The network as a system to be measured, prepared for inference on its device, once for each mesh that it can mean.
+
+    points: as of `NetworkSystem`.
+    """
     device = model.template.device
     hand, head = sizes.hand.load().to(device), sizes.head.load().to(device)
     run = RunOnce(prepare(model, InferenceConfig(precision)))
-    return {mesh: NetworkSystem(run, model.config, hand, head, mesh) for mesh in ("parametric", "drawn")}
+    return {mesh: NetworkSystem(run, model.config, hand, head, mesh, points) for mesh in ("parametric", "drawn")}
 
 
 def oracle_error(rows: Sequence[Row], oracle: str) -> str | None:
