@@ -14,11 +14,13 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import torch
 
 from handface.pipeline.contract.lock import LockedError, lock_folder
 from handface.pipeline.contract.storage import Folder
 from handface.trainers import trainer
 from handface.trainers.data import DatasetConfig
+from handface.trainers.evaluation.setup import open_network
 from handface.trainers.run_folder.checkpoint import list_checkpoints
 from handface.trainers.trainer import train
 from tests.object_store import s3_server
@@ -64,7 +66,11 @@ def test_a_run_on_an_object_store_is_whole_there_and_goes_on_from_there(
     assert steps(folder.read("log.jsonl")) == [1, 2, 3]
     assert list_checkpoints(config.output) == ["step-000000002.pt", "step-000000003.pt"]
     assert not list(tmp_path.glob("s3:*"))
-    # its weights start another run
+    # its weights are evaluated, and start another run
+    network, sizes = open_network(f"{config.output}/best", None, None, torch.device("cpu"))
+    assert network is not None and sizes.hand.body == "free-hand"
+    with pytest.raises(FileNotFoundError, match=r"s3://bucket/runs/none/config\.json: no such file"):
+        open_network(f"{bucket}/runs/none", None, None, torch.device("cpu"))
     train(replace(make_run("next", steps=1), init=f"{config.output}/best"))
 
 
