@@ -1,4 +1,4 @@
-"""Train the network on shards: as one process, under `torchrun --nproc-per-node N -m jobs.train ...`, or on Ray with --workers.
+"""Train the network on shards: as one process, under `torchrun --nproc-per-node N -m handface.jobs.train ...`, or on Ray with --workers.
 
 The folder of a run says how far it is: the same command continues a run that was stopped. The preset decides optimiser, losses and
 average (`docs/training.md` has the recipes). Every choice there is can be made in a JSON or YAML file (--dump-config writes one to start
