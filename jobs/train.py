@@ -114,9 +114,9 @@ def run(config: Config) -> int:
 
 def resolve(config: Config) -> TrainConfig:
     """The file's configuration, or the preset's recipe, with the flags that are given. Raises ValueError naming what is missing or wrong."""
+    from handface.pipeline.contract.settings import read_mapping
     from handface.trainers.build import network_config
     from handface.trainers.config import TrainConfig
-    from handface.trainers.strict import read_mapping
 
     settings = read_mapping(config.config) if config.config is not None else {}
     sets = [*_datasets(config.train, weak=False), *_datasets(config.wild, weak=True)]
