@@ -39,7 +39,7 @@ class Config:
     shards: tyro.conf.Positional[tuple[str, ...]]
     """Data sets: NAME=PATH or PATH, of tars, folders or globs; each is a row of its own in the tables, too."""
     model: str | None = None
-    """Checkpoint folder (config.json and model.safetensors), or a preset that comes with weights; baselines alone without it."""
+    """Checkpoint folder (a path, s3://, gs://), or a preset that comes with weights; baselines alone without it."""
     train: tuple[str, ...] = ()
     """Training shards for the mean-pose baseline; no such baseline without them."""
     output: Path = Path("out/evaluation")

@@ -177,6 +177,7 @@ class PersonFilter:
             vertices=points("vertices"),
             keypoints_3d=points("keypoints_3d"),
             deformation=points("deformation"),
+            offset=None if part.offset is None else points("offset"),
             contact=self._filter(f"{name} contact", part.contact, time),
             parameters={
                 key: self._filter(f"{name} {key}", value, time, rotations=key in ("pose", "global_orient"))
