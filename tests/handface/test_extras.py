@@ -29,9 +29,9 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
 
 
 def test_a_missing_package_is_named_with_its_extra_and_others_pass() -> None:
-    with pytest.raises(ImportError, match=r"^a HEIC photo needs the package absent_thing: pip install 'handface\[heic\]'$"):
-        with extra("heic", "a HEIC photo"):
-            import absent_thing.inner  # noqa: F401
+    said = r"^a HEIC photo needs the package absent_thing: pip install 'handface\[heic\]'$"
+    with pytest.raises(ImportError, match=said), extra("heic", "a HEIC photo"):
+        import absent_thing.inner  # noqa: F401
     with pytest.raises(ZeroDivisionError), extra("heic", "a HEIC photo"):
         _ = 1 / 0
 
@@ -92,3 +92,14 @@ def test_what_is_required_is_looked_for_without_an_import(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ImportError, match=r"s3:// needs the package s3fs: pip install 'handface\[s3\]'"):
         require("s3", "s3://", "s3fs")
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("s3", "s3fs"), ("hf", "huggingface_hub")])
+def test_storage_names_its_extra(scheme, package, monkeypatch, capsys) -> None:
+    import fsspec  # noqa: F401
+
+    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})  # classes that were loaded before
+    without(monkeypatch, package)
+    assert main(["validate", f"{scheme}://bucket/part-0.tar"]) == 2
+    error = capsys.readouterr().err
+    assert f"pip install 'handface[{scheme}]'" in error and len(error.strip().splitlines()) == 1, error
