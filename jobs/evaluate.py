@@ -68,11 +68,11 @@ class Config:
     train_limit: int = 2000
     """At most so many training samples for the mean pose."""
     plausibility: bool = True
-    """Measure penetration and touch, which take most of the time; --no-plausibility leaves them out."""
+    """Whether penetration and touch are measured, which takes most of the time; --no-plausibility leaves them out."""
     pictures: int = 4
     """Best, middling and worst samples to draw, of each; 0 for none."""
     speed: bool = True
-    """Also time the network on this device."""
+    """Whether the network is timed on this device; --no-speed leaves it out."""
     table: tyro.conf.OmitArgPrefixes[TableConfig] = field(default_factory=TableConfig)
 
     def __post_init__(self) -> None:
@@ -243,8 +243,9 @@ def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    from handface.jobs.shared.messages import wants_bar
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not wants_bar()) as progress:
         task = progress.add_task(name, total=total or None)
         yield lambda count: progress.update(task, advance=count)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from handface.extras import require
+
 if TYPE_CHECKING:
     from handface.model.network.topology import Topology
 
@@ -172,6 +174,7 @@ def _info(config: Info) -> int:
 
 
 def _export(config: Export) -> int:
+    require("onnxruntime", "weights export", "onnxruntime")
     from handface.model.network.deploy.export import OnnxExportError, compare, example, export_onnx, openvino_session
     from handface.model.network.deploy.fold import fold
     from handface.model.weights.named import load_network, require_checkpoint

@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_type_hints
 
+from handface.jobs.shared.messages import QUIET, VERBOSE
 from handface.pipeline.contract.settings import read_mapping, unknown_key
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def parse_arguments(module: ModuleType, prog: str, description: str, arguments: 
     if not own_config:
         file, dump = _take(rest, CONFIG), _take(rest, DUMP_CONFIG)
         default = read_defaults(kind, read_mapping(Path(file)), file) if file else None
+    if {"-h", "--help", HELP_ALL} & set(rest):
+        description += f"\n\n{QUIET} and {VERBOSE} say less or more."
     if HELP_ALL in rest:
         rest = ["--help"]
     elif isinstance(kind, type) and is_dataclass(kind) and {"-h", "--help"} & set(rest):
