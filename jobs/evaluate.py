@@ -39,13 +39,16 @@ class Config:
     shards: tyro.conf.Positional[tuple[str, ...]]
     """Data sets: NAME=PATH or PATH, of tars, folders or globs; each is a row of its own in the tables, too."""
     model: str | None = None
-    """Checkpoint folder (config.json and model.safetensors), or a preset that comes with weights; baselines alone without it."""
+    """Checkpoint folder (a path, s3://, gs://), or a preset that comes with weights; baselines alone without it."""
     train: tuple[str, ...] = ()
     """Training shards for the mean-pose baseline; no such baseline without them."""
     output: Path = Path("out/evaluation")
     """Folder for table.md, results.json, results.csv, samples.parquet, index.html and pictures/."""
     mesh: Literal["parametric", "drawn"] = "parametric"
     """Mesh of the row `network`, as in `predict`; the other one has a row of its own."""
+    points: bool = True
+    """Give networks that look at a detector's points (dice-m) the labelled 2D points in their place; --no-points: none, as without a
+    detector."""
     variant: Literal["both", "paper", "corrected"] = "both"
     """paper: as the paper's code computes it; corrected: both heads on the same origin, closed head, leaks counted."""
     hand_model: str | None = None
@@ -100,7 +103,9 @@ def run(config: Config) -> int:
     surface = closed_surface(truth) if config.plausibility else None
     systems: dict[str, System] = {}
     if model is not None:
-        meshes = network_systems(model, sizes, config.precision)
+        meshes = network_systems(model, sizes, config.precision, config.points)
+        if model.config.points is not None and config.points:
+            log.info("the network is given the labelled 2D points; a detector's are worse (--no-points: none)")
         systems[NETWORK] = meshes.pop(config.mesh)
         systems |= {f"{NETWORK}, {mesh}": system for mesh, system in meshes.items()}
     if config.train:

@@ -1,4 +1,4 @@
-"""Train the network on shards: as one process, under `torchrun --nproc-per-node N -m jobs.train ...`, or on Ray with --workers.
+"""Train the network on shards: as one process, under `torchrun --nproc-per-node N -m handface.jobs.train ...`, or on Ray with --workers.
 
 The folder of a run says how far it is: the same command continues a run that was stopped. The preset decides optimiser, losses and
 average (`docs/training.md` has the recipes). Every choice there is can be made in a JSON or YAML file (--dump-config writes one to start
@@ -39,11 +39,12 @@ class Config:
     output: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: out/run)")] = None
     """Folder of the run, on storage that all workers see: a path, s3://, gs://."""
     preset: Annotated[
-        Literal["dice-w64", "dice-s", "dice-nano"] | None, tyro.conf.arg(help_behavior_hint="(default: dice-s)")
+        Literal["dice-w64", "dice-s", "dice-m", "dice-nano"] | None,
+        tyro.conf.arg(help_behavior_hint="(default: dice-s)"),
     ] = None
     """The network and its recipe."""
     init: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: random weights)")] = None
-    """Start from these weights: a folder, or the name of a network that ships with the package, such as dice-nano."""
+    """Start from these weights: a folder, or the name of a network that ships with the package, such as dice-m."""
     hand_model: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: what the shards name)")] = None
     """The hand of the 3D labels: free-hand, or an imported .npz."""
     head_model: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: what the shards name)")] = None
@@ -114,9 +115,9 @@ def run(config: Config) -> int:
 
 def resolve(config: Config) -> TrainConfig:
     """The file's configuration, or the preset's recipe, with the flags that are given. Raises ValueError naming what is missing or wrong."""
+    from handface.pipeline.contract.settings import read_mapping
     from handface.trainers.build import network_config
     from handface.trainers.config import TrainConfig
-    from handface.trainers.strict import read_mapping
 
     settings = read_mapping(config.config) if config.config is not None else {}
     sets = [*_datasets(config.train, weak=False), *_datasets(config.wild, weak=True)]

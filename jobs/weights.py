@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -34,19 +35,41 @@ class Import:
 
 
 @dataclass(frozen=True)
+class New:
+    """Fresh weights of a preset, with its backbone trained on ImageNet where there is such a file: what `train --init` takes."""
+
+    preset: tyro.conf.Positional[str]
+    """The network, e.g. dice-m."""
+    output: Path
+    """Folder to write."""
+    imagenet: Path | None = None
+    """ImageNet weights of the backbone (.pth or .safetensors); of dice-m those of the model store if none are named."""
+    hand_model: str = "free-hand"
+    """Hand body."""
+    head_model: str = "free-head"
+    """Head body."""
+    points: tuple[str, ...] = ()
+    """Shards with 3D labels, of which a network that looks at points (dice-m) first learns what points alone tell: minutes, no pictures."""
+    points_steps: int = 3500
+    """Steps of that, of 128 samples each."""
+    seed: int = 0
+    """Of the fresh weights."""
+
+
+@dataclass(frozen=True)
 class Info:
     """Describe a checkpoint folder."""
 
-    folder: tyro.conf.Positional[Path]
-    """Folder with model.safetensors and config.json, or a preset that comes with weights (dice-nano)."""
+    folder: tyro.conf.Positional[str]
+    """Checkpoint folder (a path, s3://, gs://), or a preset that comes with weights (dice-m, dice-nano)."""
 
 
 @dataclass(frozen=True)
 class Export:
     """Write a checkpoint as ONNX and check it against the network."""
 
-    folder: tyro.conf.Positional[Path]
-    """Folder with model.safetensors and config.json, or a preset that comes with weights (dice-nano)."""
+    folder: tyro.conf.Positional[str]
+    """Checkpoint folder (a path, s3://, gs://), or a preset that comes with weights (dice-m, dice-nano)."""
     output: Path
     """The .onnx file to write."""
     hand_model: str | None = None
@@ -62,14 +85,47 @@ class Export:
 
 
 _OPENVINO_TOLERANCE = {"fp32": 1e-4, "bf16": 0.05}
-SUBCOMMANDS = {"import": Import, "info": Info, "export": Export}
+SUBCOMMANDS = {"import": Import, "new": New, "info": Info, "export": Export}
 
 
-def run(config: Import | Info | Export) -> int:
+def run(config: Import | New | Info | Export) -> int:
     """Do it and say what was done. Returns 0; wrong files raise WeightsError, TopologyError or ExportError."""
     if isinstance(config, Import):
         return _import(config)
+    if isinstance(config, New):
+        return _new(config)
     return _info(config) if isinstance(config, Info) else _export(config)
+
+
+def _new(config: New) -> int:
+    import torch
+
+    from handface.model.network.dice import Dice
+    from handface.model.network.hrnet import HRNet
+    from handface.model.network.mobilenet import MobileNet
+    from handface.model.network.topology import Topology
+    from handface.model.weights.checkpoint import save_dice
+    from handface.model.weights.imagenet import load_imagenet
+    from handface.pipeline.contract.model_store import ModelStore
+
+    torch.manual_seed(config.seed)
+    network = Dice.from_preset(config.preset, Topology.from_bodies(config.hand_model, config.head_model))
+    file, backbone = config.imagenet, network.backbone
+    if file is None and isinstance(backbone, MobileNet):
+        file = ModelStore().path("mobilenet-v2-imagenet")
+    if file is not None:
+        if not isinstance(backbone, HRNet | MobileNet):
+            raise ValueError(f"{config.preset}: its backbone brings its own weights; leave --imagenet out")
+        print(f"{len(load_imagenet(backbone, file).used)} tensors of the backbone from {file}")
+    if config.points:
+        from handface.trainers.points import PointLabels, PointsPhase, learn_points
+
+        labels = PointLabels.read(network, config.points)
+        print(f"learning from the points of {len(labels.points):,} samples", flush=True)
+        learn_points(network, labels, PointsPhase(steps=config.points_steps, seed=config.seed))
+    save_dice(network, config.output)
+    print(f"wrote {config.output}; next: handface train --init {config.output} ...")
+    return 0
 
 
 def _import(config: Import) -> int:
@@ -103,10 +159,12 @@ def _released_topology(config: Import) -> Topology:
 def _info(config: Info) -> int:
     from handface.model.weights.checkpoint import TENSORS, describe, read_config, read_safetensors
     from handface.model.weights.named import require_checkpoint
+    from handface.pipeline.contract.checkpoints import local_weights
 
-    folder = require_checkpoint(config.folder)
-    description = describe(read_config(folder))
-    tensors = read_safetensors(folder / TENSORS)
+    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
+        folder = require_checkpoint(local_weights(config.folder, Path(scratch)))
+        description = describe(read_config(folder))
+        tensors = read_safetensors(folder / TENSORS)
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     parameters = sum(value.numel() for key, value in tensors.items() if not key.endswith(statistics))
     print(description)
@@ -120,15 +178,18 @@ def _export(config: Export) -> int:
     from handface.model.network.deploy.export import OnnxExportError, compare, example, export_onnx, openvino_session
     from handface.model.network.deploy.fold import fold
     from handface.model.weights.named import load_network, require_checkpoint
+    from handface.pipeline.contract.checkpoints import local_weights
 
-    model = load_network(require_checkpoint(config.folder), config.hand_model, config.head_model).network
+    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
+        folder = require_checkpoint(local_weights(config.folder, Path(scratch)))
+        model = load_network(folder, config.hand_model, config.head_model).network
     errors = export_onnx(model, config.output, config.tolerance)
     print(
         f"wrote {config.output}: {len(errors)} outputs, largest relative error {max(errors.values()):.1e} (onnxruntime)"
     )
     if config.openvino != "no":
         session = openvino_session(config.output, config.openvino)
-        errors = compare(fold(model), session, example(model, 2))
+        errors = compare(fold(model), session, *example(model, 2))
         worst = max(errors, key=errors.__getitem__)
         print(f"OpenVINO {config.openvino}: largest relative error {errors[worst]:.1e} ({worst})")
         allowed = config.openvino_tolerance

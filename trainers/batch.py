@@ -62,6 +62,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def keypoints_2d(self) -> torch.Tensor:
+        """Face, then hand points. (B, 89, 3)."""
+        return torch.cat([self.face_keypoints_2d, self.hand_keypoints_2d], 1)
+
     def __getitem__(self, rows: slice) -> Batch:
         """Some of the samples."""
         part = _each_tensor(self, lambda value: value[rows])

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from handface.pipeline.contract.settings import check_keys
 from handface.trainers.data.config import DataConfig, DatasetConfig
 from handface.trainers.losses.config import LossConfig
 from handface.trainers.priors import PriorsConfig, RealConfig
 from handface.trainers.recipes import with_recipe
-from handface.trainers.strict import check_keys
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TrainConfig:
     output: str = "out/run"
     """Folder of the run, a path or fsspec URI (s3://, gs://) that all ranks see."""
     preset: str = "dice-s"
-    """dice-w64, dice-s or dice-nano."""
+    """dice-w64, dice-s, dice-m or dice-nano."""
     one_branch: bool = False
     """One transformer for mesh and interaction, the paper's ablation."""
     init: str | None = None

@@ -1,7 +1,8 @@
 """What each preset is trained with unless something else is asked for: the tables are merged under a run's own settings.
 
 `dice-w64` keeps the numbers of the released training script, which fine-tune a network that starts from trained weights. The two
-small networks start from nothing; with the released rate and clipping they stand at the mean pose after a thousand steps.
+small networks start from nothing, `dice-m` but for its ImageNet features; with the released rate and clipping they stand at the mean
+pose after a thousand steps.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ _FROM_NOTHING: dict[str, Any] = {
 
 RECIPES: dict[str, dict[str, Any]] = {
     "dice-nano": {**_FROM_NOTHING, "steps": 3000, "validate_every": 250, "checkpoint_every": 250},
+    "dice-m": {
+        **_FROM_NOTHING,
+        # starts from `handface weights new dice-m --points`: a smaller rate keeps what its heads know already
+        "optim": {**_FROM_NOTHING["optim"], "lr": 1.2e-3, "warm_up": 100},
+        "data": {"batch_size": 24, "augment": {"rotation": 40.0}},
+        "steps": 3600,
+        "validate_every": 600,
+        "checkpoint_every": 200,
+    },
     "dice-s": {
         **_FROM_NOTHING,
         # ten times the weights of dice-nano, so smaller steps and a longer average

@@ -24,7 +24,7 @@ from handface.trainers.distributed.ranks import Ranks
 from handface.trainers.losses import Objective, label_counts
 from handface.trainers.optim import EMA, clip, lr_factor, make_optimizer, set_lr
 from handface.trainers.priors import AdversarialPriors, PriorInput, RealParameters
-from handface.trainers.targets import make_targets, pose_output
+from handface.trainers.targets import make_targets, pose_output, widen
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class TrainStep:
             images = images.contiguous(memory_format=torch.channels_last)
         mixed = self.config.precision == "bf16"
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=mixed):
-            output: DiceOutput = self.forward(images, mask)
+            output: DiceOutput = self.forward(images, mask, batch.keypoints_2d)
         posed, truth = pose_output(output, self.bodies), make_targets(batch, self.bodies)
 
         def reduce_counts(names: tuple[str, ...], counts: torch.Tensor) -> torch.Tensor:
@@ -131,7 +131,8 @@ class TrainStep:
         terms = self.objective(output, posed, truth, reduce_counts, step)
         if self.priors is not None:
             started = step >= self.config.loss.starts.adversarial
-            generated = self.priors.features(output.hand.parameters, output.head.parameters)
+            # the drawn vertices have to follow, too, also where the regressors' other losses leave them alone
+            generated = self.priors.features(*self.network.read_parameters(widen(output)))
             adversarial = self.priors.generator_loss(generated)
             terms |= {name: float(started) * value / batches for name, value in adversarial.items()}
         return terms, output

@@ -65,9 +65,9 @@ class Validation:
             network.load_state_dict(step.ema.state)
         network.eval()
 
-        def run(images: torch.Tensor) -> DiceOutput:
+        def run(images: torch.Tensor, points: torch.Tensor | None = None) -> DiceOutput:
             with torch.no_grad():
-                output: DiceOutput = network(images)
+                output: DiceOutput = network(images, points=points)
             return output
 
         return NetworkSystem(run, network.config, step.bodies.hand, step.bodies.head)

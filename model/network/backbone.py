@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from handface.extras import extra
-from handface.model.network.config import AutoConfig, HRNetConfig
+from handface.model.network.config import AutoConfig, HRNetConfig, MobileNetConfig
 from handface.model.network.hrnet import HRNet
+from handface.model.network.mobilenet import MobileNet
 
 
 class AutoBackbone(nn.Module):
@@ -38,17 +39,22 @@ class AutoBackbone(nn.Module):
         return self.network(image).feature_maps[-1]
 
 
-def build_backbone(config: HRNetConfig | AutoConfig) -> HRNet | AutoBackbone:
+Backbone = HRNet | MobileNet | AutoBackbone
+
+
+def build_backbone(config: HRNetConfig | MobileNetConfig | AutoConfig) -> Backbone:
     """The backbone a configuration asks for."""
-    return HRNet(config) if isinstance(config, HRNetConfig) else AutoBackbone(config)
+    if isinstance(config, HRNetConfig):
+        return HRNet(config)
+    return MobileNet(config) if isinstance(config, MobileNetConfig) else AutoBackbone(config)
 
 
-def count_cells(backbone: HRNet | AutoBackbone, size: int) -> int:
-    """Cells h * w of the feature map for a (size, size) image; needs no arithmetic for HRNet, one pass for others.
+def count_cells(backbone: Backbone, size: int) -> int:
+    """Cells h * w of the feature map for a (size, size) image; needs no arithmetic but for `AutoBackbone`, which does one pass.
 
-    Raises ValueError if the size does not fit HRNet's stride.
+    Raises ValueError if the size does not fit the stride.
     """
-    if isinstance(backbone, HRNet):
+    if not isinstance(backbone, AutoBackbone):
         if size % backbone.stride:
             raise ValueError(f"input size {size} is not a multiple of {backbone.stride}")
         return (size // backbone.stride) ** 2

@@ -12,9 +12,10 @@ from torch import nn
 
 from handface.model.network.backbone import build_backbone, count_cells
 from handface.model.network.config import DiceConfig, preset
-from handface.model.network.heads import CameraHead, PresenceHead
+from handface.model.network.heads import BodyParameters, CameraHead, CellCamera, PresenceHead
 from handface.model.network.output import DiceOutput, PartOutput
 from handface.model.network.placement import PlacementHead, build_regressor
+from handface.model.network.points import PointCells
 from handface.model.network.topology import Topology
 from handface.model.network.transformer import Blocks, InteractionNet, Tokens
 from handface.model.network.upsampling import Upsampling
@@ -42,6 +43,11 @@ class Dice(nn.Module):
         tokens = sizes.tokens
         self.backbone = build_backbone(config.backbone)
         features, cells = self.backbone.features, count_cells(self.backbone, config.input.size)
+        self.picture_cells = cells
+        self.point_cells = None
+        if config.points is not None:
+            self.point_cells = PointCells(features, config.input.size, config.points)
+            cells += config.points.cells
         self.mix = nn.Linear(cells, tokens)
         self.mesh_net = Blocks(3 + features, tokens, config.mesh, config.dropout, config.norm_eps)
         self.interaction_net = None
@@ -55,7 +61,9 @@ class Dice(nn.Module):
         self.head_deformation_up = Upsampling(sizes.head.vertices, config.upsampling, head)
         self.hand_contact_up = Upsampling(sizes.hand.vertices, config.upsampling, hand)
         self.head_contact_up = Upsampling(sizes.head.vertices, config.upsampling, head)
-        self.camera = CameraHead(tokens, config.camera)
+        self.camera: CameraHead | CellCamera = CameraHead(tokens, config.camera)
+        if config.camera.read == "cells":
+            self.camera = CellCamera(features, cells, config.camera)
         self.presence = PresenceHead(features, cells, config.presence)
         self.placement = None
         if config.placement is not None:
@@ -91,10 +99,14 @@ class Dice(nn.Module):
             value = torch.tensor(getattr(self.config.input, name), device="cpu").view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> DiceOutput:
+    def forward(
+        self, images: torch.Tensor, mask: torch.Tensor | None = None, points: torch.Tensor | None = None
+    ) -> DiceOutput:
         """Predict.
 
         images: (B, 3, S, S) RGB, uint8 0..255 or floating 0..1; S = config.input.size.
+        points: (B, 89, 3) the detector's face and hand points in pixels of `images`, and confidence; networks without
+            `config.points` do not look at them.
         mask: (T,) or (B, T) bool, tokens to blank; None: drawn by `draw_mask` while training, no masking in eval mode.
         Raises ValueError for other shapes, and for one image in training mode (the regressors normalise over the batch).
         """
@@ -103,20 +115,22 @@ class Dice(nn.Module):
             mask = self.draw_mask()
         features = self.backbone(self.normalize(images))  # (B, C, h, w)
         cells = features.flatten(2).transpose(1, 2)  # (B, N, C)
+        if self.point_cells is not None:
+            cells = torch.cat([cells, self.point_cells(points, cells)], 1)  # (B, N + n, C)
         masked = None if mask is None else mask[..., None]
         tokens = Tokens(self.template, cells, self.mix.weight, self.mix.bias, masked, self.config.mask_value)
         coordinates, interaction = self._branches(tokens)  # (B, T, 3), (B, T, 4)
         if self.placement is not None:
             coordinates = coordinates + self.placement(cells, self.template)
         presence = self.presence(cells)  # (B,)
-        camera = self.camera(coordinates)  # (B, 3)
+        camera = self.camera(cells if self.config.camera.read == "cells" else coordinates)  # (B, 3)
 
         groups = list(self.config.sizes.groups)
         hand_keypoints, head_keypoints, hand_coarse, head_coarse = coordinates.split(groups, 1)
         _, _, hand_interaction, head_interaction = interaction.split(groups, 1)
         hand_vertices, head_vertices = self.hand_up(hand_coarse), self.head_up(head_coarse)
         deformation = self._gate(self.head_deformation_up(head_interaction[..., :3]), presence)
-        hand_read, head_read = self._read(hand_vertices, head_vertices)
+        hand_read, head_read = self._read(hand_vertices, head_vertices, self.config.regressor.detached)
         return DiceOutput(
             hand=PartOutput(
                 hand_keypoints,
@@ -144,11 +158,23 @@ class Dice(nn.Module):
             return coordinates, interaction
         return self.mesh_net(tokens), self.interaction_net(tokens)
 
-    def _read(self, hand: tuple[torch.Tensor, ...], head: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, ...]]:
+    def read_parameters(self, output: DiceOutput) -> tuple[BodyParameters, BodyParameters]:
+        """Parameters of hand and head of a prediction, with a gradient into the vertices that they are read from.
+
+        Where `regressor.detached` is off, those of the prediction itself; else they are read once more, to the same values.
+        """
+        if not self.config.regressor.detached:
+            return output.hand.parameters, output.head.parameters
+        hand, head = self._read(output.hand.vertices, output.head.vertices, detached=False)
+        return self.hand_parameters(*hand), self.head_parameters(*head)
+
+    def _read(
+        self, hand: tuple[torch.Tensor, ...], head: tuple[torch.Tensor, ...], detached: bool
+    ) -> list[tuple[torch.Tensor, ...]]:
         """What the regressors of hand and head are given: vertices of a level, and for aligned ones the same at rest."""
         config = self.config.regressor
         vertices = hand[config.hand_level], head[config.head_level]
-        if config.detached:
+        if detached:
             vertices = vertices[0].detach(), vertices[1].detach()
         if not config.aligned:
             return [(part,) for part in vertices]

@@ -10,6 +10,8 @@ from torch import nn
 from handface.model.network.config import CameraConfig, RegressorConfig
 from handface.model.network.topology import PartSizes
 
+_NARROWED = 64
+
 
 class CameraHead(nn.Module):
     """Coordinates of all tokens -> weak-perspective camera. (B, T, 3) -> (B, 3)."""
@@ -19,15 +21,39 @@ class CameraHead(nn.Module):
         self.config = config
         self.per_token = nn.Linear(3, 1)
         self.mix = nn.Linear(tokens, config.hidden)
-        self.out = nn.Linear(config.hidden, 3)
-        with torch.no_grad():
-            self.out.bias.add_(torch.tensor(config.start))
+        self.out = _camera_output(config)
 
     def forward(self, coordinates: torch.Tensor) -> torch.Tensor:
         """(B, T, 3) -> (B, 3): s (pixels per metre), tx, ty (pixels of the crop); u = s X + tx, v = s Y + ty."""
-        raw = self.out(self.mix(self.per_token(coordinates)[..., 0]))
-        scale = self.config.scale * raw[:, :1].abs()
-        return torch.cat([scale, self.config.shift * raw[:, 1:] + self.config.offset], 1)
+        return _camera(self.out(self.mix(self.per_token(coordinates)[..., 0])), self.config)
+
+
+class CellCamera(nn.Module):
+    """Feature cells -> weak-perspective camera. (B, N, C) -> (B, 3)."""
+
+    def __init__(self, features: int, cells: int, config: CameraConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.narrow = nn.Sequential(nn.Linear(features, _NARROWED), nn.ReLU())
+        self.read = nn.Sequential(nn.Linear(cells * _NARROWED, config.hidden), nn.ReLU())
+        self.out = _camera_output(config)
+        nn.init.normal_(self.out.weight, std=1e-3)
+
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        """(B, N, C) -> (B, 3): s, tx, ty as of `CameraHead`."""
+        return _camera(self.out(self.read(self.narrow(cells).flatten(1))), self.config)
+
+
+def _camera_output(config: CameraConfig) -> nn.Linear:
+    out = nn.Linear(config.hidden, 3)
+    with torch.no_grad():
+        out.bias.add_(torch.tensor(config.start))
+    return out
+
+
+def _camera(raw: torch.Tensor, config: CameraConfig) -> torch.Tensor:
+    """Raw numbers (B, 3) -> s, tx, ty."""
+    return torch.cat([config.scale * raw[:, :1].abs(), config.shift * raw[:, 1:] + config.offset], 1)
 
 
 class PresenceHead(nn.Module):

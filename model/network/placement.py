@@ -22,9 +22,9 @@ _SPREAD, _OFFSET, _TURN = 0.05, 0.01, 0.3  # metres, metres, radians: what input
 
 
 class PlacementHead(nn.Module):
-    """Feature cells -> where the template's parts are: x -> A x + t per part. (B, N, C), (T, 3) -> (B, T, 3).
+    """Feature cells -> where the template's parts are: x -> A (x + b) + t, A and t per part, b per token if the configuration bends.
 
-    Starts with the same place for every image, that of `PlacementConfig`.
+    (B, N, C), (T, 3) -> (B, T, 3). Starts with the same place for every image, that of `PlacementConfig`, and nothing bent.
     """
 
     def __init__(self, features: int, cells: int, groups: tuple[int, int, int, int], config: PlacementConfig) -> None:
@@ -33,6 +33,10 @@ class PlacementHead(nn.Module):
         self.narrow = nn.Sequential(nn.Linear(features, config.narrowed), nn.ReLU())
         self.read = nn.Sequential(nn.Linear(cells * config.narrowed, config.hidden), nn.ReLU())
         self.out = nn.Linear(config.hidden, 24)
+        self.bend = nn.Linear(config.hidden, 3 * sum(groups)) if config.bends else None
+        if self.bend is not None:
+            nn.init.zeros_(self.bend.weight)
+            nn.init.zeros_(self.bend.bias)
         nn.init.normal_(self.out.weight, std=1e-3)
         turns = axis_angle_to_matrix(torch.tensor([config.hand_orient, config.head_orient]))
         centres = torch.tensor([config.hand_centre, (0.0, 0.0, 0.0)])
@@ -41,10 +45,12 @@ class PlacementHead(nn.Module):
 
     def forward(self, cells: torch.Tensor, template: torch.Tensor) -> torch.Tensor:
         """cells: (B, N, C).  template: (T, 3), each part about its own mean. -> (B, T, 3) metres, camera axes."""
-        hand, head = (
-            self.out(self.read(self.narrow(cells).flatten(1))).unflatten(1, (2, 3, 4)).unbind(1)
-        )  # each [A t], (B, 3, 4)
-        parts = zip(template.split(self.groups), (hand, head, hand, head), strict=True)
+        hidden = self.read(self.narrow(cells).flatten(1))
+        hand, head = self.out(hidden).unflatten(1, (2, 3, 4)).unbind(1)  # each [A t], (B, 3, 4)
+        rest = template
+        if self.bend is not None:
+            rest = template + _SPREAD * self.bend(hidden).reshape(-1, *template.shape)
+        parts = zip(rest.split(self.groups, -2), (hand, head, hand, head), strict=True)
         return torch.cat([points @ place[..., :3].transpose(1, 2) + place[:, None, :, 3] for points, place in parts], 1)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.bodies.names import IBUG_MIRROR
 from handface.model.prediction.prediction import Detection, Floats
 from handface.model.prediction.view import Box, crop_box, square
 
@@ -51,6 +52,24 @@ def whole_crop(image: NDArray[np.uint8], side: Literal["left", "right"], size: i
     half = max(width, height) / 2
     x, y = (width - 1) / 2, (height - 1) / 2
     return cut(image, (x - half, y - half, x + half, y + half), side, size)
+
+
+def crop_points(crop: Crop, detection: Detection | None) -> Floats:
+    """A detection's points where the network sees them: (89, 3) x, y in pixels of the crop, confidence.
+
+    All zero where there is no detection, and of points that were not found or are no numbers.
+    """
+    points = np.zeros((89, 3), np.float32)
+    if detection is None:
+        return points
+    points[:] = np.concatenate([detection.face, detection.hand])
+    ones = np.ones((len(points), 1))
+    points[:, :2] = (np.hstack([points[:, :2], ones]) @ np.linalg.inv(crop.affine).T)[:, :2]
+    if crop.side == "left":
+        points[:, 0] = crop.pixels.shape[1] - 1 - points[:, 0]
+        points[:68] = points[list(IBUG_MIRROR)]
+    points[~(np.isfinite(points).all(1) & (points[:, 2] > 0))] = 0
+    return points
 
 
 def as_rgb(image: NDArray[np.generic]) -> NDArray[np.uint8]:

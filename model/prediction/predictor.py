@@ -16,7 +16,7 @@ from handface.model.network.decode import PersonDecoder
 from handface.model.network.deploy.inference import InferenceConfig, Runner, prepare
 from handface.model.network.dice import Dice
 from handface.model.network.mesh import Mesh
-from handface.model.prediction.crop import Crop, as_rgb, cut, person_box, whole_crop
+from handface.model.prediction.crop import Crop, as_rgb, crop_points, cut, person_box, whole_crop
 from handface.model.prediction.prediction import Detection, Detector, NobodyFoundError, Person, Prediction
 
 
@@ -69,7 +69,7 @@ class Predictor:
         device: str = "cpu",
     ) -> None:
         self.runner, self.detector, self.trained, self.config = runner, detector, trained, config
-        self.size = network.input.size
+        self.size, self.looks_at_points = network.input.size, network.points is not None
         self.decoder = PersonDecoder(network, hand, head, config.mesh)
         self.fitter: PeopleFitter | None = None
         if fit is not None and trained:
@@ -127,7 +127,11 @@ class Predictor:
         for start in range(0, len(crops), self.config.batch):
             some = slice(start, start + self.config.batch)
             pixels = np.stack([crop.pixels for crop in crops[some]]).transpose(0, 3, 1, 2)  # (B, 3, S, S)
-            output = self.runner(torch.from_numpy(np.ascontiguousarray(pixels)))
+            given = [torch.from_numpy(np.ascontiguousarray(pixels))]
+            if self.looks_at_points:
+                points = [crop_points(crop, one) for crop, one in zip(crops[some], detections[some], strict=True)]
+                given.append(torch.from_numpy(np.stack(points)))
+            output = self.runner(*given)
             persons += self.decoder.decode(output, crops[some], detections[some], confidences[some])
         return persons
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from handface.model.network.config import DiceConfig, HRNetConfig
+from handface.model.network.config import AutoConfig, DiceConfig
 from handface.model.network.dice import Dice
 from handface.model.network.topology import PartSizes, PartTopology, Topology, TopologyError
 from handface.model.weights.unpickle import WeightsError
@@ -82,7 +82,7 @@ def load_dice(folder: str | Path, topology: Topology | None = None) -> Dice:
         tensors["template"] = torch.from_numpy(topology.template(config.centre_template))
     elif topology is not None:
         _require_same_template(tensors["template"], topology, config)
-    if isinstance(config.backbone, HRNetConfig):
+    if not isinstance(config.backbone, AutoConfig):
         with torch.device("meta"):  # no time for random weights that are replaced at once
             model = Dice(config)
         model.set_input_constants()

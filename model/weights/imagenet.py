@@ -1,4 +1,4 @@
-"""ImageNet weights for HRNet, in the naming of the original repository or of timm."""
+"""ImageNet weights for HRNet, in the naming of the original repository or of timm, and for MobileNetV2, in torchvision's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from handface.model.network.hrnet import HRNet
+from handface.model.network.mobilenet import MobileNet
 from handface.model.weights.checkpoint import mismatches, read_safetensors, shown
 from handface.model.weights.unpickle import WeightsError
 
@@ -26,8 +27,8 @@ class ImageNetReport:
     filled: tuple[str, ...]
 
 
-def load_imagenet(backbone: HRNet, file: Path) -> ImageNetReport:
-    """Load a state dict (.pth by the weights-only reader, or .safetensors) into an HRNet.
+def load_imagenet(backbone: HRNet | MobileNet, file: Path) -> ImageNetReport:
+    """Load a state dict (.pth by the weights-only reader, or .safetensors) into a backbone.
 
     Raises WeightsError naming missing, unknown and mismatched keys; nothing is changed then.
     """
@@ -35,6 +36,10 @@ def load_imagenet(backbone: HRNet, file: Path) -> ImageNetReport:
     dropped = tuple(sorted(key for key in tensors if key.startswith(_HEAD)))
     found = {key: value for key, value in tensors.items() if key not in dropped}
     expected = backbone.state_dict()
+    own: dict[str, torch.Tensor] = {}
+    if isinstance(backbone, MobileNet):
+        found = {key.replace("features.", "layers.", 1): value for key, value in found.items()}
+        own = {key: expected.pop(key) for key in list(expected) if key.startswith("narrow.")}
     missing = sorted(expected.keys() - found.keys())
     filled = tuple(key for key in missing if re.match(r"(downsamp_modules\.\d+|final_layer)\.0\.bias$", key))
     counters = tuple(key for key in missing if key.endswith("num_batches_tracked"))  # files of torch < 0.4.1 have none
@@ -46,8 +51,8 @@ def load_imagenet(backbone: HRNet, file: Path) -> ImageNetReport:
     ]
     if any(keys for _, keys in problems):
         text = "; ".join(f"{len(keys)} keys {what}: {shown(keys)}" for what, keys in problems if keys)
-        raise WeightsError(f"{file} does not hold this HRNet: {text}")
-    backbone.load_state_dict(found)
+        raise WeightsError(f"{file} does not hold this {type(backbone).__name__}: {text}")
+    backbone.load_state_dict(found | own)
     return ImageNetReport(tuple(sorted(found.keys() - set(filled))), dropped, filled)
 
 

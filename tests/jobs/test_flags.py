@@ -120,11 +120,11 @@ def test_dumped_configuration_reads_back_the_same(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("outptu: x", "no option 'outptu'; did you mean 'output'?"),
-        ("decode: {min_sides: 3}", "decode: no option 'min_sides'; did you mean 'min_side'?"),
+        ("outptu: x", "no setting outptu; did you mean output?"),
+        ("decode: {min_sides: 3}", "decode: no setting min_sides; did you mean min_side?"),
         ("unit_size: many", "unit_size: 'many'"),
-        ("- a\n- b", "holds list, not a mapping"),
-        ("a: [", "neither JSON nor YAML"),
+        ("- a\n- b", "holds a list"),
+        ("a: [", "not YAML"),
     ],
 )
 def test_a_wrong_config_file_is_refused_by_name(

@@ -42,7 +42,8 @@ class System(Protocol):
 @dataclass(frozen=True)
 class NetworkSystem:
     """A trained network. run: as `model.inference.prepare` makes it; hand, head: its bodies, on its device.  mesh: which one is
-    measured; of the parametric one, errors of the drawn one are measured, too (columns `direct_*`).
+    measured; of the parametric one, errors of the drawn one are measured, too (columns `direct_*`).  points: give networks that look at
+    them the labelled 2D keypoints, in place of a detector's.
     """
 
     run: Runner
@@ -50,10 +51,12 @@ class NetworkSystem:
     hand: ParametricBody
     head: ParametricBody
     mesh: Mesh = "parametric"
+    points: bool = True
 
     def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
-        """Predict from the pictures alone."""
-        output = self.run(batch.images)
+        """Predict from the pictures, and from 2D keypoints if the network looks at them."""
+        seen = self.points and self.config.points is not None
+        output = self.run(batch.images, batch.keypoints_2d) if seen else self.run(batch.images)
         drawn = self._meshes(output, "drawn")
         return SystemAnswer(drawn) if self.mesh == "drawn" else SystemAnswer(self._meshes(output, "parametric"), drawn)
 
@@ -70,10 +73,10 @@ class RunOnce:
         self._run = run
         self._last: tuple[torch.Tensor, DiceOutput] | None = None
 
-    def __call__(self, images: torch.Tensor) -> DiceOutput:
+    def __call__(self, images: torch.Tensor, points: torch.Tensor | None = None) -> DiceOutput:
         """The network's output for a batch of pictures."""
         if self._last is None or self._last[0] is not images:
-            self._last = images, self._run(images)
+            self._last = images, self._run(images, points)
         return self._last[1]
 
 

@@ -17,11 +17,13 @@ from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
 from handface.model.network.openvino_import import import_openvino, openvino_core
 from handface.model.network.output import DiceOutput
+from handface.model.network.points import POINTS
 
 OPSET = 17
-INPUT = "images"
+INPUTS = ("images", "points")  # the second only of networks that look at points
 Arrays = dict[str, NDArray[np.float32]]
-Session = Callable[[NDArray[np.float32]], Arrays]
+Session = Callable[..., Arrays]
+"""images (B, 3, S, S), and points (B, 89, 3) where the network looks at them -> outputs by name."""
 
 
 class OnnxExportError(RuntimeError):
@@ -29,47 +31,54 @@ class OnnxExportError(RuntimeError):
 
 
 class _Flat(nn.Module):
-    """images -> tuple of tensors, in the order of `DiceOutput.flatten`."""
+    """images, perhaps points -> tuple of tensors, in the order of `DiceOutput.flatten`."""
 
     def __init__(self, network: Dice) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(self.network(images).flatten().values())
+    def forward(self, images: torch.Tensor, points: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        return tuple(self.network(images, points=points).flatten().values())
 
 
-def example(model: Dice, batch: int, seed: int = 0) -> torch.Tensor:
-    """Images of noise, (batch, 3, S, S) in 0..1, for tracing and checking."""
-    size = model.config.input.size
-    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+def example(model: Dice, batch: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Images of noise, (batch, 3, S, S) in 0..1, and points, (batch, 89, 3), if the network looks at them, for tracing and checking."""
+    size, generator = model.config.input.size, torch.Generator().manual_seed(seed)
+    images = torch.rand(batch, 3, size, size, generator=generator)
+    if model.config.points is None:
+        return (images,)
+    points = torch.rand(batch, POINTS, 3, generator=generator) * torch.tensor([size, size, 1.0])
+    points[-1, : POINTS // 2, 2] = 0  # some that nobody found
+    return images, points
 
 
 def export_onnx(model: Dice, path: Path, tolerance: float = 1e-4) -> dict[str, float]:
-    """Write the folded network as ONNX (images: (B, 3, S, S) RGB 0..1, any B) and check it with onnxruntime.
+    """Write the folded network as ONNX and check it with onnxruntime.
+
+    Inputs: images, (B, 3, S, S) RGB 0..1, any B; and of networks that look at them points, (B, 89, 3), zeros where there are none.
 
     Returns the relative error of every output (largest difference over largest magnitude). Raises ExportError above
     `tolerance`; the file is then removed.
     """
     network = fold(model).cpu()
-    images = example(network, 2)
+    inputs = example(network, 2)
     with torch.inference_mode():
-        names = list(network(images).flatten())
-    axes = {name: {0: "batch"} for name in (INPUT, *names)}
+        names = list(network(inputs[0]).flatten())
+    axes = {name: {0: "batch"} for name in (*INPUTS[: len(inputs)], *names)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer remarks on shape checks that hold for every batch
         torch.onnx.export(
             _Flat(network).eval(),
-            (images,),
+            inputs,
             str(path),
-            input_names=[INPUT],
+            input_names=list(INPUTS[: len(inputs)]),
             output_names=names,
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,  # the other exporter needs one more package and writes no single file
         )
-    errors = compare(network, onnx_session(path), example(network, 3, seed=1))
+    errors = compare(network, onnx_session(path), *example(network, 3, seed=1))
     if not max(errors.values()) <= tolerance:
         worst = max(errors, key=errors.__getitem__)
         path.unlink()
@@ -79,11 +88,13 @@ def export_onnx(model: Dice, path: Path, tolerance: float = 1e-4) -> dict[str, f
     return errors
 
 
-def compare(network: Dice, session: Session, images: torch.Tensor) -> dict[str, float]:
+def compare(
+    network: Dice, session: Session, images: torch.Tensor, points: torch.Tensor | None = None
+) -> dict[str, float]:
     """Relative error of every output of a session: max |difference| / max |expected|."""
     with torch.inference_mode():
-        expected = network(images).flatten()
-    found = session(images.numpy())
+        expected = network(images, points=points).flatten()
+    found = session(images.numpy()) if points is None else session(images.numpy(), points.numpy())
     errors = {}
     for name, value in expected.items():
         scale = max(value.abs().max().item(), 1e-6)
@@ -100,7 +111,12 @@ def onnx_session(path: Path, threads: int = 0) -> Session:
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {INPUT: images}), strict=True))
+    fed = [each.name for each in session.get_inputs()]
+
+    def run(*inputs: NDArray[np.float32]) -> Arrays:
+        return dict(zip(names, session.run(names, dict(zip(fed, inputs, strict=True))), strict=True))
+
+    return run
 
 
 def onnx_outputs(path: Path) -> list[str]:
@@ -129,8 +145,8 @@ def openvino_session(path: Path, precision: Literal["fp32", "bf16"] = "bf16", th
     # by position: where an output is also used inside the network, OpenVINO may call it by its inner name
     names = onnx_outputs(path)
 
-    def run(images: NDArray[np.float32]) -> Arrays:
-        found = compiled(images)
+    def run(*inputs: NDArray[np.float32]) -> Arrays:
+        found = compiled(inputs)
         return {name: np.array(found[index], np.float32) for index, name in enumerate(names)}
 
     return run

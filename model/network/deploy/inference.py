@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
@@ -12,7 +12,12 @@ from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
 from handface.model.network.output import DiceOutput
 
-Runner = Callable[[torch.Tensor], DiceOutput]
+
+class Runner(Protocol):
+    """Pictures, and the detector's points if there are any, -> prediction."""
+
+    def __call__(self, images: torch.Tensor, points: torch.Tensor | None = None) -> DiceOutput:
+        """images: (B, 3, S, S).  points: (B, 89, 3), see `Dice.forward`."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +31,19 @@ class InferenceConfig:
 
 
 def prepare(model: Dice, config: InferenceConfig = InferenceConfig()) -> Runner:
-    """A function images (B, 3, S, S) -> DiceOutput in float32, on the model's device. The model itself is left as it is."""
+    """A function images (B, 3, S, S), points -> DiceOutput in float32, on the model's device. The model itself is left as it is."""
     network = fold(model)
     network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword-only form
     device = network.template.device
-    forward: Runner = network
+    forward: Callable[..., DiceOutput] = network
     if config.compile:
         forward = torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else "default")
     mixed = config.precision == "bf16"
 
-    def run(images: torch.Tensor) -> DiceOutput:
+    def run(images: torch.Tensor, points: torch.Tensor | None = None) -> DiceOutput:
         images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            output = forward(images)
+            output = forward(images, points=None if points is None else points.to(device))
         if not mixed and not config.compile:
             return output
         # Out of the CUDA graph's own memory, which the next call overwrites, and back to float32.

@@ -58,7 +58,7 @@ def test_a_file_that_disagrees_is_not_kept(tmp_path):
 def test_compare_sees_a_difference(exported):
     model, path, _ = exported
     session = onnx_session(path)
-    images = example(model, 2)
+    (images,) = example(model, 2)
 
     def wrong(batch: np.ndarray) -> dict[str, np.ndarray]:
         return session(batch) | {"camera": session(batch)["camera"] * 1.01}
