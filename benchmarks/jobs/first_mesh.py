@@ -1,14 +1,15 @@
-"""From a clone to the first mesh of one's own photo, in a fresh environment with empty caches: seconds, commands, megabytes.
+"""From a clone to the first mesh of one's own photo, in a fresh environment with empty caches: seconds of the clock and of CPU, megabytes.
 
     python -m benchmarks.jobs.first_mesh --photo photo.jpg --before COMMIT [--installers uv pip]
 
-Runs the lines of README's "Install" for a CPU, in a clone of this checkout and in one of `--before`, in turn. Indexes, mirrors and
+Seconds of CPU tell more than the clock on a machine that does other things too. Runs the lines of README's "Install" for a CPU, in a clone of this checkout and in one of `--before`, in turn. Indexes, mirrors and
 links are those that uv and pip are set up with; `--torch` names the build without CUDA that the README's second line brings.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -53,25 +54,25 @@ class Step:
 
 def main(config: Config) -> int:
     """Measure and save. Returns 0, or 1 if a command failed."""
-    figures: list[Figure] = []
-    trees = {"before": config.before, "now": "HEAD"} if config.before else {"now": "HEAD"}
+    trees = {"now": "HEAD"} | ({"before": config.before} if config.before else {})
     code = 0
     for installer in config.installers:
         for name, commit in trees.items():
             with tempfile.TemporaryDirectory(prefix="first-mesh-") as scratch:
-                row, total, count = f"first mesh | {installer}, {name}", 0.0, 0
+                figures: list[Figure] = []
+                row, total, cpu = f"first mesh | {installer}, {name}", 0.0, 0.0
                 for step in _steps(installer, config, commit, Path(scratch)):
-                    seconds, good = _run(step, Path(scratch))
-                    total, count = total + seconds, count + 1
-                    figures.append(Figure(f"{row} | {step.column}", f"{seconds:.0f}" if good else "failed", "s" * good))
+                    seconds, used, good = _run(step, Path(scratch))
+                    total, cpu = total + seconds, cpu + used
+                    text = f"{seconds:.0f} s ({used:.0f})" if good else "failed"
+                    figures.append(Figure(f"{row} | {step.column}", text))
                     if not good:
                         code = 1
                         break
-                figures.append(Figure(f"{row} | all", f"{total // 60:.0f}:{total % 60:02.0f}"))
-                figures.append(Figure(f"{row} | commands", str(count)))
+                figures.append(Figure(f"{row} | all", f"{total // 60:.0f}:{total % 60:02.0f} ({cpu:.0f})"))
                 figures.append(Figure(f"{row} | on disk", f"{_megabytes(Path(scratch) / 'venv'):,.0f}", "MB"))
                 figures.append(Figure(f"{row} | packages", str(_packages(Path(scratch) / "venv"))))
-    save_figures("install", figures)
+                save_figures("install", figures)
     return code
 
 
@@ -95,17 +96,19 @@ def _hash(commit: str) -> str:
     return done.stdout.strip()
 
 
-def _run(step: Step, scratch: Path) -> tuple[float, bool]:
+def _run(step: Step, scratch: Path) -> tuple[float, float, bool]:
+    """Seconds of the clock, seconds of CPU, and whether it ended well."""
     caches = {"UV_CACHE_DIR": "uv", "PIP_CACHE_DIR": "pip", "XDG_CACHE_HOME": "cache"}
     environment = os.environ | {name: str(scratch / folder) for name, folder in caches.items()}
     environment.pop("VIRTUAL_ENV", None)
-    start = time.monotonic()
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(step.command, cwd=scratch, env=environment, capture_output=True, text=True, timeout=1800)
-    seconds = time.monotonic() - start
+    seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{seconds:6.1f} s  {' '.join(step.command)}", flush=True)
     if done.returncode:
         print(done.stdout[-2000:] + done.stderr[-2000:], file=sys.stderr)
-    return seconds, done.returncode == 0
+    return seconds, used, done.returncode == 0
 
 
 def _megabytes(folder: Path) -> float:

@@ -32,6 +32,12 @@ class RecordError(ValueError):
 
 def write_record(folder: Path, stem: str, photo: str, prediction: Prediction) -> None:
     """Write STEM.json and STEM.npz into a folder; docs/predictions.md has every field. photo: how people call it."""
+    np.savez_compressed(folder / f"{stem}.npz", allow_pickle=False, **record_arrays(prediction))
+    (folder / f"{stem}.json").write_text(json.dumps(to_json(photo, prediction), indent=1, allow_nan=False) + "\n")
+
+
+def record_arrays(prediction: Prediction) -> dict[str, NDArray[Any]]:
+    """What the npz of a prediction holds, by name."""
     arrays: dict[str, NDArray[Any]] = {"trained": np.array(prediction.trained)}
     for index, person in enumerate(prediction.persons):
         arrays[f"person{index}/crop"] = person.crop
@@ -43,8 +49,7 @@ def write_record(folder: Path, stem: str, photo: str, prediction: Prediction) ->
             named = {name: getattr(part, name) for name in _ARRAYS} | part.parameters
             named |= {} if part.offset is None else {"offset": part.offset}
             arrays |= {f"person{index}/{kind}/{name}": value for name, value in named.items()}
-    np.savez_compressed(folder / f"{stem}.npz", allow_pickle=False, **arrays)
-    (folder / f"{stem}.json").write_text(json.dumps(to_json(photo, prediction), indent=1, allow_nan=False) + "\n")
+    return arrays
 
 
 def to_json(photo: str, prediction: Prediction) -> dict[str, Any]:
