@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from handface.extras import require
 from handface.jobs.shared.units import one_writer
 from handface.pipeline.stages.recipe import AnnotateConfig
 
@@ -72,6 +73,7 @@ def run(config: Config) -> int:
         return _check(listing, annotate, config)
     exclude = tuple(absolute(uri) for uri in annotate.dedupe.exclude)
     _check_models(annotate)
+    _check_packages(annotate)
     dedupe = replace(annotate.dedupe, exclude=exclude, exclude_digest=digest(exclude))
     annotate = replace(annotate, detect=resolved(annotate.detect), dedupe=dedupe)
     with Progress("listing") as progress:
@@ -129,6 +131,18 @@ def _check_models(config: AnnotateConfig) -> None:
         is_path = isinstance(name, Path) or name.startswith((".", "/")) or name.endswith(_MODEL_FILES)
         if is_path and not Path(name).exists():
             raise FileNotFoundError(f"{flag} {name}: no such file or folder")
+
+
+def _check_packages(config: AnnotateConfig) -> None:
+    """Raises ImportError for a package of an extra that the flags need and that is not installed."""
+    if config.nsfw.threshold is not None:
+        require("onnxruntime", "--nsfw.threshold", "onnxruntime")
+    if config.depth.fastdepth:
+        require("onnxruntime", "--depth.fastdepth", "onnxruntime")
+    if config.depth.depth_anything is not None:
+        require("depth", "--depth.depth-anything", "transformers", "huggingface_hub")
+    if config.keypoints.checkpoint is not None and config.keypoints.mmpose_config is None:
+        require("onnxruntime", "--keypoints.checkpoint", "onnxruntime")
 
 
 def _checked(uri: str) -> str:

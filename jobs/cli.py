@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import handface
 
 DEBUG_VARIABLE = "HANDFACE_DEBUG"  # 1: tracebacks
-LOG_VARIABLE = "HANDFACE_LOG"  # level name, INFO by default
 _USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
 _OURS = ("handface",)
 # Their errors say what a server, a hub or a bucket answered. They are known by name, so that nothing is imported to ask.
@@ -165,18 +164,21 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
     """Run one verb with its own arguments; also the body of `python -m jobs.<verb>`. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     from handface.jobs.shared.arguments import parse_arguments
+    from handface.jobs.shared.messages import heartbeat, start_logging, take_level
 
     try:
+        level = take_level(arguments)
         module = importlib.import_module(f"handface.jobs.{name.replace('-', '_')}")
         verb = BY_NAME[name]
         description = f"{(module.__doc__ or verb.summary).strip()}\n\nExample: handface {verb.example}"
         parsed = parse_arguments(module, f"handface {name}", description, arguments)
-        _start_logging()
+        start_logging(level)
         if parsed.dump is not None:
             parsed.write()
             print(f"wrote {parsed.dump}")
             return 0
-        return int(module.run(parsed.config))
+        with heartbeat(name):
+            return int(module.run(parsed.config))
     except KeyboardInterrupt:
         print(f"handface {name}: interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -204,22 +206,6 @@ def _end_at_broken_pipe() -> int:
     return _BROKEN_PIPE
 
 
-def _start_logging() -> None:
-    """Log to stderr through rich; third-party chatter only from WARNING on."""
-    import logging
-
-    from rich.console import Console
-    from rich.logging import RichHandler
-
-    level = os.environ.get(LOG_VARIABLE, "INFO").upper()
-    if level not in logging.getLevelNamesMapping():
-        raise ValueError(f"{LOG_VARIABLE}={level} is no log level; use one of DEBUG, INFO, WARNING, ERROR")
-    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    for package in _OURS:
-        logging.getLogger(package).setLevel(level)
-
-
 def _overview() -> str:
     """The text of `handface --help`: verbs by group, an example under each."""
     width = max(len(verb.name) for verb in VERBS)
@@ -232,7 +218,7 @@ def _overview() -> str:
         lines.append("")
     lines += [
         "`handface VERB --help` shows its flags.  `python -m jobs.VERB` is the same, for `ray job submit`.",
-        f"{DEBUG_VARIABLE}=1 shows tracebacks, {LOG_VARIABLE}=DEBUG says more.",
+        f"Every verb takes --quiet (warnings and errors only) and --verbose; {DEBUG_VARIABLE}=1 shows tracebacks.",
     ]
     return "\n".join(lines)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handface.extras import require
+
 if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
 
@@ -39,9 +41,10 @@ Step = Callable[[Config], int]
 
 
 def run(config: Config) -> int:
-    """Do one step after the other. Returns the first exit code that is not 0."""
+    """Do one step after the other. Returns the first exit code that is not 0. Raises ImportError where the photos' packages are missing."""
     import time
 
+    require("demo", "handface demo", "matplotlib", "skimage")
     seconds: list[tuple[str, float]] = []
     for name, step in STEPS:
         start = time.monotonic()
@@ -233,8 +236,9 @@ def _have_fastdepth() -> bool:
     from handface.pipeline.contract.model_store import ModelError, ModelStore
 
     try:
+        require("onnxruntime", "dense depth", "onnxruntime")
         ModelStore().path("fastdepth")
-    except ModelError as error:
+    except (ImportError, ModelError) as error:
         log.warning("going on without dense depth. %s", error)
         return False
     return True

@@ -45,7 +45,9 @@ def run(config: Config) -> int:
         untrained_notice(config.model)
     if not _is_loopback(config.host):
         log.warning("%s can be reached from other machines: everyone who can may send photos", config.host)
-    app = make_app(predictor.predict, config.model, predictor.trained, config.page, (config.host, *config.allow_host))
+    app = make_app(
+        predictor.predict, config.model, predictor.trained, config.page, (config.host, *config.allow_host), warm_up=True
+    )
     url = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{config.port}/"
 
     async def say_where(app: web.Application) -> None:

@@ -17,11 +17,6 @@ from typing import Literal
 
 Level = Literal["ok", "warn", "fail"]
 GIB = 1 << 30
-LICENSED = {
-    "HANDFACE_MANO": "MANO hand model, https://mano.is.tue.mpg.de",
-    "HANDFACE_FLAME": "FLAME head model, https://flame.is.tue.mpg.de",
-    "HANDFACE_DECAF": "Decaf dataset, https://vcai.mpi-inf.mpg.de/projects/Decaf",
-}
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -61,7 +56,7 @@ def _checks(output: Path) -> Iterator[Check]:
         check_python,
         lambda: check_import("torch", "pip install torch"),
         check_torchvision,
-        lambda: check_import("ray", "pip install 'ray[data,default,train]'"),
+        lambda: check_import("ray", "pip install 'ray[data]'"),
         check_opencv,
         check_tested_versions,
         check_detector,
@@ -72,7 +67,6 @@ def _checks(output: Path) -> Iterator[Check]:
         check_shared_memory,
         check_open_files,
         check_ray_cluster,
-        check_licensed,
     ]
     for check in every:
         try:
@@ -158,7 +152,7 @@ def check_detector() -> Check:
     try:
         check_runtime(runtime)
     except NetworkError as error:
-        return Check("detector", "fail", str(error), f"pip install {runtime.name}")
+        return Check("detector", "fail", str(error), f"pip install 'handface[{runtime.name}]'")
     absent = [name for name in NETWORKS if ModelStore().find(name) is None]
     if absent:
         fix = f"handface models pull {' '.join(absent)}  (to work offline later)"
@@ -290,21 +284,6 @@ def _reachable(address: str) -> Check:
     except (OSError, OverflowError) as error:
         return Check("ray cluster", "fail", f"RAY_ADDRESS={address} does not answer ({error})", fix)
     return Check("ray cluster", "ok", f"RAY_ADDRESS={address} answers")
-
-
-def check_licensed() -> Iterator[Check]:
-    """Optional files behind licences; the embedded free models stand in for them."""
-    for variable, what in LICENSED.items():
-        path = os.environ.get(variable)
-        name = variable.removeprefix("HANDFACE_").lower()
-        if not path:
-            yield Check(name, "ok", f"{variable} is not set (optional: {what})")
-        elif not Path(path).exists():
-            yield Check(name, "fail", f"{variable}={path}: nothing there", f"correct or unset it; get it from {what}")
-        elif not os.access(path, os.R_OK):
-            yield Check(name, "fail", f"{variable}={path}: not readable", f"chmod u+r {path}")
-        else:
-            yield Check(name, "ok", path)
 
 
 def _print(checks: list[Check]) -> None:

@@ -39,7 +39,7 @@ class Config:
     shards: tyro.conf.Positional[tuple[str, ...]]
     """Data sets: NAME=PATH or PATH, of tars, folders or globs; each is a row of its own in the tables, too."""
     model: str | None = None
-    """Checkpoint folder (config.json and model.safetensors), or a preset that comes with weights; baselines alone without it."""
+    """Checkpoint folder (a path, s3://, gs://), or a preset that comes with weights; baselines alone without it."""
     train: tuple[str, ...] = ()
     """Training shards for the mean-pose baseline; no such baseline without them."""
     output: Path = Path("out/evaluation")
@@ -47,8 +47,7 @@ class Config:
     mesh: Literal["parametric", "drawn"] = "parametric"
     """Mesh of the row `network`, as in `predict`; the other one has a row of its own."""
     points: bool = True
-    """Give networks that look at a detector's points (dice-m) the labelled 2D points in their place; --no-points: none, as without a
-    detector."""
+    """Whether networks that look at a detector's points (dice-m) get the labelled 2D points; with --no-points they get none."""
     variant: Literal["both", "paper", "corrected"] = "both"
     """paper: as the paper's code computes it; corrected: both heads on the same origin, closed head, leaks counted."""
     hand_model: str | None = None
@@ -68,11 +67,11 @@ class Config:
     train_limit: int = 2000
     """At most so many training samples for the mean pose."""
     plausibility: bool = True
-    """Measure penetration and touch, which take most of the time; --no-plausibility leaves them out."""
+    """Whether penetration and touch are measured, which takes most of the time; --no-plausibility leaves them out."""
     pictures: int = 4
     """Best, middling and worst samples to draw, of each; 0 for none."""
     speed: bool = True
-    """Also time the network on this device."""
+    """Whether the network is timed on this device; --no-speed leaves it out."""
     table: tyro.conf.OmitArgPrefixes[TableConfig] = field(default_factory=TableConfig)
 
     def __post_init__(self) -> None:
@@ -243,8 +242,9 @@ def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    from handface.jobs.shared.messages import wants_bar
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not wants_bar()) as progress:
         task = progress.add_task(name, total=total or None)
         yield lambda count: progress.update(task, advance=count)
 

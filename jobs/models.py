@@ -9,6 +9,8 @@ import tyro
 
 from handface.pipeline.contract.model_store import ModelError, ModelStore, file_sha256, models
 
+_WIDE = 1000  # columns
+
 
 @dataclass(frozen=True)
 class Config:
@@ -35,7 +37,7 @@ def _list(chosen: tuple[str, ...]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "task", "size", "licence", "sha256", "where")
+    table = Table("model", "task", "size", "licence", "sha256", "where", box=None)
     for name in chosen:
         model = models()[name]
         try:
@@ -45,7 +47,8 @@ def _list(chosen: tuple[str, ...]) -> int:
             where = str(error)
         size = f"{model.bytes / 1e6:.1f} MB"
         table.add_row(name, model.task, size, model.licence, model.sha256[:12], where)
-    Console().print(table)
+    # as wide as it needs to be: a name that is cut cannot be copied
+    Console(width=_WIDE).print(table)
     return 0
 
 

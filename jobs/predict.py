@@ -48,7 +48,7 @@ class Config(PredictorOptions):
     format: Literal["files", "rerun", "smplx", "coco"] = "files"
     """Also, for photos: rerun: NAME.rrd for the Rerun viewer (extra `rerun`); smplx: NAME_0_parameters.npz under the names of the MANO, FLAME and SMPL-X layers; coco: keypoints_coco.json of all."""
     pictures: bool = True
-    """Write overlays, contact maps and the page index.html."""
+    """Whether overlays, contact maps and the page index.html are written; --no-pictures leaves them out."""
     limit: int | None = None
     """Predict only the first N inputs."""
     any_file: bool = False

@@ -23,7 +23,7 @@ class Config:
     hand_model: str = ""
     """For FreiHAND: the imported MANO_RIGHT.npz, whose mean pose its poses start from."""
     mean_pose: bool = True
-    """Add that mean pose; --no-mean-pose repeats the released training, which forgot to."""
+    """Whether that mean pose is added; --no-mean-pose repeats the released training, which forgot to."""
 
 
 def run(config: Config) -> int:

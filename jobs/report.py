@@ -29,6 +29,7 @@ def run(config: Config) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from handface.jobs.shared.messages import wants_bar
     from handface.pipeline.contract.storage import Folder, absolute
     from handface.pipeline.report.collect import collect
     from handface.pipeline.report.page import render
@@ -36,7 +37,7 @@ def run(config: Config) -> int:
     if not config.parts:
         raise ValueError("name at least one folder of parts")
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(console=console, transient=True, disable=not wants_bar()) as progress:
         task = progress.add_task("report", total=1.0)
         report = collect(
             [absolute(uri) for uri in config.parts], config.report, lambda done: progress.update(task, completed=done)

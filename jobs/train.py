@@ -1,4 +1,4 @@
-"""Train the network on shards: as one process, under `torchrun --nproc-per-node N -m jobs.train ...`, or on Ray with --workers.
+"""Train the network on shards: as one process, under `torchrun --nproc-per-node N -m handface.jobs.train ...`, or on Ray with --workers.
 
 The folder of a run says how far it is: the same command continues a run that was stopped. The preset decides optimiser, losses and
 average (`docs/training.md` has the recipes). Every choice there is can be made in a JSON or YAML file (--dump-config writes one to start
@@ -115,9 +115,9 @@ def run(config: Config) -> int:
 
 def resolve(config: Config) -> TrainConfig:
     """The file's configuration, or the preset's recipe, with the flags that are given. Raises ValueError naming what is missing or wrong."""
+    from handface.pipeline.contract.settings import read_mapping
     from handface.trainers.build import network_config
     from handface.trainers.config import TrainConfig
-    from handface.trainers.strict import read_mapping
 
     settings = read_mapping(config.config) if config.config is not None else {}
     sets = [*_datasets(config.train, weak=False), *_datasets(config.wild, weak=True)]

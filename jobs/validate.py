@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
+    from handface.jobs.shared.messages import wants_bar
     from handface.pipeline.contract.checks.validate import FileResult
 
 
@@ -62,7 +63,7 @@ def _validate(uris: list[str], max_findings: int) -> list[FileResult]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not wants_bar()) as progress:
         task = progress.add_task("validate", total=sum(sizes))
         return list(
             validate(uris, max_findings=max_findings, progress=lambda count: progress.update(task, advance=count))

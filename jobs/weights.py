@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
+
+from handface.extras import require
 
 if TYPE_CHECKING:
     from handface.model.network.topology import Topology
@@ -57,16 +60,16 @@ class New:
 class Info:
     """Describe a checkpoint folder."""
 
-    folder: tyro.conf.Positional[Path]
-    """Folder with model.safetensors and config.json, or a preset that comes with weights (dice-m, dice-nano)."""
+    folder: tyro.conf.Positional[str]
+    """Checkpoint folder (a path, s3://, gs://), or a preset that comes with weights (dice-m, dice-nano)."""
 
 
 @dataclass(frozen=True)
 class Export:
     """Write a checkpoint as ONNX and check it against the network."""
 
-    folder: tyro.conf.Positional[Path]
-    """Folder with model.safetensors and config.json, or a preset that comes with weights (dice-m, dice-nano)."""
+    folder: tyro.conf.Positional[str]
+    """Checkpoint folder (a path, s3://, gs://), or a preset that comes with weights (dice-m, dice-nano)."""
     output: Path
     """The .onnx file to write."""
     hand_model: str | None = None
@@ -156,10 +159,12 @@ def _released_topology(config: Import) -> Topology:
 def _info(config: Info) -> int:
     from handface.model.weights.checkpoint import TENSORS, describe, read_config, read_safetensors
     from handface.model.weights.named import require_checkpoint
+    from handface.pipeline.contract.checkpoints import local_weights
 
-    folder = require_checkpoint(config.folder)
-    description = describe(read_config(folder))
-    tensors = read_safetensors(folder / TENSORS)
+    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
+        folder = require_checkpoint(local_weights(config.folder, Path(scratch)))
+        description = describe(read_config(folder))
+        tensors = read_safetensors(folder / TENSORS)
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     parameters = sum(value.numel() for key, value in tensors.items() if not key.endswith(statistics))
     print(description)
@@ -169,11 +174,15 @@ def _info(config: Info) -> int:
 
 
 def _export(config: Export) -> int:
+    require("onnxruntime", "weights export", "onnxruntime")
     from handface.model.network.deploy.export import OnnxExportError, compare, example, export_onnx, openvino_session
     from handface.model.network.deploy.fold import fold
     from handface.model.weights.named import load_network, require_checkpoint
+    from handface.pipeline.contract.checkpoints import local_weights
 
-    model = load_network(require_checkpoint(config.folder), config.hand_model, config.head_model).network
+    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
+        folder = require_checkpoint(local_weights(config.folder, Path(scratch)))
+        model = load_network(folder, config.hand_model, config.head_model).network
     errors = export_onnx(model, config.output, config.tolerance)
     print(
         f"wrote {config.output}: {len(errors)} outputs, largest relative error {max(errors.values()):.1e} (onnxruntime)"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest.mock import patch
 from urllib.request import Request, urlopen
+
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @contextmanager
@@ -20,3 +24,15 @@ def s3_server() -> Iterator[str]:
         yield address
     finally:
         server.stop()
+
+
+@contextmanager
+def s3_bucket() -> Iterator[str]:
+    """An empty bucket, `s3://bucket`, that everything in this process and its children finds through the environment."""
+    import fsspec
+
+    with s3_server() as address, patch.dict(os.environ, KEYS | {"AWS_ENDPOINT_URL": address}):
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield "s3://bucket"
+        fsspec.get_filesystem_class("s3").clear_instance_cache()

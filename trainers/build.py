@@ -11,9 +11,9 @@ import torch
 from handface.model.network.config import DiceConfig, preset
 from handface.model.network.dice import Dice
 from handface.model.network.topology import Topology
-from handface.model.weights.checkpoint import CONFIG, TENSORS, load_dice, read_config
-from handface.model.weights.named import EMBEDDED
-from handface.pipeline.contract.storage import Folder
+from handface.model.weights.checkpoint import CONFIG, load_dice, read_config
+from handface.model.weights.named import require_checkpoint
+from handface.pipeline.contract.checkpoints import local_weights
 from handface.trainers.config import TrainConfig
 from handface.trainers.run_folder.checkpoint import CheckpointError
 from handface.trainers.run_folder.storage import with_retries
@@ -24,7 +24,7 @@ def build_network(config: TrainConfig) -> Dice:
     topology = Topology.from_bodies(config.data.hand_body or "free-hand", config.data.head_body or "free-head")
     if config.init is not None:
         with tempfile.TemporaryDirectory(prefix="handface-init-") as scratch:
-            network = load_dice(local_weights(config.init, Path(scratch)), topology)
+            network = load_dice(with_retries(config.init, local_weights, config.init, Path(scratch)), topology)
     else:
         chosen = preset(config.preset, topology.sizes)
         torch.manual_seed(config.seed)
@@ -42,18 +42,7 @@ def network_config(init: str | None, name: str) -> DiceConfig:
     if init is None:
         return preset(name)
     with tempfile.TemporaryDirectory(prefix="handface-init-") as scratch:
-        return read_config(local_weights(init, Path(scratch), (CONFIG,)))
-
-
-def local_weights(init: str, scratch: Path, files: tuple[str, ...] = (CONFIG, TENSORS)) -> Path:
-    """The folder of initial weights: a folder here, a network that ships with the package by name, or a copy of a remote one."""
-    if "://" in init:
-        remote = Folder(init)
-        for file in files:
-            (scratch / file).write_bytes(with_retries(f"{init}/{file}", remote.read, file))
-        return scratch
-    embedded = EMBEDDED / init
-    return embedded if not Path(init).is_dir() and (embedded / CONFIG).is_file() else Path(init)
+        return read_config(require_checkpoint(with_retries(init, local_weights, init, Path(scratch), (CONFIG,))))
 
 
 def check_bodies(network: Dice, state: Mapping[str, torch.Tensor]) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from handface.pipeline.contract.settings import check_keys
 from handface.trainers.data.config import DataConfig, DatasetConfig
 from handface.trainers.losses.config import LossConfig
 from handface.trainers.priors import PriorsConfig, RealConfig
 from handface.trainers.recipes import with_recipe
-from handface.trainers.strict import check_keys
 
 
 @dataclass(frozen=True)

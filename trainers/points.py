@@ -137,7 +137,9 @@ def point_loss(network: Dice, bodies: Bodies, labels: PointLabels) -> torch.Tens
 def posed_tokens(network: Dice, bodies: Bodies, placed: torch.Tensor) -> torch.Tensor:
     """Where the tokens of the bodies are that the network's regressors read from a drawn mesh. (B, T, 3) -> (B, T, 3)."""
     _, _, hand_drawn, head_drawn = placed.split(list(network.config.sizes.groups), 1)
-    hand_read, head_read = network.regressor_inputs(network.hand_up(hand_drawn), network.head_up(head_drawn))
+    hand_read, head_read = network.regressor_inputs(
+        network.hand_up(hand_drawn), network.head_up(head_drawn), network.config.regressor.detached
+    )
     hand = pose_body(bodies.hand, network.hand_parameters(*hand_read))
     head = pose_body(bodies.head, network.head_parameters(*head_read))
     coarse = [at_levels(body, out.vertices)[-1] for body, out in ((bodies.hand, hand), (bodies.head, head))]

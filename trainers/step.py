@@ -24,7 +24,7 @@ from handface.trainers.distributed.ranks import Ranks
 from handface.trainers.losses import Objective, label_counts
 from handface.trainers.optim import EMA, clip, lr_factor, make_optimizer, set_lr
 from handface.trainers.priors import AdversarialPriors, PriorInput, RealParameters
-from handface.trainers.targets import make_targets, pose_output
+from handface.trainers.targets import make_targets, pose_output, widen
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TrainStep:
         self.network = network.to(device)
         if device.type == "cuda":
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.bodies = Bodies.of(network.config).to(device)
+        self.bodies = Bodies.of(network.config, config.loss.paper_released).to(device)
         self.objective = Objective(self.bodies, config.loss).to(device)
         if config.sync_batchnorm and ranks.world > 1:
             synchronise_norms(self.network, device)
@@ -131,7 +131,8 @@ class TrainStep:
         terms = self.objective(output, posed, truth, reduce_counts, step)
         if self.priors is not None:
             started = step >= self.config.loss.starts.adversarial
-            generated = self.priors.features(output.hand.parameters, output.head.parameters)
+            # the drawn vertices have to follow, too, also where the regressors' other losses leave them alone
+            generated = self.priors.features(*self.network.read_parameters(widen(output)))
             adversarial = self.priors.generator_loss(generated)
             terms |= {name: float(started) * value / batches for name, value in adversarial.items()}
         return terms, output

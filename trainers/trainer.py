@@ -1,7 +1,7 @@
 """`Trainer`: shards -> weights. One plain process, `torchrun`, or Ray Train run the same lines; `train(config)` does it all.
 
-    python -m jobs.train --train out/synthetic --validation out/validation --output out/run
-    torchrun --nproc-per-node 8 -m jobs.train --config run.json
+    python -m handface.jobs.train --train out/synthetic --validation out/validation --output out/run
+    torchrun --nproc-per-node 8 -m handface.jobs.train --config run.json
 
 A run is a function of its configuration and the step: order of data, augmentation, masks, dropout and real parameters are drawn from
 (seed, step), so that going on from a checkpoint repeats exactly what an undisturbed run does.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +20,7 @@ class PredictorOptions:
     """Which network, and how it runs."""
 
     model: str = "dice-m"
-    """A preset (dice-m and dice-nano come with weights), a checkpoint folder, or the model.safetensors in one."""
+    """A preset (dice-m and dice-nano come with weights), or a checkpoint folder: a path, s3://, gs://."""
     hand_model: str | None = None
     """Hand body (.npz), if not the one the checkpoint names."""
     head_model: str | None = None
@@ -47,10 +48,13 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
     from handface.model.network.deploy.inference import InferenceConfig
     from handface.model.prediction.predictor import Predictor, PredictorConfig
     from handface.model.weights.named import load_network
+    from handface.pipeline.contract.checkpoints import local_weights
     from handface.predict.people import PeopleDetector
 
     device = _device(options.device)
-    loaded = load_network(Path(options.model).expanduser(), options.hand_model, options.head_model)
+    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
+        folder = local_weights(options.model, Path(scratch))
+        loaded = load_network(folder, options.hand_model, options.head_model)
     if loaded.note:
         log.info("%s: %s", options.model, loaded.note)
     return Predictor.from_dice(

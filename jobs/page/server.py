@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from handface.jobs.page.answers import BadPhotoError, Predict, Store, answer
+from handface.jobs.page.answers import EXAMPLES, BadPhotoError, Predict, Store, answer
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -22,7 +22,10 @@ _STATIC = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
     "/app.js": ("app.js", "text/javascript"),
+    "/camera.js": ("camera.js", "text/javascript"),
     "/viewer.js": ("viewer.js", "text/javascript"),
+    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
+    **{f"/{name}": (name, "image/jpeg") for name in EXAMPLES},
 }
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -47,21 +50,27 @@ class PageConfig:
     """Photos in work and waiting; more are told to come back."""
     upload_seconds: float = 60.0
     """An upload that takes longer is given up."""
-    kept: int = 8
+    kept: int = 24
     """Answers held in memory."""
     kept_bytes: int = 128_000_000
     """Bytes of answers held in memory."""
 
 
 def make_app(
-    predict: Predict, model: str, trained: bool, config: PageConfig = PageConfig(), hosts: tuple[str, ...] = ()
+    predict: Predict,
+    model: str,
+    trained: bool,
+    config: PageConfig = PageConfig(),
+    hosts: tuple[str, ...] = (),
+    warm_up: bool = False,
 ) -> web.Application:
     """The page around a predictor, which is called in one thread, for one photo at a time.
 
     model: its name, for people.  trained: False puts the warning on the page before anything is predicted.
-    hosts: names besides localhost and addresses under which the page may be opened.
+    hosts: names besides localhost and addresses under which the page may be opened.  warm_up: predict an example at the start, so that
+    the first photo does not wait for networks to be loaded.
     """
-    service = _Service(predict, model, trained, config)
+    service = _Service(predict, model, trained, config, warm_up)
     app = web.Application(client_max_size=config.max_bytes, middlewares=[_guard({"localhost", *hosts})])
     app.on_response_prepare.append(_add_headers)
     app.cleanup_ctx.append(service.life)
@@ -76,8 +85,9 @@ def make_app(
 class _Service:
     """The three things the page asks for."""
 
-    def __init__(self, predict: Predict, model: str, trained: bool, config: PageConfig) -> None:
+    def __init__(self, predict: Predict, model: str, trained: bool, config: PageConfig, warm_up: bool) -> None:
         self._predict, self._model, self._trained, self._config = predict, model, trained, config
+        self._warm_up = warm_up
         self._store = Store(config.kept, config.kept_bytes)
         self._waiting = 0
         self._thread: ThreadPoolExecutor | None = None
@@ -85,8 +95,17 @@ class _Service:
     async def life(self, app: web.Application) -> AsyncIterator[None]:
         """The thread that predicts; when the page ends, what waits is dropped."""
         self._thread = ThreadPoolExecutor(1, "predict")
+        if self._warm_up:
+            self._thread.submit(self._warm)
         yield
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _warm(self) -> None:
+        """Predict an example; a detector that cannot be loaded is told of here, and again with the first photo."""
+        try:
+            answer((files("handface.jobs.page") / EXAMPLES[0]).read_bytes(), self._predict, self._config.max_pixels)
+        except Exception as error:
+            log.warning("the first prediction failed: %s", " ".join(str(error).split()))
 
     async def info(self, request: web.Request) -> web.Response:
         """Name and state of the network, and the limits."""
@@ -118,7 +137,9 @@ class _Service:
 
     async def file(self, request: web.Request) -> web.Response:
         """A picture, mesh or record of an answer that is still held."""
-        found = self._store.file(request.match_info["name"], request.match_info["file"])
+        find = self._store.file, request.match_info["name"], request.match_info["file"]
+        # some files are made when they are asked for
+        found = await asyncio.get_running_loop().run_in_executor(None, *find)
         if found is None:
             return _error(404, "This result is no longer held; upload the photo again.")
         return web.Response(body=found[1], content_type=found[0])
@@ -159,10 +180,11 @@ def _is_allowed(host: str, hosts: set[str]) -> bool:
 
 
 def _static(name: str, media: str) -> Handler:
-    text = (files("handface.jobs.page") / name).read_text(encoding="utf-8")
+    data = (files("handface.jobs.page") / name).read_bytes()
+    charset = "utf-8" if media.startswith("text/") else None
 
     async def serve(request: web.Request) -> web.Response:
-        return web.Response(text=text, content_type=media, charset="utf-8")
+        return web.Response(body=data, content_type=media, charset=charset)
 
     return serve
 

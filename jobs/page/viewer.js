@@ -1,4 +1,4 @@
-// Draws the two meshes with WebGL 2 and turns them round: drag, wheel, keys. Format: jobs/page/answers.py, encode_viewer_mesh.
+// Draws the two meshes with WebGL 2 and turns them round: drag, wheel, two fingers, keys. Format: jobs/page/answers.py, encode_viewer_mesh.
 const VERTEX = `#version 300 es
 uniform mat4 place; uniform mat3 turn;
 in vec3 position; in vec3 normal; in vec4 colour;
@@ -14,6 +14,8 @@ void main() {
   vec3 light = c * (0.3 + 0.12 * m.y + 0.6 * key + 0.2 * fill) + 0.05 * shine;
   pixel = vec4(pow(light, vec3(1.0 / 2.2)), 1.0);
 }`;
+// pixels between the first two fingers
+const apart = (fingers) => { const [a, b] = [...fingers.values()]; return b ? Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1])) : 1; };
 const START = { yaw: 0.35, pitch: 0.12, zoom: 1 };
 
 export class Viewer {
@@ -135,9 +137,19 @@ export class Viewer {
 
   #listen() {
     const canvas = this.canvas;
-    canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); canvas.focus({ preventScroll: true }); });
+    const fingers = new Map(); // pointer -> [x, y]
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      canvas.focus({ preventScroll: true });
+      fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    });
+    for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, (event) => fingers.delete(event.pointerId));
     canvas.addEventListener("pointermove", (event) => {
-      if (event.buttons & 1) this.turn((4 * event.movementX) / canvas.clientHeight, (4 * event.movementY) / canvas.clientHeight);
+      if (!fingers.has(event.pointerId) || !(event.buttons & 1)) return;
+      const [x, y] = fingers.get(event.pointerId), before = apart(fingers);
+      fingers.set(event.pointerId, [event.clientX, event.clientY]);
+      if (fingers.size > 1) this.zoom(apart(fingers) / before);
+      else this.turn((4 * (event.clientX - x)) / canvas.clientHeight, (4 * (event.clientY - y)) / canvas.clientHeight);
     });
     canvas.addEventListener("wheel", (event) => { event.preventDefault(); this.zoom(Math.exp(-event.deltaY / 600)); }, { passive: false });
     const keys = {

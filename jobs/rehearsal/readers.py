@@ -6,10 +6,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from handface.extras import extra
+
 
 def by_webdataset(release: Path) -> int:
     """Samples with a picture that `webdataset.WebDataset` finds."""
-    import webdataset
+    with extra("rehearse", "the rehearsal's reader webdataset"):
+        import webdataset
 
     return sum("jpg" in sample for sample in webdataset.WebDataset(_shards(release), shardshuffle=False))
 

@@ -8,6 +8,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_type_hints
 
+from handface.jobs.shared.messages import QUIET, VERBOSE
+from handface.pipeline.contract.settings import read_mapping, unknown_key
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -54,7 +57,9 @@ def parse_arguments(module: ModuleType, prog: str, description: str, arguments: 
     default, dump = None, None
     if not own_config:
         file, dump = _take(rest, CONFIG), _take(rest, DUMP_CONFIG)
-        default = read_defaults(kind, _read(file), str(file)) if file else None
+        default = read_defaults(kind, read_mapping(Path(file)), file) if file else None
+    if {"-h", "--help", HELP_ALL} & set(rest):
+        description += f"\n\n{QUIET} and {VERBOSE} say less or more."
     if HELP_ALL in rest:
         rest = ["--help"]
     elif isinstance(kind, type) and is_dataclass(kind) and {"-h", "--help"} & set(rest):
@@ -94,7 +99,7 @@ def read_defaults(kind: type, tree: Mapping[str, Any], where: str) -> Any:
     plain = {str(key).replace("-", "_"): value for key, value in tree.items()}
     for key in plain:
         if key not in known:
-            raise ValueError(f"{where}: no option {key!r}{_nearest(key, known)}")
+            raise ValueError(f"{where}: {unknown_key(key, known)}")
     values: dict[str, Any] = {}
     for name, one in known.items():
         nested = _dataclass_of(hints[name])
@@ -166,23 +171,3 @@ def _take(rest: list[str], flag: str) -> str | None:
         rest.pop(at)
         return value
     return None
-
-
-def _read(file: str) -> Mapping[str, Any]:
-    """A JSON or YAML file that holds a mapping."""
-    import yaml
-
-    try:
-        tree = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: neither JSON nor YAML ({error})") from error
-    if not isinstance(tree, Mapping):
-        raise ValueError(f"{file}: holds {type(tree).__name__}, not a mapping of options")
-    return tree
-
-
-def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"

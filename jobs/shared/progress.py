@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +10,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from handface.jobs.shared.messages import pause_after, wants_bar
+
 if TYPE_CHECKING:
     from handface.pipeline.engine.funnel import Funnel
 
 log = logging.getLogger(__name__)
-HEARTBEAT = 10.0  # seconds between lines, without a terminal
 
 
 class Progress:
@@ -37,9 +37,7 @@ class Progress:
         if total is not None:
             columns = [f"{what} {{task.completed:,}}/{{task.total:,}}", progress.BarColumn()]
             columns += [progress.TaskProgressColumn(), progress.TimeElapsedColumn(), "{task.fields[text]}"]
-        self._bar = progress.Progress(
-            *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-        )
+        self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True, disable=not wants_bar())
         self._task = self._bar.add_task(what, total=total, completed=done, text="")
         self._what, self._total, self._done, self._here, self._note = what, total, done, 0, ""
         self._start = time.monotonic()
@@ -67,7 +65,7 @@ class Progress:
         self._bar.update(self._task, advance=inputs, text=f"{self._rate()}{note}")
 
     def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT):
+        while not self._ended.wait(pause_after(time.monotonic() - self._start)):
             of = f"/{self._total:,}" if self._total is not None else ""
             log.info("%s: %s%s inputs, %s%s", self._what, f"{self._done + self._here:,}", of, self._rate(), self._note)
 
@@ -91,7 +89,7 @@ def byte_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     columns: list[progress.ProgressColumn | str] = [what, progress.BarColumn(), progress.DownloadColumn()]
     columns += [progress.TransferSpeedColumn(), progress.TimeRemainingColumn()]
     console = Console(stderr=True)
-    with progress.Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+    with progress.Progress(*columns, console=console, disable=not wants_bar()) as bar:
         task = bar.add_task(what)
         yield lambda done, total: bar.update(task, advance=done, total=total)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from handface.extras import extra
 from handface.model.network.config import AutoConfig, HRNetConfig, MobileNetConfig
 from handface.model.network.hrnet import HRNet
 from handface.model.network.mobilenet import MobileNet
@@ -17,7 +18,8 @@ class AutoBackbone(nn.Module):
 
     def __init__(self, config: AutoConfig) -> None:
         super().__init__()
-        import transformers
+        with extra("depth", f"backbone {config.name!r}"):
+            import transformers
 
         if Path(config.name).is_dir():
             settings = transformers.AutoConfig.from_pretrained(config.name, local_files_only=True, **config.options)

@@ -49,6 +49,7 @@ class PersonDecoder:
         self.head = _load("head", sizes.head, head)
         bodies = (load_body(body.name, body.convention) for body in (self.hand, self.head))
         self.choose_mesh = MeshChoice(mesh, network, *bodies)
+        self._pose = MeshChoice("parametric", network, self.choose_mesh.hand, self.choose_mesh.head)
 
     def decode(
         self,
@@ -59,15 +60,17 @@ class PersonDecoder:
     ) -> list[Person]:
         """One person per crop. output: B predictions for B crops."""
         flat = {name: value.float().cpu() for name, value in output.flatten().items()}
-        output = self.choose_mesh(DiceOutput.unflatten(flat))
+        output = DiceOutput.unflatten(flat)
+        posed = self._pose(output) if self.choose_mesh.mesh == "drawn" else None
+        output = self.choose_mesh(output)
         origin = output.head.vertices[0].mean(1)  # (B, 3)
         shift = output.camera[:, :1] * (origin - output.camera_origin)[:, :2]  # (B, 2), the camera about `origin`
         translation = output.camera[:, 1:] + shift
         persons = []
         for row, (crop, detection, confidence) in enumerate(zip(crops, detections, confidences, strict=True)):
             scale, (tx, ty) = float(output.camera[row, 0]), translation[row].tolist()
-            hand = _part(output.hand, row, origin[row], self.hand)
-            head = _part(output.head, row, origin[row], self.head)
+            hand = _part(output.hand, row, origin[row], self.hand, None if posed is None else posed.hand)
+            head = _part(output.head, row, origin[row], self.head, None if posed is None else posed.head)
             if crop.side == "left":
                 hand, head = mirrored_hand(hand), mirrored_head(head, self.head)
                 tx = crop.pixels.shape[1] - 1 - tx
@@ -104,6 +107,7 @@ def mirrored_hand(part: Part) -> Part:
         keypoints_3d=part.keypoints_3d * _FLIP,
         deformation=part.deformation * _FLIP,
         parameters=parameters,
+        offset=None if part.offset is None else part.offset * _FLIP,
     )
 
 
@@ -131,6 +135,7 @@ def mirrored_head(part: Part, body: NamedBody) -> Part:
         contact=part.contact[opposite],
         deformation=turned.deformation[opposite],
         parameters=parameters,
+        offset=None if turned.offset is None else turned.offset[opposite],
     )
 
 
@@ -146,8 +151,8 @@ def _mirror_vector(name: str, value: Floats) -> Floats:
     return value * _FLIP if name == "transl" else value
 
 
-def _part(output: PartOutput, row: int, origin: torch.Tensor, body: NamedBody) -> Part:
-    """One row of the network's answer, about `origin` (3,)."""
+def _part(output: PartOutput, row: int, origin: torch.Tensor, body: NamedBody, posed: PartOutput | None) -> Part:
+    """One row of the network's answer, about `origin` (3,). posed: the bodies that the parameters pose, if `output` is not they."""
     vertices = output.deformed[row] - origin
     deformation = output.deformation[0][row] if output.deformation else torch.zeros_like(vertices)
     parameters = {name: value[row].numpy() for name, value in output.parameters._asdict().items() if value.shape[1]}
@@ -161,6 +166,7 @@ def _part(output: PartOutput, row: int, origin: torch.Tensor, body: NamedBody) -
         parameters=parameters,
         body=body.name,
         convention=body.convention,
+        offset=None if posed is None else (output.vertices[0][row] - posed.vertices[0][row]).numpy(),
     )
 
 

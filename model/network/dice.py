@@ -12,7 +12,7 @@ from torch import nn
 
 from handface.model.network.backbone import build_backbone, count_cells
 from handface.model.network.config import DiceConfig, preset
-from handface.model.network.heads import CameraHead, CellCamera, PresenceHead
+from handface.model.network.heads import BodyParameters, CameraHead, CellCamera, PresenceHead
 from handface.model.network.output import DiceOutput, PartOutput
 from handface.model.network.placement import PlacementHead, build_regressor
 from handface.model.network.points import PointCells
@@ -129,7 +129,7 @@ class Dice(nn.Module):
         _, _, hand_interaction, head_interaction = interaction.split(groups, 1)
         hand_vertices, head_vertices = self.hand_up(hand_coarse), self.head_up(head_coarse)
         deformation = self._gate(self.head_deformation_up(head_interaction[..., :3]), presence)
-        hand_read, head_read = self.regressor_inputs(hand_vertices, head_vertices)
+        hand_read, head_read = self.regressor_inputs(hand_vertices, head_vertices, self.config.regressor.detached)
         return DiceOutput(
             hand=PartOutput(
                 hand_keypoints,
@@ -160,13 +160,23 @@ class Dice(nn.Module):
             return coordinates, interaction
         return self.mesh_net(placing), self.interaction_net(tokens)
 
+    def read_parameters(self, output: DiceOutput) -> tuple[BodyParameters, BodyParameters]:
+        """Parameters of hand and head of a prediction, with a gradient into the vertices that they are read from.
+
+        Where `regressor.detached` is off, those of the prediction itself; else they are read once more, to the same values.
+        """
+        if not self.config.regressor.detached:
+            return output.hand.parameters, output.head.parameters
+        hand, head = self.regressor_inputs(output.hand.vertices, output.head.vertices, detached=False)
+        return self.hand_parameters(*hand), self.head_parameters(*head)
+
     def regressor_inputs(
-        self, hand: tuple[torch.Tensor, ...], head: tuple[torch.Tensor, ...]
+        self, hand: tuple[torch.Tensor, ...], head: tuple[torch.Tensor, ...], detached: bool
     ) -> list[tuple[torch.Tensor, ...]]:
         """What the regressors of hand and head are given: vertices of a level, and for aligned ones the same at rest."""
         config = self.config.regressor
         vertices = hand[config.hand_level], head[config.head_level]
-        if config.detached:
+        if detached:
             vertices = vertices[0].detach(), vertices[1].detach()
         if not config.aligned:
             return [(part,) for part in vertices]

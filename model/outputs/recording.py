@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.extras import extra
 from handface.model.outputs.colours import HAND, HEAD
 from handface.model.outputs.mesh_files import NOTE, upright
 from handface.model.prediction.prediction import Prediction
@@ -17,10 +18,8 @@ def write_recording(path: Path, image: NDArray[np.uint8], prediction: Prediction
 
     Raises ImportError that says what to install.
     """
-    try:
+    with extra("rerun", "a Rerun recording"):
         import rerun
-    except ImportError as error:
-        raise ImportError("a Rerun recording needs the Rerun SDK: pip install 'handface[rerun]'") from error
     recording = rerun.RecordingStream("handface", recording_id=path.stem)
     recording.save(str(path))
     recording.log("photo", rerun.Image(image), static=True)

@@ -32,6 +32,12 @@ class RecordError(ValueError):
 
 def write_record(folder: Path, stem: str, photo: str, prediction: Prediction) -> None:
     """Write STEM.json and STEM.npz into a folder; docs/predictions.md has every field. photo: how people call it."""
+    np.savez_compressed(folder / f"{stem}.npz", allow_pickle=False, **record_arrays(prediction))
+    (folder / f"{stem}.json").write_text(json.dumps(to_json(photo, prediction), indent=1, allow_nan=False) + "\n")
+
+
+def record_arrays(prediction: Prediction) -> dict[str, NDArray[Any]]:
+    """What the npz of a prediction holds, by name."""
     arrays: dict[str, NDArray[Any]] = {"trained": np.array(prediction.trained)}
     for index, person in enumerate(prediction.persons):
         arrays[f"person{index}/crop"] = person.crop
@@ -41,9 +47,9 @@ def write_record(folder: Path, stem: str, photo: str, prediction: Prediction) ->
             arrays[f"person{index}/quality"] = np.array(person.fit.quality)
         for kind, part in (("hand", person.hand), ("head", person.head)):
             named = {name: getattr(part, name) for name in _ARRAYS} | part.parameters
+            named |= {} if part.offset is None else {"offset": part.offset}
             arrays |= {f"person{index}/{kind}/{name}": value for name, value in named.items()}
-    np.savez_compressed(folder / f"{stem}.npz", allow_pickle=False, **arrays)
-    (folder / f"{stem}.json").write_text(json.dumps(to_json(photo, prediction), indent=1, allow_nan=False) + "\n")
+    return arrays
 
 
 def to_json(photo: str, prediction: Prediction) -> dict[str, Any]:
@@ -107,6 +113,7 @@ def _part(part: Part) -> dict[str, Any]:
     return {
         "body": part.body,
         "convention": part.convention,
+        "mesh": "parametric" if part.offset is None else "drawn",
         "contact_vertices": np.flatnonzero(part.contact > CONTACT).tolist(),
         "keypoints_3d": _plain(part.keypoints_3d),
         "parameters": {name: _plain(value) for name, value in part.parameters.items()},
@@ -164,10 +171,11 @@ def _read_fit(record: dict[str, Any]) -> Fit | None:
 
 
 def _read_part(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[Any]]) -> Part:
-    values = {name: arrays[f"{prefix}/{name}"] for name in _ARRAYS}
+    values: dict[str, Any] = {name: arrays[f"{prefix}/{name}"] for name in _ARRAYS}
     parameters = {name: arrays[f"{prefix}/{name}"] for name in record["parameters"]}
     count = len(values["vertices"])
-    wrong = [name for name in ("contact", "deformation") if len(values[name]) != count]
+    values["offset"] = arrays.get(f"{prefix}/offset")
+    wrong = [n for n in ("contact", "deformation", "offset") if (v := values[n]) is not None and len(v) != count]
     if wrong or (values["faces"].size and not 0 <= values["faces"].min() <= values["faces"].max() < count):
         raise RecordError(f"{prefix}: {', '.join(wrong) or 'faces'} do not fit its {count} vertices")
     return Part(**values, parameters=parameters, body=record["body"], convention=record["convention"])

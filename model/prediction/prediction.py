@@ -113,9 +113,9 @@ class Part:
     vertices: (V, 3), the head's already deformed.  faces: (F, 3) int64, outside counter-clockwise.  keypoints_3d: (K, 3).
     contact: (V,) probability.  deformation: (V, 3) that was subtracted, zeros for a hand.
     parameters: betas, expression, pose, global_orient, transl of `body` in `convention`; a left hand's are those of the left body.
-        Posed with them the body, less the deformation, lies where `vertices` lie (to 1e-4 m) unless the network's own mesh was asked
-        for (`mesh="drawn"`), which is some millimetres from it. A head that belongs to a left hand was seen in the mirror; where its
-        body has no mirror signs, betas and expression are left out, and `faces` are turned over.
+        Posed with them the body, plus `offset`, less `deformation`, lies where `vertices` lie (to 1e-4 m). A head that belongs to a
+        left hand was seen in the mirror; where its body has no mirror signs, betas and expression are left out, and `faces` are turned over.
+    offset: (V, 3), what the network's own mesh (`mesh="drawn"`) has more than the posed body; None of the posed body itself.
     """
 
     vertices: Floats
@@ -126,6 +126,7 @@ class Part:
     parameters: dict[str, Floats]
     body: str
     convention: str
+    offset: Floats | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from handface.model.fitting.people import FitPicture
 from handface.model.prediction.crop import Crop, as_rgb, cut, person_box
+from handface.model.prediction.posing import PartPoser
 from handface.model.prediction.prediction import Detection, Part, Person, Prediction
 from handface.model.prediction.predictor import Predictor
 from handface.model.prediction.smoothing import OneEuro, OneEuroConfig, OneEuroRotations
@@ -66,6 +67,8 @@ class VideoPredictor:
         self._boxes: dict[int, BoxFilter] = {}
         self._persons: dict[int, PersonFilter] = {}
         self._before: dict[int, Person] = {}
+        decoder = predictor.decoder
+        self._posers = {"hand": PartPoser(decoder.hand), "head": PartPoser(decoder.head)}
 
     def predict(self, frames: Iterable[tuple[float, NDArray[np.uint8]]]) -> Iterator[Frame]:
         """(seconds, (H, W, 3) RGB uint8) in order of time -> the same frames with their people.
@@ -125,7 +128,11 @@ class VideoPredictor:
         current = self._persons.get(number)
         if current is None or current.side != person.side:
             current = self._persons[number] = PersonFilter(person.side, self.config.smooth)
-        return replace(current(person, time), track=number)
+        smooth = replace(current(person, time), track=number)
+        if self.predictor.config.mesh != "parametric" and not (person.fit and person.fit.fitted):
+            return smooth  # the network's own mesh, which its parameters only come near to
+        hand, head = (self._posers[name](getattr(smooth, name), smooth.side) for name in ("hand", "head"))
+        return replace(smooth, hand=hand, head=head)
 
 
 class BoxFilter:
@@ -177,6 +184,7 @@ class PersonFilter:
             vertices=points("vertices"),
             keypoints_3d=points("keypoints_3d"),
             deformation=points("deformation"),
+            offset=None if part.offset is None else points("offset"),
             contact=self._filter(f"{name} contact", part.contact, time),
             parameters={
                 key: self._filter(f"{name} {key}", value, time, rotations=key in ("pose", "global_orient"))

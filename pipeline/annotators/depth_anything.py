@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from handface.extras import extra
 from handface.model.network.openvino_import import import_openvino, openvino_core
 from handface.pipeline.annotators.depth_anything_pth import ENDINGS, OriginalLayoutError, load_original
 from handface.pipeline.contract.sample import AnnotatorRecord, DepthKind
@@ -190,7 +191,8 @@ def _folder(config: DepthAnythingConfig) -> Path:
     parts = config.checkpoint.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in {".", "..", "~"}:
         raise DepthWeightsError(f"{config.checkpoint} is neither a folder nor a hub id of the form owner/name")
-    from huggingface_hub import snapshot_download
+    with extra("depth", f"Depth Anything ({config.checkpoint})"):
+        from huggingface_hub import snapshot_download
 
     try:
         files = ["config.json", "preprocessor_config.json", WEIGHTS]
@@ -231,7 +233,9 @@ def _load_original(path: Path) -> Any:
 
 def _load(folder: Path) -> Any:
     from safetensors import SafetensorError
-    from transformers import DepthAnythingForDepthEstimation
+
+    with extra("depth", f"Depth Anything ({folder})"):
+        from transformers import DepthAnythingForDepthEstimation
 
     try:
         loaded: Any = DepthAnythingForDepthEstimation.from_pretrained(

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from handface.extras import extra
+
 if TYPE_CHECKING:
     import torch
 
@@ -57,7 +59,8 @@ def load_original(path: Path) -> Any:
     Raises:
         OriginalLayoutError: the file is damaged, holds more than tensors, or holds another network.
     """
-    from transformers import DepthAnythingForDepthEstimation
+    with extra("depth", f"{path.name}: Depth Anything"):
+        from transformers import DepthAnythingForDepthEstimation
 
     tensors = _read(path)
     config = _config(path, tensors)

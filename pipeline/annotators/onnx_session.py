@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.extras import extra
+
 if TYPE_CHECKING:
     import onnxruntime
 
@@ -33,7 +35,8 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     Raises:
         OnnxError: the file is missing or is no network.
     """
-    import onnxruntime
+    with extra("onnxruntime", f"{path.name}: an ONNX network"):
+        import onnxruntime
 
     if not path.is_file():
         raise OnnxError(f"{path}: there is no such file")

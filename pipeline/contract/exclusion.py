@@ -42,6 +42,7 @@ class Exclusion:
     """One list, read.
 
     sha256: of stored and of original files alike.  uris: names of addresses (`url_name`).  phash: (M,) uint64, 0 left out.
+    unkeyed: rows that name no sample by its key, which is all that shards tell.
     """
 
     uri: str
@@ -49,6 +50,7 @@ class Exclusion:
     sha256: frozenset[str]
     uris: frozenset[str]
     phash: NDArray[np.uint64]
+    unkeyed: int = 0
 
     @classmethod
     def read(cls, uri: str) -> Exclusion:
@@ -79,7 +81,12 @@ class Exclusion:
             except (ValueError, TypeError) as error:
                 raise ExclusionError(f"{uri}: column {name}: {error}") from error
         phash = np.array(sorted(named["phash"] - {0}), np.uint64)
-        return cls(uri, frozenset(named["key"]), frozenset(named["sha256"]), frozenset(named["uri"]), phash)
+        keyed = np.zeros(len(table), bool)
+        for name in found:
+            if COLUMNS[name] == "key":
+                keyed |= np.array([value not in (None, "", b"") for value in table[name].to_pylist()], bool)
+        keys, sums, uris = (frozenset(named[kind]) for kind in ("key", "sha256", "uri"))
+        return cls(uri, keys, sums, uris, phash, int((~keyed).sum()))
 
     def __len__(self) -> int:
         """How many names it holds."""

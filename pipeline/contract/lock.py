@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from handface.pipeline.contract.storage import Folder
+from handface.pipeline.contract.storage import Folder, naming
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ class _ObjectLock:
             log.warning("%s: taking over the lock of `%s`, which has ended", folder.uri, other.command)
             folder.remove(LOCK_NAME)
         try:
-            with folder.filesystem.open(folder.path(LOCK_NAME), "xb") as stream:
+            with naming(folder.uri), folder.filesystem.open(folder.path(LOCK_NAME), "xb") as stream:
                 stream.write(owner.dumps())
         except FileExistsError:
             return None

@@ -13,6 +13,7 @@ from typing import IO
 from handface.pipeline.contract.names.addresses import filesystem_of, open_file
 from handface.pipeline.contract.names.patterns import expand
 from handface.pipeline.contract.sample import Sample, SampleError, decode, encode
+from handface.pipeline.contract.storage import naming
 from handface.pipeline.contract.tar_index import (
     Member,
     ShardError,
@@ -73,7 +74,8 @@ def find_shards(arguments: Iterable[str]) -> list[str]:
     """Files as given; folders and globs become the tars in them, sorted. Raises FileNotFoundError for what names nothing."""
     found: list[str] = []
     for argument in arguments:
-        matches = [tar for name in _expand(argument) for tar in _tars(name)]
+        with naming(argument):
+            matches = [tar for name in _expand(argument) for tar in _tars(name)]
         if not matches:
             raise FileNotFoundError(f"{argument}: no shard there (expected a .tar file, a folder of them, or a glob)")
         found += matches

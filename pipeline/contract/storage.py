@@ -7,12 +7,13 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from handface.pipeline.contract.names.addresses import filesystem_of
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from fsspec import AbstractFileSystem
 
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 _TEMP = ".tmp-"  # leading dot: no reader's `*.tar` glob matches a file that is still being written
 _STEP = 32 << 20  # bytes of a large file that are put on the disk at once
 _NO_RETRY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
@@ -27,6 +30,28 @@ _NO_RETRY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, er
 
 class StorageError(OSError):
     """The output cannot be written and trying again will not help; the message names the file and what to do."""
+
+
+@contextmanager
+def naming(uri: str) -> Iterator[None]:
+    """Lets a refusal of an object store, which says neither what nor where, name what was asked for."""
+    try:
+        yield
+    except PermissionError as error:
+        if "://" not in uri or uri in str(error):
+            raise
+        raise PermissionError(
+            f"{uri}: the store refuses access ({str(error).rstrip('.')}); check the key and its rights"
+        ) from error
+
+
+def _named(method: Callable[Concatenate[Folder, Given], Found]) -> Callable[Concatenate[Folder, Given], Found]:
+    @wraps(method)
+    def call(self: Folder, *arguments: Given.args, **options: Given.kwargs) -> Found:
+        with naming(self.uri):
+            return method(self, *arguments, **options)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -52,10 +77,12 @@ class Folder:
 
         return isinstance(self.filesystem, LocalFileSystem)
 
+    @_named
     def exists(self, name: str) -> bool:
         """Whether the file is there."""
         return bool(self.filesystem.exists(self.path(name)))
 
+    @_named
     def size(self, name: str) -> int | None:
         """Bytes of a file, or None if it is not there."""
         try:
@@ -63,10 +90,12 @@ class Folder:
         except FileNotFoundError:
             return None
 
+    @_named
     def read(self, name: str) -> bytes:
         """The whole file. Raises FileNotFoundError."""
         return bytes(self.filesystem.cat_file(self.path(name)))
 
+    @_named
     def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
         """Several whole files, fetched at once where the filesystem can."""
         if self.local:
@@ -76,10 +105,12 @@ class Folder:
         found = self.filesystem.cat_ranges([self.path(name) for name in names], whole, whole, on_error="raise")
         return {name: bytes(data) for name, data in zip(names, found, strict=True)}
 
+    @_named
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """`length` bytes from `start`."""
         return bytes(self.filesystem.cat_file(self.path(name), start=start, end=start + length))
 
+    @_named
     def sizes(self, prefix: str = "", suffix: str = "") -> dict[str, int]:
         """{name: bytes} of the files directly in the folder, unfinished ones left out; {} if there is no folder."""
         try:
@@ -103,7 +134,7 @@ class Folder:
         """A stream whose content appears under `name` when the block ends without an error, and leaves nothing otherwise."""
         path = self.path(name)
         try:
-            with self._local_writer(path) if self.local else self._remote_writer(path) as stream:
+            with naming(self.uri), self._local_writer(path) if self.local else self._remote_writer(path) as stream:
                 yield stream
         except OSError as error:
             if error.errno not in _NO_RETRY or isinstance(error, StorageError):
@@ -112,6 +143,7 @@ class Folder:
                 error.errno, f"cannot write {self.uri.rstrip('/')}/{name}: {self._advice(error)}"
             ) from error
 
+    @_named
     def remove(self, name: str) -> None:
         """Remove a file that may be gone already."""
         with suppress(FileNotFoundError):

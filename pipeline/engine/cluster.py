@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from math import ceil
 from typing import Any
 
+log = logging.getLogger(__name__)
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-# Of a cluster that is started here: it listens on loopback alone, sends nothing home, and its C++ side says only what ends it.
-_OWN_CLUSTER = _LOOPBACK | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+# Of a cluster that is started here: it listens on loopback alone, sends nothing home, and has no dashboard to send figures to.
+_OWN_CLUSTER = _LOOPBACK | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
+_STARTS = 3  # Ray gives a start up after half a minute, which a busy machine can need
 _STORE_BYTES, _STORE_BYTES_PER_WORKER = 256 << 20, 64 << 20
 
 
@@ -39,11 +41,30 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
         else:
             num_cpus = max(workers or available_cpus(), ceil(at_least))
             memory = _STORE_BYTES + num_cpus * _STORE_BYTES_PER_WORKER
-            ray.init(address="local", num_cpus=num_cpus, object_store_memory=memory, include_dashboard=False, **quiet)
+            _start(num_cpus=num_cpus, object_store_memory=memory, include_dashboard=False, **quiet)
         try:
             yield ray.cluster_resources()
         finally:
             ray.shutdown()  # only disconnects from a cluster that RAY_ADDRESS named
+
+
+def _start(**options: Any) -> None:
+    """Start a cluster of our own. Raises ConnectionError if Ray does not come up."""
+    import ray
+
+    for tried in range(1, _STARTS + 1):
+        try:
+            ray.init(address="local", **options)
+            return
+        # it raises a plain Exception, known by its words alone
+        except Exception as error:
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            log.warning("Ray did not start within half a minute, try %d of %d", tried, _STARTS)
+    raise ConnectionError(
+        "Ray did not start: the machine may be too busy or short of memory; --local works without Ray"
+    )
 
 
 def _join(address: str, options: dict[str, Any]) -> None:

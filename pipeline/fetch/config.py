@@ -40,7 +40,7 @@ class HttpConfig:
     robots_age: float = 24 * 3600.0
     """Seconds that robots.txt, ai.txt and tdmrep.json are believed; at most 24 hours (RFC 9309)."""
     consent: bool = True
-    """Honour robots.txt, ai.txt, TDMRep, X-Robots-Tag and data-mining notices. Off only for hosts of your own."""
+    """Whether robots.txt, ai.txt, TDMRep, X-Robots-Tag and data-mining notices are honoured; no-consent is for hosts of your own."""
     open_ranges: tuple[str, ...] = ()
     """Address ranges (CIDR) to allow besides the public ones, e.g. 127.0.0.0/8 in tests."""
     resolve: dict[str, str] = field(default_factory=dict)

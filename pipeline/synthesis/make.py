@@ -40,7 +40,7 @@ class PictureConfig:
     jpeg_quality: int = 92
     """Of the stored picture, 4:4:4 sampling."""
     depth_maps: bool = True
-    """Also store the exact depth as a 16-bit PNG, 0 where there is no surface."""
+    """Whether the exact depth is stored as a 16-bit PNG, 0 where there is no surface; no-depth-maps leaves it out."""
     domain: DomainName = "open"
     """open: all skin tones, lights, backdrops and cameras; studio: few, evenly lit before a green screen, as in Decaf."""
 

@@ -196,7 +196,7 @@ def test_interrupt_exits_130(toys: None, capsys: pytest.CaptureFixture[str]) -> 
 def test_unknown_log_level_is_said(
     toys: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(cli.LOG_VARIABLE, "chatty")
+    monkeypatch.setenv("HANDFACE_LOG", "chatty")
     assert cli.main(["toy", "go"]) == 2
     assert "HANDFACE_LOG=CHATTY" in capsys.readouterr().err
 

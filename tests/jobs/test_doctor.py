@@ -150,17 +150,6 @@ def test_ray_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "ray token" not in cluster(monkeypatch, tmp_path, RAY_AUTH_MODE="disabled")
 
 
-def test_licensed_files_are_optional_but_must_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for variable in doctor.LICENSED:
-        monkeypatch.delenv(variable, raising=False)
-    assert {check.level for check in doctor.check_licensed()} == {"ok"}
-    monkeypatch.setenv("HANDFACE_MANO", str(tmp_path / "gone.npz"))
-    monkeypatch.setenv("HANDFACE_DECAF", str(tmp_path))
-    found = {check.name: check for check in doctor.check_licensed()}
-    assert (found["mano"].level, found["flame"].level, found["decaf"].level) == ("fail", "ok", "ok")
-    assert "mano.is.tue.mpg.de" in found["mano"].fix
-
-
 def test_an_untested_version_is_named_with_the_tested_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from handface.pipeline.engine import libraries
 

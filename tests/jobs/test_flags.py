@@ -61,6 +61,32 @@ def test_help_shows_at_most_25_flags(name: str, kind: type) -> None:
     assert len(shown) <= MOST_SHOWN, "put some into a nested config: --help shows the top level alone"
 
 
+def switched_on(kind: type, prefix: str = "--") -> list[str]:
+    """Flags that switch something off which is on by default, `--http.no-consent`."""
+    hints, found = get_type_hints(kind, include_extras=True), []
+    for one in fields(kind):
+        nested = _dataclass_of(hints[one.name])
+        name = one.name.replace("_", "-")
+        if nested is not None:
+            found += switched_on(nested, f"{prefix}{name}.")
+        elif one.default is True:
+            found.append(f"{prefix}no-{name}")
+    return found
+
+
+@pytest.mark.parametrize(("name", "kind"), [pair for pair in configs() if switched_on(pair[1])], ids=lambda x: str(x))
+def test_help_of_a_negated_flag_says_what_the_flag_does(
+    name: str, kind: type, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main([*name.split(), "--help-all"])
+    text = " ".join(line.strip("│ ") for line in capsys.readouterr().out.splitlines())
+    for flag in switched_on(kind):
+        said = text.partition(f" {flag} ")[2].partition("(default:")[0]
+        assert said.strip().startswith("Whether") and f"no-{flag.rpartition('no-')[2]}" in said, (flag, said)
+
+
 def test_one_vocabulary() -> None:
     for name, kind in configs():
         for flag in flags_of(kind):
@@ -94,11 +120,11 @@ def test_dumped_configuration_reads_back_the_same(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("outptu: x", "no option 'outptu'; did you mean 'output'?"),
-        ("decode: {min_sides: 3}", "decode: no option 'min_sides'; did you mean 'min_side'?"),
+        ("outptu: x", "no setting outptu; did you mean output?"),
+        ("decode: {min_sides: 3}", "decode: no setting min_sides; did you mean min_side?"),
         ("unit_size: many", "unit_size: 'many'"),
-        ("- a\n- b", "holds list, not a mapping"),
-        ("a: [", "neither JSON nor YAML"),
+        ("- a\n- b", "holds a list"),
+        ("a: [", "not YAML"),
     ],
 )
 def test_a_wrong_config_file_is_refused_by_name(

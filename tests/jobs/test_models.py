@@ -12,7 +12,7 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 def test_list_names_every_model_and_how_to_get_it(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "40")  # a narrow terminal must not cut names
     assert run(Config()) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in model_store.models())

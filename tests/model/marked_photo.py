@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from handface.model.bodies import ParametricBody, load_body
+from handface.model.fitting.config import FitConfig
 from handface.model.network.config import DiceConfig, preset
 from handface.model.network.heads import BodyParameters
 from handface.model.network.output import DiceOutput, PartOutput
@@ -107,8 +108,8 @@ def network(images: torch.Tensor) -> DiceOutput:
     return DiceOutput.unflatten({name: torch.cat([row[name] for row in rows]) for name in rows[0]})
 
 
-def predictor(*photos: list[Mark], trained: bool = True, batch: int = 8) -> Predictor:
-    return Predictor(network, config(), KnowingDetector(*photos), trained, PredictorConfig(batch=batch))
+def predictor(*photos: list[Mark], trained: bool = True, batch: int = 8, fit: FitConfig | None = None) -> Predictor:
+    return Predictor(network, config(), KnowingDetector(*photos), trained, PredictorConfig(batch=batch), fit=fit)
 
 
 def _answer(image: torch.Tensor) -> dict[str, torch.Tensor]:

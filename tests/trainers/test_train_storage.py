@@ -12,36 +12,30 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import fsspec
 import pytest
+import torch
 
+from handface.jobs.cli import main
 from handface.pipeline.contract.lock import LockedError, lock_folder
 from handface.pipeline.contract.storage import Folder
 from handface.trainers import trainer
-from handface.trainers.data import DatasetConfig
+from handface.trainers.data import DatasetConfig, make_loader
+from handface.trainers.evaluation.setup import open_network
 from handface.trainers.run_folder.checkpoint import list_checkpoints
 from handface.trainers.trainer import train
-from tests.object_store import s3_server
+from tests.object_store import s3_bucket
 from tests.trainers.conftest import MakeRun
+from tests.trainers.data.test_storage import write_part
+from tests.trainers.labelled import studio_samples
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket() -> Iterator[str]:
     """A bucket on a server of our own, on loopback."""
-    with s3_server() as address:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": address,
-        }.items():
-            monkeypatch.setenv(name, value)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield "s3://bucket"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with s3_bucket() as uri:
+        yield uri
 
 
 def steps(text: bytes) -> list[int]:
@@ -64,8 +58,63 @@ def test_a_run_on_an_object_store_is_whole_there_and_goes_on_from_there(
     assert steps(folder.read("log.jsonl")) == [1, 2, 3]
     assert list_checkpoints(config.output) == ["step-000000002.pt", "step-000000003.pt"]
     assert not list(tmp_path.glob("s3:*"))
-    # its weights start another run
+    # its weights are evaluated, and start another run
+    network, sizes = open_network(f"{config.output}/best", None, None, torch.device("cpu"))
+    assert network is not None and sizes.hand.body == "free-hand"
+    with pytest.raises(FileNotFoundError, match=r"s3://bucket/runs/none/config\.json: no such file"):
+        open_network(f"{bucket}/runs/none", None, None, torch.device("cpu"))
     train(replace(make_run("next", steps=1), init=f"{config.output}/best"))
+
+
+def test_a_cold_start_asks_a_store_for_little_more_than_its_first_batch(
+    make_run: MakeRun, make_sample, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    """Samples are found by the part's table; the shard itself is never read through."""
+    from s3fs import S3FileSystem
+
+    part = write_part(tmp_path / "part", studio_samples(make_sample, 12), filler=250_000)
+    names = sorted(file.name for file in part.parent.iterdir())
+    for name in names:
+        Folder(f"{bucket}/part").write(name, (part.parent / name).read_bytes())
+    got: list[int] = []
+    call = S3FileSystem._call_s3
+
+    async def counted(self, method, *arguments, **options):  # type: ignore[no-untyped-def]
+        answer = await call(self, method, *arguments, **options)
+        if method == "get_object":
+            got.append(int(answer["ContentLength"]))
+        return answer
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", counted)
+    config = make_run(steps=1, batch_size=2)
+    data = replace(config.data, datasets=(DatasetConfig("part", (f"{bucket}/part",)),), hand_body=None, head_body=None)
+    loader = make_loader(replace(data, hand_body="free-hand", head_body="free-head"), pin_memory=False)
+    size = part.stat().st_size
+    assert 0 < sum(got) < 0.02 * size
+    next(iter(loader))
+    assert sum(got) < 2.3 / 12 * size
+    got.clear()
+    train(replace(config, data=replace(data, index_folder=str(tmp_path / "fresh"))))
+    # the table, one sample for the names of the bodies and again for its labels, two of the batch
+    assert sum(got) < 4.3 / 12 * size
+
+
+def test_a_bucket_without_rights_is_one_sentence(
+    make_run: MakeRun,
+    bucket: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = tmp_path / "run.json"
+    settings.write_text(make_run(output=f"{bucket}/run").dumps())
+    monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
+    for flags in ([], ["--train", f"{bucket}/part", "--output", str(tmp_path / "run")]):
+        assert main(["train", "--config", str(settings), *flags]) == 2
+        error = " ".join(capsys.readouterr().err.split())
+        assert error.startswith("handface train: error: ") and "s3://bucket/" in error, error
+        assert "Traceback" not in error and len(error) < 400, error
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_starts_in_one_folder_do_not_train_together(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from handface.model.network.mesh import Mesh
 from handface.model.network.topology import Sizes, Topology
 from handface.model.weights.checkpoint import load_dice, read_config
 from handface.model.weights.named import require_checkpoint
+from handface.pipeline.contract.checkpoints import local_weights
 from handface.trainers.data import DataConfig, DatasetConfig
 from handface.trainers.evaluation.run import Row
 from handface.trainers.evaluation.systems import NetworkSystem, RunOnce
@@ -33,8 +35,10 @@ def open_network(
     """
     if folder is None:
         return None, Topology.from_bodies(hand_body or "free-hand", head_body or "free-head").sizes
-    known = read_config(require_checkpoint(folder)).sizes
-    model = load_dice(folder, Topology.from_bodies(hand_body or known.hand.body, head_body or known.head.body))
+    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
+        found = require_checkpoint(local_weights(folder, Path(scratch)))
+        known = read_config(found).sizes
+        model = load_dice(found, Topology.from_bodies(hand_body or known.hand.body, head_body or known.head.body))
     return model.to(device), model.config.sizes
 
 

@@ -1,4 +1,4 @@
-"""RenderMe-360's FLAME fits: HDF5 containers `.smc`, one per actor and performance. Needs h5py (`pip install h5py`)."""
+"""RenderMe-360's FLAME fits: HDF5 containers `.smc`, one per actor and performance. Needs h5py (extra `renderme`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from handface.extras import extra
 from handface.trainers.priors.parameters import Floats, ParameterSet, PriorDataError
 
 if TYPE_CHECKING:
@@ -34,10 +35,8 @@ def read_renderme(files: Sequence[Path]) -> ParameterSet:
 
 
 def _frames(file: Path) -> Iterator[tuple[Floats, ...]]:
-    try:
+    with extra("renderme", f"{file}: reading .smc"):
         import h5py
-    except ImportError as error:
-        raise ImportError(f"{file}: reading .smc needs h5py: pip install 'handface[renderme]'") from error
     try:
         container = h5py.File(file, "r")
     except OSError as error:

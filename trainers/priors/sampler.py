@@ -69,16 +69,26 @@ class RealParameters:
 
     @classmethod
     def open(cls, config: RealConfig, sizes: Sizes) -> RealParameters:
-        """Read all sources (each file once) and check that they are of the network's bodies. Raises PriorDataError or OSError."""
+        """Read all sources (each file once) and check that they are of the network's bodies.
+
+        A source named for hands and heads may hold one of them alone. Raises PriorDataError or OSError.
+        """
         read: dict[str, ParameterSet] = {}
         for source in config.hand + config.head:
             if source.path not in read:
                 read[source.path] = read_parameters(
                     source.path, sizes.hand.body, config.freihand_mean_pose, sizes.head.body
                 ).unique()
-        hand = [(_fitting(read[s.path], "hand", sizes.hand), s.weight) for s in config.hand]
-        head = [(_fitting(read[s.path], "head", sizes.head), s.weight) for s in config.head]
-        return cls(hand, head, config.seed)
+        shared = {source.path for source in config.hand} & {source.path for source in config.head}
+        found: dict[str, list[tuple[Floats, float]]] = {part: [] for part in PARTS}
+        for part, sources, size in (("hand", config.hand, sizes.hand), ("head", config.head, sizes.head)):
+            for source in sources:
+                parameters = read[source.path]
+                # FreiHAND has no faces, RenderMe-360 no hands; given for both they serve the part that they have
+                if source.path in shared and not len(parameters.hands() if part == "hand" else parameters.heads()):
+                    continue
+                found[part].append((_fitting(parameters, part, size), source.weight))
+        return cls(found["hand"], found["head"], config.seed)
 
     def sample(
         self, step: int, batch: int, rank: int = 0, world: int = 1, device: torch.device | str = "cpu"

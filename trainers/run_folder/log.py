@@ -1,4 +1,4 @@
-"""What a run writes down: `log.jsonl` and TensorBoard always, Weights & Biases if asked for, a progress bar on a terminal."""
+"""What a run writes down: `log.jsonl` always, TensorBoard where installed, Weights & Biases if asked for, a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from handface.extras import extra
 from handface.pipeline.contract.storage import Folder
 from handface.trainers.run_folder.storage import with_retries
 
@@ -45,16 +46,16 @@ class RunLog:
         if self.writes:
             from rich import progress
             from rich.console import Console
-            from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self._local / "tensorboard"), purge_step=done)
+            self._board = _open_board(self._local / "tensorboard", done)
             self._file = self._open(LOG, done)
             columns: list[Any] = ["[progress.description]{task.description}", progress.MofNCompleteColumn()]
             columns += [progress.BarColumn(), progress.TimeRemainingColumn(), "{task.fields[text]}"]
             self._bar = progress.Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
             self._task = self._bar.add_task("training", total=steps, completed=done, text="")
             if wandb is not None:
-                import wandb as library
+                with extra("wandb", "--wandb"):
+                    import wandb as library
 
                 name = output.rstrip("/").rpartition("/")[2]
                 self._wandb = library.init(project=wandb, dir=str(self._local), resume="allow", id=name)
@@ -71,7 +72,8 @@ class RunLog:
             self._samples.close()
         if self.writes:
             self._bar.stop()
-            self._board.close()
+            if self._board is not None:
+                self._board.close()
             self._file.close()
             if self._wandb is not None:
                 self._wandb.finish(exit_code=int(kind is not None))
@@ -126,7 +128,7 @@ class RunLog:
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Log a picture (H, W, 3) uint8."""
-        if self.writes:
+        if self._board is not None:
             self._board.add_image(name, torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), step)
 
     def rewind(self, done: int) -> None:
@@ -160,7 +162,18 @@ class RunLog:
             json.dumps({"step": step} | {name: float(f"{value:.9g}") for name, value in values.items()}) + "\n"
         )
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name if "/" in name else f"loss/{name}", value, step)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name if "/" in name else f"loss/{name}", value, step)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
+
+
+def _open_board(folder: Path, done: int) -> Any:
+    """A TensorBoard writer that forgets the steps after `done`; None where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info("no TensorBoard here, log.jsonl has all values: pip install 'handface[tensorboard]' for its pages")
+        return None
+    return SummaryWriter(str(folder), purge_step=done)

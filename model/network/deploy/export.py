@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from handface.extras import extra
 from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
 from handface.model.network.openvino_import import import_openvino, openvino_core
@@ -103,7 +104,8 @@ def compare(
 
 def onnx_session(path: Path, threads: int = 0) -> Session:
     """Run an exported file with onnxruntime on the CPU. threads: 0 lets it choose."""
-    import onnxruntime
+    with extra("onnxruntime", f"{path}: running it in ONNX Runtime"):
+        import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -119,7 +121,8 @@ def onnx_session(path: Path, threads: int = 0) -> Session:
 
 def onnx_outputs(path: Path) -> list[str]:
     """Names of a file's outputs, in order."""
-    import onnxruntime
+    with extra("onnxruntime", f"{path}: reading its outputs"):
+        import onnxruntime
 
     return [
         output.name

@@ -95,14 +95,10 @@ class Network:
 
 def check_runtime(config: RuntimeConfig) -> None:
     """Raise NetworkError if the runtime is not installed or cannot use the device, before any work is done."""
-    module, package = {
-        "openvino": ("openvino", "openvino"),
-        "litert": ("ai_edge_litert", "ai-edge-litert"),
-        "onnxruntime": ("onnxruntime", "onnxruntime"),
-    }[config.name]
+    module = "ai_edge_litert" if config.name == "litert" else config.name
     if find_spec(module) is None:
         raise NetworkError(
-            f"runtime {config.name} is not installed: `pip install {package}`, or choose another runtime"
+            f"runtime {config.name} is not installed: `pip install 'handface[{config.name}]'`, or choose another runtime"
         )
     if config.device == "cpu":
         return

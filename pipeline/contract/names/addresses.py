@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LISTED_STORAGE = frozenset(("s3", "gs", "gcs", "hf", "az", "abfs", "memory"))
 # What the user may name besides on the command line.
 STORAGE = LISTED_STORAGE | {"s3a", "abfss", "adl", "oss", "hdfs"}
+# What brings the packages of a storage.
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHAIN = re.compile(r"[A-Za-z][\w+.-]*::")
 
@@ -121,6 +123,7 @@ def filesystem_of(address: str) -> tuple[AbstractFileSystem, str]:
 
     Raises:
         AddressRefusedError: Web and chained addresses, unknown schemes.
+        ImportError: A package is missing; the message names the extra.
     """
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
@@ -130,7 +133,13 @@ def filesystem_of(address: str) -> tuple[AbstractFileSystem, str]:
         raise AddressRefusedError(f"{address}: a web address is no folder or storage; download the files first")
     if place.kind is Kind.LOCAL:
         return LocalFileSystem(), LocalFileSystem._strip_protocol(place.address)
-    filesystem, path = fsspec.core.url_to_fs(place.address)
+    scheme = place.address.partition("://")[0]
+    try:
+        filesystem, path = fsspec.core.url_to_fs(place.address)
+    except ImportError as error:
+        if scheme not in _EXTRAS:
+            raise
+        raise ImportError(f"{address}: pip install 'handface[{_EXTRAS[scheme]}]' ({error})") from error
     return filesystem, str(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from handface.pipeline.export.manifest import Release
@@ -43,20 +43,20 @@ def dataset_card(made: Release, figures: Figures) -> bytes:
 
 
 def _metadata(made: Release, figures: Figures) -> str:
-    """The YAML block, written by the hub's own class, so that any name and split is quoted as it must be."""
-    from huggingface_hub import DatasetCardData
+    """The YAML block, its keys in the order of the hub's own class."""
+    import yaml
 
     files = [{"split": split, "path": f"{split}-*.tar"} for split, count in made.samples.items() if count]
-    data: Any = DatasetCardData(
-        pretty_name=" ".join(made.name.split()),
-        license="cc0-1.0" if [name for name, _ in figures.licences] == ["CC0-1.0"] else "other",
-        task_categories=["keypoint-detection", "image-to-3d"],
-        tags=["webdataset", "hand", "face", "contact", "croissant"],
-        size_categories=[_size(sum(made.samples.values()))],
-        configs=[{"config_name": "default", "data_files": files}],
-        dataset_info={"features": [{"name": name, "dtype": kind} for name, kind in _FEATURES.items()]},
-    )
-    return str(data.to_yaml())
+    data = {
+        "license": "cc0-1.0" if [name for name, _ in figures.licences] == ["CC0-1.0"] else "other",
+        "size_categories": [_size(sum(made.samples.values()))],
+        "task_categories": ["keypoint-detection", "image-to-3d"],
+        "pretty_name": " ".join(made.name.split()),
+        "tags": ["webdataset", "hand", "face", "contact", "croissant"],
+        "configs": [{"config_name": "default", "data_files": files}],
+        "dataset_info": {"features": [{"name": name, "dtype": kind} for name, kind in _FEATURES.items()]},
+    }
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)).strip()
 
 
 def _contents(made: Release) -> str:

@@ -33,7 +33,7 @@ def test_workers_may_use_storage_and_every_node_has_its_driver():
     for name in ("cpu_worker", "gpu_worker"):
         profile = config["available_node_types"][name]["node_config"]["IamInstanceProfile"]
         assert profile == {"Name": "handface-worker"}
-    assert any("handface s3fs" in command for command in config["setup_commands"])
+    assert any("handface[cluster,s3]" in command for command in config["setup_commands"])
 
 
 def test_the_schema_would_notice_a_wrong_key():

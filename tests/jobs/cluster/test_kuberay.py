@@ -85,7 +85,7 @@ def test_the_job_runs_a_verb() -> None:
 
 def test_the_image_reads_buckets() -> None:
     dockerfile = (FOLDER.parent / "Dockerfile").read_text()
-    assert "ARG STORAGE=s3fs" in dockerfile and "constraints.txt . ${STORAGE}" in dockerfile
+    assert "ARG EXTRAS=cluster,s3" in dockerfile and 'constraints.txt ".[${EXTRAS}]"' in dockerfile
 
 
 def test_the_documentation_applies_the_files_one_by_one() -> None:

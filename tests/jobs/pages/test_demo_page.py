@@ -9,6 +9,7 @@ import json
 import shutil
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ import trimesh
 from aiohttp import web
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -82,13 +84,15 @@ class Known:
 
 
 @contextmanager
-def serving(predict: Callable[[np.ndarray], Prediction], trained: bool = False, **limits: Any) -> Iterator[int]:
+def serving(
+    predict: Callable[[np.ndarray], Prediction], trained: bool = False, warm_up: bool = False, **limits: Any
+) -> Iterator[int]:
     """The page on a free loopback port."""
     ready, ended = threading.Event(), asyncio.Event()
     where: dict[str, Any] = {}
 
     async def serve() -> None:
-        app = make_app(predict, "dice-test", trained, PageConfig(**limits), ("named.example",))
+        app = make_app(predict, "dice-test", trained, PageConfig(**limits), ("named.example",), warm_up)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -152,6 +156,47 @@ def test_a_photo_is_answered_with_pictures_meshes_and_numbers(port):
     assert record["trained"] is False and record["persons"][0]["side"] == person.side
 
 
+def test_everything_can_be_saved_alone_and_together(port):
+    _, found = upload(port, png(picture(3, SIZE)))
+    root = f"/api/results/{found['name']}"
+    arrays = np.load(io.BytesIO(ask(port, f"{root}/prediction.npz")[2]), allow_pickle=False)
+    person = prediction(3, SIZE).persons[0]
+    np.testing.assert_array_equal(arrays["person0/hand/vertices"], person.hand.vertices)
+    assert ask(port, f"{root}/mesh_0.ply")[2].startswith(b"ply") and b"\nf " in ask(port, f"{root}/mesh_0.obj")[2]
+    status, headers, data = ask(port, f"{root}/all.zip")
+    assert status == 200 and headers["Content-Type"] == "application/zip"
+    names = set(zipfile.ZipFile(io.BytesIO(data)).namelist())
+    assert names == {
+        *("prediction.json", "prediction.npz", "overlay.png", "contact_0.png"),
+        *("mesh_0.glb", "mesh_0.ply", "mesh_0.obj"),
+    }
+
+
+def test_quality_is_told_in_a_number_and_in_words(port):
+    _, found = upload(port, png(picture(3, SIZE)))
+    (facts,) = found["persons"]
+    assert facts["level"] == "low" and "untrained" in facts["words"] and facts["quality"] is None
+
+
+def test_the_examples_are_photos_that_the_network_reads(port):
+    for name in ("temple", "cheek"):
+        status, headers, data = ask(port, f"/examples/{name}.jpg")
+        assert status == 200 and headers["Content-Type"] == "image/jpeg"
+        assert Image.open(io.BytesIO(data)).size == (512, 512)
+    status, headers, _ = ask(port, "/favicon.svg")
+    assert status == 200 and headers["Content-Type"] == "image/svg+xml"
+
+
+def test_the_network_is_warm_before_the_first_photo():
+    known = Known()
+    with serving(known, warm_up=True) as port:
+        deadline = time.monotonic() + 30
+        while known.calls < 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert known.calls == 1
+        assert upload(port, png(picture(3, SIZE)))[0] == 200
+
+
 def test_the_viewers_mesh_is_both_meshes(port):
     _, found = upload(port, png(picture(3, SIZE)))
     person = prediction(3, SIZE).persons[0]
@@ -182,8 +227,10 @@ def test_the_viewers_mesh_is_both_meshes(port):
         (png(np.zeros((20, 20, 3), np.uint8)), 422, "too small: 20x20"),
         (b"\xff" * 2_000_001, 413, "larger than 2 MB"),
         (png(np.zeros((100, 100, 3), np.uint8)), 500, "failed on this photo"),
+        (b"\0\0\0\x18ftypmp42" + bytes(100), 422, "This is a video. In a terminal: handface predict FILE"),
+        (b"\x1aE\xdf\xa3" + bytes(100), 422, "This is a video"),
     ],
-    ids=["empty", "html", "program", "cut", "bomb", "tiny", "large", "breaks the detector"],
+    ids=["empty", "html", "program", "cut", "bomb", "tiny", "large", "breaks the detector", "mp4", "webm"],
 )
 def test_bad_files_are_told_why_and_the_page_goes_on(port, data, status, message):
     code, answer = upload(port, data)
@@ -192,7 +239,17 @@ def test_bad_files_are_told_why_and_the_page_goes_on(port, data, status, message
 
 
 def test_every_answer_has_the_security_headers(port):
-    for path in ("/", "/app.js", "/viewer.js", "/style.css", "/api/info", "/absent", "/api/results/a/b"):
+    for path in (
+        "/",
+        "/app.js",
+        "/viewer.js",
+        "/camera.js",
+        "/style.css",
+        "/favicon.svg",
+        "/api/info",
+        "/absent",
+        "/api/results/a/b",
+    ):
         _, headers, _ = ask(port, path)
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
@@ -200,7 +257,7 @@ def test_every_answer_has_the_security_headers(port):
 
 
 def test_the_page_names_no_other_host(port):
-    for path in ("/", "/app.js", "/viewer.js", "/style.css"):
+    for path in ("/", "/app.js", "/viewer.js", "/camera.js", "/style.css"):
         assert b"//" not in ask(port, path)[2].replace(b"\n// ", b"\n").replace(b" // ", b" ").removeprefix(b"// ")
 
 
@@ -310,6 +367,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         *("headless", "no-sandbox", "disable-dev-shm-usage", "disable-quic", "no-first-run", "disable-sync"),
         *("use-angle=swiftshader", "enable-unsafe-swiftshader"),  # WebGL without a GPU
         *("disable-background-networking", "disable-component-update"),
+        *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"),  # a camera that shows a test picture
         f"user-data-dir={tmp_path_factory.mktemp('profile')}",
         "window-size=1400,1500",
     ):
@@ -346,7 +404,11 @@ def choose(browser: webdriver.Chrome, path: Path) -> None:
 
 
 def wait_for(browser: webdriver.Chrome, name: str, text: str) -> None:
-    WebDriverWait(browser, 30).until(lambda _: text in element(browser, name).text, f"no {text!r} in #{name}")
+    try:
+        WebDriverWait(browser, 60).until(lambda _: text in element(browser, name).text)
+    except TimeoutException:
+        found = {one: element(browser, one).text for one in {name, "status", "error"}}
+        raise AssertionError(f"no {text!r} in #{name}: {found}") from None
 
 
 def canvas(browser: webdriver.Chrome) -> np.ndarray:
@@ -460,10 +522,22 @@ def test_the_keyboard_reaches_everything_and_everything_has_a_name(browser, port
     ready(browser, port, photos["one"])
     browser.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
     reached = []
-    for _ in range(14):
+    for _ in range(20):
         ActionChains(browser).send_keys(Keys.TAB).perform()
         reached.append(browser.execute_script("return document.activeElement.id"))
-    order = ["file", "view", "show-hand", "show-head", "colour", "reset", "save-glb", "save-json", "save-overlay"]
+    order = [
+        "file",
+        "open-camera",
+        "cut",
+        "opacity",
+        "view",
+        "show-hand",
+        "show-head",
+        "colour",
+        "reset",
+        "save-all",
+        "save-glb",
+    ]
     assert [name for name in reached if name in order][: len(order)] == order
     unnamed = browser.execute_script(
         "return [...document.querySelectorAll('input, select, button, canvas, img')].filter(one =>"
@@ -472,11 +546,83 @@ def test_the_keyboard_reaches_everything_and_everything_has_a_name(browser, port
     assert unnamed == []
 
 
-def test_a_narrow_window_needs_no_sideways_scrolling(browser, port, photos):
-    browser.set_window_size(500, 1200)
-    try:
-        ready(browser, port, photos["one"])
-        widths = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-        assert widths[0] <= widths[1]
-    finally:
-        browser.set_window_size(1400, 1500)
+@pytest.fixture
+def phone(browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    """The same browser with a telephone's screen and fingers."""
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
+    yield browser
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_phone_needs_no_sideways_scrolling_and_two_fingers_zoom(phone, port, photos):
+    ready(phone, port, photos["one"])
+    widths = phone.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert widths == [390, 390]
+    stage = element(phone, "view")
+    phone.execute_script("arguments[0].scrollIntoView({block: 'center'})", stage)
+    before = (canvas(phone)[..., 3] > 0).sum()
+    box = phone.execute_script(
+        "const r = arguments[0].getBoundingClientRect(); return [r.left + r.width / 2, r.top + r.height / 2]", stage
+    )
+
+    def touch(kind: str, apart: float) -> None:
+        points = (
+            []
+            if kind == "touchEnd"
+            else [{"x": box[0] + s * apart, "y": box[1], "id": i} for i, s in enumerate((-1, 1))]
+        )
+        phone.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 120)
+    for apart in (110, 90, 75, 60):
+        touch("touchMove", apart)
+    touch("touchEnd", 0)
+    assert (canvas(phone)[..., 3] > 0).sum() < 0.6 * before
+
+
+def test_several_photos_wait_in_a_row_and_a_video_is_told_what_to_do(browser, port, photos, tmp_path):
+    film = tmp_path / "clip.mp4"
+    film.write_bytes(b"\0\0\0\x18ftypmp42")
+    browser.get(f"http://127.0.0.1:{port}/")
+    element(browser, "file").send_keys("\n".join(map(str, (photos["one"], film, photos["bad"], photos["other"]))))
+    wait_for(browser, "status", "one.png: one person")
+    WebDriverWait(browser, 60).until(lambda _: len(browser.find_elements(By.CSS_SELECTOR, "#photos button")) == 2)
+    said = element(browser, "error").text
+    assert "clip.mp4 is a video. In a terminal: handface predict clip.mp4" in said and "bad<b>.jpg: This file" in said
+    first = element(browser, "overlay").get_attribute("src")
+    browser.find_elements(By.CSS_SELECTOR, "#photos button")[1].click()
+    wait_for(browser, "status", "other.png: one person")
+    assert element(browser, "overlay").get_attribute("src") != first
+
+
+def test_examples_and_the_camera_need_no_file(browser, port):
+    browser.get(f"http://127.0.0.1:{port}/")
+    browser.find_element(By.CSS_SELECTOR, ".example").click()
+    wait_for(browser, "status", "temple.jpg: nobody found")  # the network of these tests knows two pictures only
+    element(browser, "open-camera").click()
+    WebDriverWait(browser, 30).until(
+        lambda _: browser.execute_script("return document.getElementById('live').videoWidth") > 0
+    )
+    element(browser, "take").click()
+    wait_for(browser, "status", "camera ")
+    assert not element(browser, "camera").is_displayed()
+
+
+def test_the_overlay_can_be_drawn_aside_and_thinned(browser, port, photos):
+    ready(browser, port, photos["one"])
+    for name, value in (("cut", 40), ("opacity", 25)):
+        browser.execute_script(
+            "const one = document.getElementById(arguments[0]); one.value = arguments[1]; one.dispatchEvent(new Event('input'))",
+            *(name, value),
+        )
+    look = browser.execute_script(
+        "const s = getComputedStyle(document.getElementById('overlay')); return [s.clipPath, s.opacity]"
+    )
+    assert "40%" in look[0] and float(look[1]) == 0.25
+    frame = element(browser, "frame")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", frame)
+    ActionChains(browser).drag_and_drop_by_offset(frame, frame.size["width"] // 4, 0).perform()
+    assert abs(float(element(browser, "cut").get_property("value")) - 75) < 3

@@ -119,12 +119,16 @@ def test_a_record_is_the_prediction(tmp_path, number):
     two = replace(
         found, persons=(found.persons[0], replace(found.persons[0], detection=None, track=None)), trained=False
     )
+    # as with --mesh drawn
+    drawn = replace(two.persons[0], hand=replace(two.persons[0].hand, offset=0.5 * two.persons[0].hand.vertices))
+    two = replace(two, persons=(drawn, *two.persons[1:]))
     write_record(tmp_path, "a", "photos/a.jpg", two)
     photo, again = read_record(tmp_path / "a.json")
     assert photo == "photos/a.jpg"
     equal(two, again)
     plain = json.loads((tmp_path / "a.json").read_text())
     assert plain["trained"] is False and plain["schema"] == "handface-prediction/2"
+    assert [plain["persons"][0][part]["mesh"] for part in ("hand", "head")] == ["drawn", "parametric"]
     assert (
         plain["persons"][0]["head"]["contact_vertices"] == np.flatnonzero(found.persons[0].head.contact > 0.5).tolist()
     )

@@ -199,7 +199,7 @@ def test_the_parameters_pose_the_parametric_mesh_and_only_it(mark):
             flat[name] = flat[name] + 0.004 * torch.randn_like(flat[name])
         return DiceOutput.unflatten(flat)
 
-    image, errors = photo([mark], 640, 480), {}
+    image, errors, offsets = photo([mark], 640, 480), {}, {}
     for mesh in ("parametric", "drawn"):
         torch.manual_seed(0)
         one = Predictor(torn, config(), KnowingDetector([mark]), False, PredictorConfig(mesh=mesh)).predict(image)
@@ -208,6 +208,12 @@ def test_the_parameters_pose_the_parametric_mesh_and_only_it(mark):
             np.abs(posed(part, side) - part.vertices - part.deformation).max()
             for part, side in ((person.hand, mark.side), (person.head, "right"))
         )
+        offsets[mesh] = [
+            None
+            if part.offset is None
+            else np.abs(posed(part, side) + part.offset - part.vertices - part.deformation).max()
+            for part, side in ((person.hand, mark.side), (person.head, "right"))
+        ]
         np.testing.assert_allclose((person.head.vertices + person.head.deformation).mean(0), 0, atol=1e-5)
-    assert errors["parametric"] < 1e-4
-    assert errors["drawn"] > 1e-3
+    assert errors["parametric"] < 1e-4 and offsets["parametric"] == [None, None]
+    assert errors["drawn"] > 1e-3 and max(offsets["drawn"]) < 1e-4

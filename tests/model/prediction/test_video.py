@@ -4,7 +4,10 @@ from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
+import torch
 
+from handface.model.bodies import load_body
+from handface.model.fitting.config import FitConfig
 from handface.model.prediction.prediction import Detection, NobodyFoundError
 from handface.model.prediction.predictor import Predictor, PredictorConfig
 from handface.model.prediction.tracking import Tracker
@@ -30,6 +33,25 @@ def test_the_first_frame_is_the_photos_own_prediction():
     person = frame.prediction.persons[0]
     np.testing.assert_allclose(person.head.vertices, still.head.vertices, atol=1e-6)
     assert astuple(person.camera) == pytest.approx(astuple(still.camera), rel=1e-5)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("fit", [None, FitConfig()])
+def test_smoothed_parameters_pose_the_smoothed_meshes(side, fit):
+    rng = np.random.default_rng(2)
+    shaken = [
+        replace(mark, head=tuple(mark.head + rng.normal(0, 2, 2)), hand=tuple(mark.hand + rng.normal(0, 2, 2)))
+        for mark in walk(4, side=side)
+    ]
+    video = VideoPredictor(predictor(*[[mark] for mark in shaken], fit=fit))
+    for frame in video.predict((k / RATE, photo([mark], 400, 260)) for k, mark in enumerate(shaken)):
+        (person,) = frame.prediction.persons
+        assert (person.fit is not None) == (fit is not None)
+        for part, turned in ((person.hand, side), (person.head, "right")):
+            body = load_body(part.body, part.convention, side=turned)
+            out = body(**{name: torch.from_numpy(value)[None] for name, value in part.parameters.items()})
+            np.testing.assert_allclose(out.vertices[0], part.vertices + part.deformation, atol=1e-4)
+            np.testing.assert_allclose(out.keypoints[0], part.keypoints_3d, atol=1e-4)
 
 
 def test_a_walking_head_is_followed_by_one_track():

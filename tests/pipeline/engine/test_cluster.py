@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import psutil
 import pytest
@@ -68,3 +69,23 @@ def test_a_refused_token_is_told_from_a_head_that_is_not_there(
     with pytest.raises(OSError) as raised, cluster(1):
         pass
     assert type(raised.value) is kind
+
+
+def test_a_slow_start_is_tried_again_and_then_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from handface.pipeline.engine.cluster import cluster
+
+    tries: list[str] = []
+
+    def too_slow(**options: Any) -> None:
+        tries.append(options["address"])
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", too_slow)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(ConnectionError, match=r"Ray did not start: .*--local"), cluster(1):
+        pass
+    assert tries == ["local"] * 3

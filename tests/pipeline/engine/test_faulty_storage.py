@@ -17,7 +17,7 @@ import pytest
 from handface.jobs import crawl as verb
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.fetch.config import HttpConfig
-from tests.object_store import s3_server
+from tests.object_store import KEYS, s3_server
 from tests.pipeline.fetch.server import Server
 from tests.pipeline.images import encode, photo
 
@@ -83,13 +83,8 @@ def _copy(source: socket.socket, target: socket.socket, most: int | None = None)
 def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     """A bucket behind the proxy."""
     with s3_server() as address, FaultyProxy(int(address.rpartition(":")[2])) as proxy:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.own_port}",
-            "AWS_MAX_ATTEMPTS": "8",
-        }.items():
+        own = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.own_port}", "AWS_MAX_ATTEMPTS": "8"}
+        for name, value in (KEYS | own).items():
             monkeypatch.setenv(name, value)
         proxy.on = False
         fsspec.get_filesystem_class("s3").clear_instance_cache()

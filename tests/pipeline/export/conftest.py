@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.engine.record import Record
-from tests.object_store import s3_server
+from tests.object_store import s3_bucket
 from tests.pipeline.export.releases import record, write_parts
 
 
@@ -23,19 +24,7 @@ def parts(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch):
+def s3() -> Iterator[str]:
     """A bucket on a server of our own, on loopback."""
-    import fsspec
-
-    with s3_server() as address:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": address,
-        }.items():
-            monkeypatch.setenv(name, value)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield "s3://bucket"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with s3_bucket() as bucket:
+        yield bucket

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from handface.pipeline.contract.exclusion import ExclusionError
 from handface.pipeline.contract.sample import Sample, encode
 from handface.pipeline.contract.shards import ShardError
 from handface.trainers.batch import Batch
@@ -216,8 +217,11 @@ def test_lists_of_samples_to_leave_out(
     assert left == every[3:5] + every[7:]
     assert "one.parquet: 1 entries name an address, checksum or hash but no sample" in caplog.text
     pq.write_table(pa.table({"name": every}), tmp_path / "odd.parquet")
-    with pytest.raises(DataError, match=r"odd\.parquet: has columns name"):
+    with pytest.raises(ExclusionError, match=r"odd\.parquet: has none of the columns key"):
         make_loader(config(DatasetConfig("wild", (str(wild),), exclude=(str(tmp_path / "odd.parquet"),))))
+    pq.write_table(pa.table({"uri": ["https://a.org/1.jpg"]}), tmp_path / "far.parquet")
+    with pytest.raises(DataError, match=r"far\.parquet: 1 entries name an address"):
+        make_loader(config(DatasetConfig("wild", (str(wild),), exclude=(str(tmp_path / "far.parquet"),))))
     pq.write_table(pa.table({"key": every}), tmp_path / "all.parquet")
     with pytest.raises(DataError, match="no sample is left"):
         make_loader(config(DatasetConfig("wild", (str(wild),), exclude=(str(tmp_path / "all.parquet"),))))

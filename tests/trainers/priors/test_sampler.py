@@ -103,7 +103,23 @@ def test_open_reads_each_source_and_checks_the_body(tmp_path: Path) -> None:
     with pytest.raises(PriorDataError, match="the hand prior has no real samples"):
         RealParameters.open(RealConfig(head=config.head), RELEASED_SIZES)
     with pytest.raises(PriorDataError, match="holds no hand parameters"):
-        RealParameters.open(RealConfig(hand=(PriorSource(str(smc)),), head=config.head), RELEASED_SIZES)
+        RealParameters.open(RealConfig(hand=(PriorSource(str(smc)),), head=config.hand), RELEASED_SIZES)
+
+
+def test_a_source_given_for_both_parts_may_hold_one(tmp_path: Path) -> None:
+    """As `train --priors decaf.safetensors freihand.safetensors` gives them."""
+    _parameters(5).save(tmp_path / "both.safetensors")
+    ParameterSet(
+        "hands",
+        hand_pose=np.full((3, 45), 9, np.float32),
+        hand_betas=np.full((3, 10), 9, np.float32),
+        hand_model="mano",
+    ).save(tmp_path / "hands.safetensors")
+    both, hands = (PriorSource(str(tmp_path / f"{name}.safetensors")) for name in ("both", "hands"))
+    drawn = RealParameters.open(RealConfig((both, hands), (both, hands)), RELEASED_SIZES).sample(0, 64)
+    assert 10 < int((drawn.hand == 9).all(1).sum()) < 54 and not (drawn.head == 9).all(1).any()
+    with pytest.raises(PriorDataError, match="the head prior has no real samples"):
+        RealParameters.open(RealConfig((hands,), (hands,)), RELEASED_SIZES)
 
 
 def test_released_mix() -> None:

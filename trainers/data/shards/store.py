@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.pipeline.contract.names.addresses import filesystem_of, open_file
+from handface.pipeline.contract.exclusion import Exclusion
+from handface.pipeline.contract.names.addresses import filesystem_of
 from handface.pipeline.contract.sample import SampleError
 from handface.pipeline.contract.shards import find_shards
-from handface.pipeline.contract.tables import load_table
 from handface.pipeline.contract.tar_index import BLOCK, ShardError, group_samples, iter_allowed, iter_members
 from handface.trainers.data.config import DatasetConfig
 from handface.trainers.data.errors import DataError
@@ -82,7 +82,7 @@ def open_dataset(config: DatasetConfig, index_folder: str | None = None, patienc
     if config.exclude or config.limit is not None:
         keys = np.array([key for index in indexes for key in index.keys], np.str_)
         for file in config.exclude:
-            kept &= ~np.isin(keys, excluded_keys(file))
+            kept &= ~np.isin(keys, np.array(excluded_keys(file), np.str_))
         if config.limit is not None:
             chosen = np.flatnonzero(kept)
             kept[chosen[np.argsort(keys[chosen], kind="stable")][config.limit :]] = False
@@ -103,27 +103,16 @@ def _digest(indexes: Sequence[ShardIndex], kept: NDArray[np.bool_]) -> bytes:
     return digest.digest()
 
 
-def excluded_keys(file: str) -> NDArray[np.str_]:
-    """The keys of a parquet list, from its column `key`, or `dropped`. Raises FileNotFoundError or DataError naming the file."""
-    import pyarrow as pa
-
-    try:
-        with open_file(file) as stream:
-            table = load_table(stream.read())
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{file}: not a readable parquet file ({error})") from error
-    for column in ("key", "dropped"):
-        if column in table.column_names:
-            keys = [key for key in table[column].to_pylist() if key]
-            if unnamed := len(table) - len(keys):
-                log.warning(
-                    "%s: %d entries name an address, checksum or hash but no sample, which shards do not tell; "
-                    "give the list to `handface export --exclude` and train on what it writes",
-                    file,
-                    unnamed,
-                )
-            return np.array(keys, np.str_)
-    raise DataError(f"{file}: has columns {', '.join(table.column_names)}; a list of samples to leave out needs `key`")
+def excluded_keys(file: str) -> list[str]:
+    """The keys that a list of `Exclusion`s names. Raises FileNotFoundError or ExclusionError naming the file, DataError without any key."""
+    listed = Exclusion.read(file)
+    if listed.unkeyed:
+        what = f"{file}: {listed.unkeyed} entries name an address, checksum or hash but no sample, which shards do not tell"
+        advice = "give the list to `handface export --exclude` and train on what it writes"
+        if not listed.keys:
+            raise DataError(f"{what}; {advice}")
+        log.warning("%s; %s", what, advice)
+    return sorted(listed.keys)
 
 
 class Reader:

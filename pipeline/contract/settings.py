@@ -1,30 +1,32 @@
-"""Strict reading of configuration files: a key that no dataclass has is an error that names the nearest one."""
+"""Configuration files of every verb: read as mappings, and a key that no dataclass has is an error that names the nearest one."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The content of a JSON or YAML file (`.yaml`, `.yml`). Raises ValueError naming the file, OSError if it cannot be read."""
-    text = path.read_text()
+    """The content of a JSON file (`.json`) or a YAML file (any other). Raises ValueError naming the file, OSError if it cannot be read."""
+    # YAML would read JSON, too, but takes its 1e-3 for text
+    kind = "JSON" if path.suffix == ".json" else "YAML"
     try:
-        if path.suffix in (".yaml", ".yml"):
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+        if kind == "JSON":
+            found = json.loads(text)
+        else:
             import yaml
 
             found = yaml.safe_load(text)
-        else:
-            found = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+    except OSError:
+        raise
     except Exception as error:  # yaml's errors are no ValueErrors
-        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{path}: not {kind} ({' '.join(str(error).split())})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: holds a {type(found).__name__}; a configuration is a mapping of names to values")
     return found
@@ -36,6 +38,13 @@ def check_keys(values: Mapping[str, Any], kind: type) -> None:
         raise ValueError("; ".join(unknown))
 
 
+def unknown_key(name: str, known: Collection[str], where: str = "") -> str:
+    """What to say about a key that does not exist. where: the group it is in, ending in a dot."""
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {where}{near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"no setting {where}{name}; {hint}"
+
+
 def _unknown(value: Any, kind: Any, where: str) -> Iterator[str]:
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
         hints = get_type_hints(kind)
@@ -44,9 +53,7 @@ def _unknown(value: Any, kind: Any, where: str) -> Iterator[str]:
             if name in names:
                 yield from _unknown(inner, hints[name], f"{where}{name}.")
                 continue
-            near = get_close_matches(str(name), names, n=1, cutoff=0.5)
-            hint = f"did you mean {where}{near[0]}?" if near else f"there are {', '.join(names)}"
-            yield f"no setting {where}{name}; {hint}"
+            yield unknown_key(str(name), names, where)
     elif get_origin(kind) in (Union, types.UnionType):
         for choice in get_args(kind):
             if dataclasses.is_dataclass(choice):
