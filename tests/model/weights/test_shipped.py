@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from handface.model.bodies import load_body
-from handface.model.network.config import preset
+from handface.model.network.config import HAND_AT_FACE, preset
 from handface.model.weights.named import EMBEDDED, load_network
 
 FACING = torch.tensor([[np.pi, 0.0, 0.0]], dtype=torch.float32)
@@ -41,7 +41,7 @@ def test_the_card_of_dice_m_has_the_weights_hash_and_the_backbones_licence():
 def points_of_people(count: int) -> torch.Tensor:
     """(N, 89, 3) points of mean people of different places and sizes in a picture of 160 pixels, the hand before the chin."""
     head = load_body("free-head", "free")(global_orient=FACING).keypoints[0]
-    hand = load_body("free-hand", "free")(global_orient=torch.tensor([[0.0, 0.0, np.pi]])).keypoints[0]
+    hand = load_body("free-hand", "free")(global_orient=torch.tensor([HAND_AT_FACE])).keypoints[0]
     hand = hand - hand.mean(0) + head[8] + torch.tensor([0.0, 0.02, -0.03])
     flat = torch.cat([head, hand])[:, :2]
     flat = flat - (flat.amax(0) + flat.amin(0)) / 2
