@@ -113,6 +113,24 @@ def test_a_glb_is_laid_out_as_the_specification_says():
         assert array(primitive["indices"]).max() < len(part.vertices)
 
 
+def test_a_second_reader_finds_both_meshes_and_the_contact_of_each_vertex():
+    from pygltflib import GLTF2
+
+    person = prediction(3).persons[0]
+    found = GLTF2.load_from_bytes(encode_mesh(person, "glb", True))
+    stored = found.binary_blob()
+    for node, part in zip(found.nodes, (person.hand, person.head), strict=True):
+        (primitive,) = found.meshes[node.mesh].primitives
+        for name, expected in (("POSITION", part.vertices * [1, -1, -1]), ("_CONTACT", part.contact[:, None])):
+            accessor = found.accessors[getattr(primitive.attributes, name)]
+            view = found.bufferViews[accessor.bufferView]
+            values = np.frombuffer(
+                stored, "<f4", accessor.count * expected.shape[1], view.byteOffset + accessor.byteOffset
+            )
+            np.testing.assert_allclose(values.reshape(expected.shape), expected, atol=1e-6)
+    assert [node.name for node in found.nodes] == ["hand", "head"]
+
+
 @pytest.mark.parametrize("number", [0, 3])
 def test_a_record_is_the_prediction(tmp_path, number):
     found = prediction(number)
