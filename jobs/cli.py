@@ -127,7 +127,7 @@ VERBS = (
     Verb(
         "demo-page",
         "Use a network",
-        "a local web page: drop a photo, see overlay and contact, turn the meshes in 3D",
+        "a local web page: drop photos or use the camera, see overlay and contact, turn the meshes in 3D",
         "demo-page --open",
     ),
     Verb("validate", "Look at data", "check every sample of shards and name what is wrong", "validate out/parts/*.tar"),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handface.extras import require
+
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
@@ -54,6 +56,7 @@ def run(config: Config) -> int:
     from handface.jobs.rehearsal.nodes import killed_when, several_nodes
     from handface.jobs.rehearsal.web import serve
 
+    require("rehearse", "handface rehearse", "webdataset")
     if config.nodes < 2:
         raise ValueError(f"--nodes {config.nodes}: at least 2, for one of them dies")
     if config.output.exists() and any(config.output.iterdir()):

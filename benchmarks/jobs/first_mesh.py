@@ -55,6 +55,9 @@ class Step:
 def main(config: Config) -> int:
     """Measure and save. Returns 0, or 1 if a command failed."""
     trees = {"now": "HEAD"} | ({"before": config.before} if config.before else {})
+    command = f"python -m benchmarks.jobs.first_mesh --photo {config.photo.name}" + f" --before {config.before}" * bool(
+        config.before
+    )
     code = 0
     for installer in config.installers:
         for name, commit in trees.items():
@@ -72,7 +75,7 @@ def main(config: Config) -> int:
                 figures.append(Figure(f"{row} | all", f"{total // 60:.0f}:{total % 60:02.0f} ({cpu:.0f})"))
                 figures.append(Figure(f"{row} | on disk", f"{_megabytes(Path(scratch) / 'venv'):,.0f}", "MB"))
                 figures.append(Figure(f"{row} | packages", str(_packages(Path(scratch) / "venv"))))
-                save_figures("install", figures)
+                save_figures("install", figures, command)
     return code
 
 
