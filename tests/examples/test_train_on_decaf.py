@@ -38,6 +38,7 @@ SMALL = {
     "decaf-to-shards": ["--local"],
     "synthesize": ["--count", "2", "--capture.subjects", "1", "--capture.cameras", "1", "--local"],
     "train": ["--steps", "2", "--batch-size", "2", "--set", "data.workers=0"],
+    "predict": ["--fit", "off", "--no-pictures"],
     "evaluate": ["--limit", "4", "--workers", "0", "--no-speed", "--pictures", "1"],
 }
 
@@ -112,6 +113,8 @@ def wild(licensed: Path, make_sample, write_tar) -> Path:  # type: ignore[no-unt
     return write_tar(licensed / "out" / "parts" / "part-0.tar", [make_sample(seed, side=64) for seed in range(4)])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_from_the_licences_to_the_table(licensed: Path, wild: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_section("Import the bodies")
     run_section("Convert")
@@ -147,7 +150,7 @@ def test_from_the_licences_to_the_table(licensed: Path, wild: Path, capsys: pyte
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("bucket")
 def test_on_an_object_store_and_on_ray(licensed: Path) -> None:
     run_section("Import the bodies")
