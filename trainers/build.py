@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from handface.model.network.config import DiceConfig, preset
+from handface.model.network.config import DiceConfig, MobileNetConfig, preset
 from handface.model.network.dice import Dice
 from handface.model.network.topology import Topology
 from handface.model.weights.checkpoint import CONFIG, load_dice, read_config
@@ -20,13 +20,20 @@ from handface.trainers.run_folder.storage import with_retries
 
 
 def build_network(config: TrainConfig) -> Dice:
-    """The network with random weights of the run's seed, or those of `init`. Raises ValueError if it sees pictures of another size."""
+    """The network with random weights of the run's seed, or those of `init`. Raises ValueError if it sees pictures of another size, or if
+    its backbone is frozen and there is no `init`.
+    """
     topology = Topology.from_bodies(config.data.hand_body or "free-hand", config.data.head_body or "free-head")
     if config.init is not None:
         with tempfile.TemporaryDirectory(prefix="handface-init-") as scratch:
             network = load_dice(with_retries(config.init, local_weights, config.init, Path(scratch)), topology)
     else:
         chosen = preset(config.preset, topology.sizes)
+        if isinstance(chosen.backbone, MobileNetConfig) and chosen.backbone.frozen:
+            raise ValueError(
+                f"{config.preset} keeps its backbone as it is, so random weights would stay random: start from those that"
+                f" `handface weights new {config.preset} --output start` writes, with --init start"
+            )
         torch.manual_seed(config.seed)
         network = Dice(chosen.with_one_branch() if config.one_branch else chosen, topology)
     side = network.config.input.size

@@ -50,3 +50,13 @@ def test_what_cannot_be_is_said(tmp_path: Path, capsys, arguments, message) -> N
     assert new(*arguments, "--output", tmp_path / "start") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "start").exists()
+
+
+def test_a_frozen_backbone_is_not_trained_from_random_weights() -> None:
+    from handface.trainers.build import build_network
+    from handface.trainers.config import TrainConfig
+    from handface.trainers.data import DataConfig, DatasetConfig
+
+    config = TrainConfig.for_preset("dice-m", DataConfig((DatasetConfig("a", ("a",)),)))
+    with pytest.raises(ValueError, match="weights new dice-m --output start"):
+        build_network(config)
