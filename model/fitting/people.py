@@ -37,6 +37,19 @@ class FitPicture:
     centre: tuple[float, float] | None = None
 
 
+def assume_focal(detection: Detection, longer: float, config: FitConfig) -> float:
+    """Pixels: halfway, in ratio, from the usual camera to the one that sees this face at its usual distance.
+
+    longer: side of the whole photo, in pixels of the detection's.  The usual camera's where no point of the face is known.
+    """
+    seen = detection.face[(detection.face[:, 2] > 0) & np.isfinite(detection.face).all(1), :2]
+    if not len(seen):
+        return config.focal * longer
+    face = float(np.ptp(seen, axis=0).max())
+    focal = np.sqrt(config.focal * longer * config.face_distance * face / _FACE_LENGTH)
+    return float(np.clip(focal, _FOCAL_RANGE[0] * longer, _FOCAL_RANGE[1] * longer))
+
+
 @dataclass(frozen=True)
 class _Case:
     """One person as the solver sees them: a right hand, perhaps in the mirror."""
@@ -84,13 +97,10 @@ class PeopleFitter:
                 last = before[index] if before else None
                 usable = last is not None and last.side == person.side and last.fit is not None and last.fit.fitted
                 last = last if usable else None
-                cases[index] = self._case(
-                    person,
-                    person.detection,
-                    picture,
-                    focal or self._assume_focal(person.detection, picture, last),
-                    last,
-                )
+                if focal is None and last is not None and isinstance(last.camera, PinholeCamera):
+                    focal = last.camera.focal
+                focal = focal or assume_focal(person.detection, max(picture.width, picture.height), self.config)
+                cases[index] = self._case(person, person.detection, picture, focal, last)
         order = list(cases)
         for start in range(0, len(order), self.config.batch):
             rows = order[start : start + self.config.batch]
@@ -108,16 +118,6 @@ class PeopleFitter:
                 f" {0.2 * longer:.0f} and {100 * longer:.0f} expected; leave it out if it is not known"
             )
         return float(picture.focal)
-
-    def _assume_focal(self, detection: Detection, picture: FitPicture, last: Person | None) -> float:
-        """Pixels: the camera of the frame before, or halfway from the usual camera to the one that sees the face at its usual distance."""
-        if last is not None and isinstance(last.camera, PinholeCamera):
-            return last.camera.focal
-        longer = max(picture.width, picture.height)
-        face = float(np.ptp(detection.face[detection.face[:, 2] > 0, :2], axis=0).max())
-        by_face = face / _FACE_LENGTH * self.config.face_distance
-        focal = np.sqrt(self.config.focal * longer * by_face)
-        return float(np.clip(focal, _FOCAL_RANGE[0] * longer, _FOCAL_RANGE[1] * longer))
 
     def _case(
         self, person: Person, detection: Detection, picture: FitPicture, focal: float, last: Person | None

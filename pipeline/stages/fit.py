@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from handface.model.prediction.prediction import Detection, Part, Person
     from handface.model.prediction.predictor import Predictor
 
-VERSION = "1"
+VERSION = "2"  # 2: focal length by the face's usual distance; contact, free hands
 _CONTACT = 0.5  # probability from which a vertex is labelled as touching
 _MOVES = 1e-5  # metres from which a displacement is stored
 
@@ -98,7 +98,7 @@ def fit_sample(predictor: Predictor, sample: Sample, world: NDArray[np.float32] 
     """
     import simplejpeg
 
-    from handface.model.fitting.people import FitPicture
+    from handface.model.fitting.people import FitPicture, assume_focal
     from handface.model.prediction.crop import whole_crop
 
     assert predictor.fitter is not None
@@ -110,12 +110,14 @@ def fit_sample(predictor: Predictor, sample: Sample, world: NDArray[np.float32] 
     affine = np.array(crop.affine)
     to_crop = np.linalg.inv(affine)
     middle = to_crop @ [(crop.original_width - 1) / 2, (crop.original_height - 1) / 2, 1]
-    focal = predictor.fitter.config.focal * max(crop.original_width, crop.original_height) * to_crop[0, 0]
+    longer = float(max(crop.original_width, crop.original_height) * to_crop[0, 0])
     centre = (float(middle[0]), float(middle[1]))
     if labels.camera_intrinsics is not None:
         k = labels.camera_intrinsics
         focal, centre = float(k[0, 0]), (float(k[0, 2]), float(k[1, 2]))
-    picture = FitPicture(crop.size, crop.size, float(focal), centre)
+    else:
+        focal = assume_focal(detection, longer, predictor.fitter.config)
+    picture = FitPicture(crop.size, crop.size, focal, centre)
     return predictor.fitter.fit([person], [picture])[0]
 
 
