@@ -17,7 +17,7 @@ if not (Path(__file__).parent / "pipeline").is_dir():
 
 
 def load(
-    model: str = "dice-nano",
+    model: str = "dice-m",
     *,
     hand_model: str | None = None,
     head_model: str | None = None,

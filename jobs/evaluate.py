@@ -47,8 +47,7 @@ class Config:
     mesh: Literal["parametric", "drawn"] = "parametric"
     """Mesh of the row `network`, as in `predict`; the other one has a row of its own."""
     points: bool = True
-    """Whether networks that look at a detector's points (dice-m) get the labelled 2D points in their place; --no-points: none, as without a
-    detector."""
+    """Whether networks that look at a detector's points (dice-m) get the labelled 2D points; with --no-points they get none."""
     variant: Literal["both", "paper", "corrected"] = "both"
     """paper: as the paper's code computes it; corrected: both heads on the same origin, closed head, leaks counted."""
     hand_model: str | None = None

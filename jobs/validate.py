@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
-    from handface.jobs.shared.messages import wants_bar
     from handface.pipeline.contract.checks.validate import FileResult
 
 
@@ -50,6 +49,7 @@ def _validate(uris: list[str], max_findings: int) -> list[FileResult]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+    from handface.jobs.shared.messages import wants_bar
     from handface.pipeline.contract.checks.validate import validate
     from handface.pipeline.contract.names.addresses import filesystem_of
 

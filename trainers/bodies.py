@@ -19,26 +19,30 @@ class Bodies(nn.Module):
 
     hand, head: in the network's convention, as its parameters are meant.  head_plain, head_decaf: the same head as labels mean it
     (every joint but the root turns, about the root joint; Decaf: root and jaw, about the centroid).
-    read_hand, read_head: keypoints from vertices.
+    read_hand, read_head: keypoints from vertices; paper_released: the hand's as the released script reads them (`released_regressor`).
     camera_origin: as in the network's `CameraConfig`.
     Everything is a constant: keep it out of checkpoints and optimizers.
     """
 
     def __init__(
-        self, hand: ParametricBody, head: ParametricBody, camera_origin: Literal["head_mean", "world"] = "head_mean"
+        self,
+        hand: ParametricBody,
+        head: ParametricBody,
+        camera_origin: Literal["head_mean", "world"] = "head_mean",
+        paper_released: bool = False,
     ) -> None:
         super().__init__()
         self.hand, self.head, self.camera_origin = hand, head, camera_origin
         self.head_plain = ParametricBody(head.arrays, SMPLX, head.dtype)
         self.head_decaf = ParametricBody(head.arrays, DECAF["head"], head.dtype)
-        self.read_hand, self.read_head = KeypointReader(hand), KeypointReader(head)
+        self.read_hand, self.read_head = KeypointReader(hand, paper_released), KeypointReader(head)
         self.requires_grad_(False)
 
     @classmethod
-    def of(cls, config: DiceConfig) -> Bodies:
+    def of(cls, config: DiceConfig, paper_released: bool = False) -> Bodies:
         """The bodies a network was made for. Raises BodyFileError or ValueError."""
         hand, head = config.sizes.hand, config.sizes.head
-        return cls(hand.load(), head.load(), config.camera.origin)
+        return cls(hand.load(), head.load(), config.camera.origin, paper_released)
 
     def head_pose(self, pose: torch.Tensor) -> torch.Tensor:
         """What is supervised of the head's predicted pose, (B, P) -> (B, 3 J): its joints but for a second root rotation."""

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 
 from handface.model.network.dice import Dice
 from handface.model.network.points import POINTS
-from handface.trainers.bodies import Bodies
+from handface.trainers.bodies import Bodies, at_levels, pose_body
 from handface.trainers.data import make_pass
 from handface.trainers.data.config import AugmentConfig, DataConfig, DatasetConfig
 from handface.trainers.targets import make_targets
 
 _CAMERA, _PRESENCE = 0.1, 0.01  # of a picture's half side, and of a logit, against a metre
+_POSED = 4  # bodies are posed for one sample of so many: that costs more than all the rest
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class PointLabels:
 
     @classmethod
     def read(cls, network: Dice, shards: tuple[str, ...]) -> PointLabels:
-        """All samples with 3D labels. Raises ValueError if there are none."""
+        """All samples with 3D labels. Raises ValueError if there are none, or for a network that does not look at points."""
+        require_points(network)
         sets = tuple(DatasetConfig(f"set-{index}", (uri,)) for index, uri in enumerate(shards))
         size, bodies = network.config.input.size, Bodies.of(network.config)
         data = DataConfig(sets, image_size=size, batch_size=64, augment=AugmentConfig.none())
@@ -78,23 +80,31 @@ class PointLabels:
         return PointLabels(points, self.tokens[rows] @ about.mT, self.presence[rows])
 
 
+def require_points(network: Dice) -> None:
+    """Raise ValueError for a network without point cells, a placement, and a camera that is read from cells."""
+    if network.point_cells is None or network.placement is None or network.config.camera.read != "cells":
+        raise ValueError(f"{network.config.preset} does not look at points: there is nothing to learn without pictures")
+
+
 def learn_points(network: Dice, labels: PointLabels, config: PointsPhase = PointsPhase()) -> float:
     """Train the heads of `network` that read feature cells, with cells of points only; the network is changed. Returns the last loss.
 
     Raises ValueError for a network without point cells or a placement.
     """
-    if network.point_cells is None or network.placement is None or network.config.camera.read != "cells":
-        raise ValueError(f"{network.config.preset} does not look at points: there is nothing to learn without pictures")
+    require_points(network)
+    assert network.point_cells is not None and network.placement is not None
     torch.manual_seed(config.seed)
     network.train()
-    heads = (network.point_cells, network.placement, network.camera, network.presence)
+    heads = [network.point_cells, network.placement, network.camera, network.presence]
+    heads += [network.hand_parameters, network.head_parameters]
+    bodies = Bodies.of(network.config)
     parameters = [parameter for head in heads for parameter in head.parameters()]
     optimizer = torch.optim.AdamW(parameters, config.lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.steps)
     loss = torch.tensor(0.0)
     for _ in range(config.steps):
         rows = torch.randint(len(labels.points), (config.batch_size,))
-        loss = point_loss(network, labels.varied(rows, network.config.input.size, config))
+        loss = point_loss(network, bodies, labels.varied(rows, network.config.input.size, config))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -104,15 +114,17 @@ def learn_points(network: Dice, labels: PointLabels, config: PointsPhase = Point
     return float(loss.detach())
 
 
-def point_loss(network: Dice, labels: PointLabels) -> torch.Tensor:
-    """Metres by which the placed template misses hand and head, its points in the picture, and the presence of contact."""
+def point_loss(network: Dice, bodies: Bodies, labels: PointLabels) -> torch.Tensor:
+    """Metres by which the placed template and the posed bodies miss hand and head, points in the picture, presence of contact."""
     assert network.point_cells is not None and network.placement is not None
-    pictures = labels.points.new_zeros(len(labels.points), network.picture_cells, network.backbone.features)
-    cells = torch.cat([pictures, network.point_cells(labels.points, pictures)], 1)
-    off = (network.placement(cells, network.template) - labels.tokens).abs().sum(2)  # (B, T)
-    hand_points, head_points, hand, head = off.split(list(network.config.sizes.groups), 1)
-    loss = sum(part.mean() for part in (hand_points, head_points, hand, head))
-    true = labels.tokens[:, :POINTS].roll(-21, 1)  # as the points are ordered: face, hand
+    blank = labels.points.new_zeros(len(labels.points), network.picture_cells, network.backbone.features)
+    cells = torch.cat([blank, network.point_cells(labels.points, blank)], 1)
+    groups = list(network.config.sizes.groups)
+    placed = network.placement(cells, network.template)
+    loss = _miss(placed, labels.tokens, groups)
+    few = slice(max(len(cells) // _POSED, 2))
+    loss = loss + _miss(posed_tokens(network, bodies, placed[few]), labels.tokens[few], groups)
+    true = labels.tokens[:, :POINTS].roll(-groups[0], 1)  # as the points are ordered: face, hand
     camera, size = network.camera(cells), network.config.input.size
     seen = camera[:, None, :1] * true[..., :2] + camera[:, None, 1:]
     known = labels.points[..., 2] > 0
@@ -120,3 +132,20 @@ def point_loss(network: Dice, labels: PointLabels) -> torch.Tensor:
     told = labels.presence.isfinite()
     logits, touching = network.presence(cells)[told], labels.presence[told]
     return loss + _PRESENCE * F.binary_cross_entropy_with_logits(logits, touching) if told.any() else loss
+
+
+def posed_tokens(network: Dice, bodies: Bodies, placed: torch.Tensor) -> torch.Tensor:
+    """Where the tokens of the bodies are that the network's regressors read from a drawn mesh. (B, T, 3) -> (B, T, 3)."""
+    _, _, hand_drawn, head_drawn = placed.split(list(network.config.sizes.groups), 1)
+    hand_read, head_read = network.regressor_inputs(
+        network.hand_up(hand_drawn), network.head_up(head_drawn), network.config.regressor.detached
+    )
+    hand = pose_body(bodies.hand, network.hand_parameters(*hand_read))
+    head = pose_body(bodies.head, network.head_parameters(*head_read))
+    coarse = [at_levels(body, out.vertices)[-1] for body, out in ((bodies.hand, hand), (bodies.head, head))]
+    return torch.cat([hand.keypoints, head.keypoints, *coarse], 1) - head.vertices.mean(1, keepdim=True)
+
+
+def _miss(found: torch.Tensor, true: torch.Tensor, groups: list[int]) -> torch.Tensor:
+    """L1 in metres, the mean over each group of tokens, summed."""
+    return torch.stack([part.mean() for part in (found - true).abs().sum(2).split(groups, 1)]).sum()

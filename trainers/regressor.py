@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from handface.model.bodies import ParametricBody
+from handface.model.weights.released_topology import TIP_VERTICES, TO_MEDIAPIPE
 
 _POSES = 48  # random bodies the weights are fitted on
 _SUPPORT = 40  # vertices per keypoint
@@ -18,14 +19,16 @@ _SEED = 0
 
 
 class KeypointReader(nn.Module):
-    """Reads a body's keypoints off a mesh: `keypoint_regressor`, without the vertices that it never looks at."""
+    """Reads a body's keypoints off a mesh: by a regressor (K, V), without the vertices that it never looks at."""
 
     columns: torch.Tensor
     weights: torch.Tensor
 
-    def __init__(self, body: ParametricBody) -> None:
+    def __init__(self, body: ParametricBody, released: bool = False) -> None:
+        """released: as the released script reads a hand, where its file has a regressor of its own."""
         super().__init__()
-        weights = keypoint_regressor(body)
+        weights = released_regressor(body) if released else None
+        weights = keypoint_regressor(body) if weights is None else weights
         columns = weights.any(0).nonzero()[:, 0]
         self.register_buffer("columns", columns)
         self.register_buffer("weights", weights[:, columns])
@@ -33,6 +36,19 @@ class KeypointReader(nn.Module):
     def forward(self, vertices: torch.Tensor) -> torch.Tensor:
         """(B, V, 3) -> (B, K, 3)."""
         return self.weights.to(vertices) @ vertices.index_select(1, self.columns)
+
+
+def released_regressor(body: ParametricBody) -> torch.Tensor | None:
+    """The hand model's own regressor for its joints and one vertex for each tip, in MediaPipe's order, (21, V); None without one.
+
+    Farther from the posed keypoints than `keypoint_regressor`: tips are not shortened, and a few rows turn noise of the mesh into more.
+    """
+    own = body.arrays.joint_regressor
+    if own is None or len(own) + len(TIP_VERTICES) != len(TO_MEDIAPIPE) or own.shape[1] <= max(TIP_VERTICES):
+        return None
+    tips = torch.eye(own.shape[1])[list(TIP_VERTICES)]
+    weights = torch.cat([torch.from_numpy(np.asarray(own)).to(tips), tips])
+    return weights[list(TO_MEDIAPIPE)].to(body.template)
 
 
 @torch.no_grad()

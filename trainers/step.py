@@ -48,7 +48,7 @@ class TrainStep:
         self.network = network.to(device)
         if device.type == "cuda":
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.bodies = Bodies.of(network.config).to(device)
+        self.bodies = Bodies.of(network.config, config.loss.paper_released).to(device)
         self.objective = Objective(self.bodies, config.loss).to(device)
         if config.sync_batchnorm and ranks.world > 1:
             synchronise_norms(self.network, device)

@@ -47,7 +47,7 @@ class Config:
     """Photos, a glob."""
     synthetic: tuple[str, ...] = ()
     """Folders of synthetic shards."""
-    model: str = "dice-nano"
+    model: str = "dice-m"
     """Network whose guess is fitted."""
     limit: int = 300
     """Samples per folder and photos at most."""

@@ -1,7 +1,7 @@
 """What makes a network work on photographs: several networks, each bare and fitted, on photos none was trained on and on scenes.
 
     python -m benchmarks.model.photo_ablation --models 'nano=dice-nano' 'points only=out/start' 'all=dice-m' \
-        --photos 'photos/*.jpg' --touching photos/index.csv --synthetic out/held_open --save
+        --photos 'photos/*.jpg' --touching photos/index.csv --synthetic out/open42 out/studio41 --save
 
 Photos whose name has crc32 % 3 == 0 are measured, the others are for training. 2D errors are against the detector's points.
 """
@@ -33,10 +33,10 @@ class Config:
     """Globs."""
     touching: Path | None = None
     """CSV with the columns `file` and `hand_touches_face` (yes or no); photos that it does not name do not touch."""
-    synthetic: str = ""
-    """Folder of synthetic shards."""
+    synthetic: tuple[str, ...] = ()
+    """Folders of synthetic shards."""
     limit: int = 100
-    """Samples of the folder."""
+    """Samples of each."""
     save: bool = False
     """Write the figures to docs/results/ablation.csv and the tables of its page."""
 
@@ -53,9 +53,9 @@ def main(config: Config) -> None:
         if photos:
             seen = list(look(predictor, _photos(photos)))
             figures += _rows("networks on photos", name, on_photos(seen, touching))
-        if config.synthetic:
-            seen = list(look(predictor, _samples(config.synthetic, config.limit)))
-            figures += _rows("networks on scenes", name, on_scenes(seen))
+        for folder in config.synthetic:
+            seen = list(look(predictor, _samples(folder, config.limit)))
+            figures += _rows(f"networks on {Path(folder).name}", name, on_scenes(seen))
     for figure in figures:
         print(figure.name, figure.value)
     if config.save:
@@ -86,6 +86,9 @@ def on_scenes(seen: list[Seen]) -> dict[str, float | None]:
         facts = [compare(getattr(one, system), one.truth) for one in seen if one.truth is not None]
         for name in ("pve", "pve_hand", "pve_head", "hand_z"):
             row[f"{system}: {name} mm"] = 1000 * float(np.mean([fact[name] for fact in facts]))
+        row[f"{system}: presence AUC"] = auc(
+            [getattr(one, system).presence for one in seen], [fact["true_touch"] for fact in facts]
+        )
         for part in ("hand", "head"):
             touched = [fact[f"f1_{part}"] for fact in facts if fact["true_touch"]]
             row[f"{system}: F1 {part} %"] = 100 * float(np.mean(touched))

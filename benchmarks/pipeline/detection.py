@@ -155,7 +155,7 @@ def scene_figures(scenes: list[Picture], keeps: Filter) -> list[Figure]:
     kept: dict[str, list[bool]] = defaultdict(list)
     errors: list[float] = []
     sides: list[bool] = []
-    pairs: list[bool] = []
+    pairs: list[int] = []
     missing = 0
     for scene in track(scenes, "scenes"):
         record, hands = keeps(scene.path)
@@ -165,7 +165,7 @@ def scene_figures(scenes: list[Picture], keeps: Filter) -> list[Figure]:
         sides += [same for error, same in seen if error < FOUND]
         missing += sum(error >= FOUND for error, _ in seen)
         if len(seen) == 2 and scene.kind == "touch":
-            pairs.append(all(error < FOUND for error, _ in seen))
+            pairs.append(sum(error < FOUND for error, _ in seen))
     names = {"touch": "touching", "near": "1 to 5 cm beside", "front": "8 to 20 cm in front"}
     names |= {"bare_face": "bare faces, rendered", "bare_hand": "bare hands, rendered"}
     figures = [
@@ -177,7 +177,11 @@ def scene_figures(scenes: list[Picture], keeps: Filter) -> list[Figure]:
         Figure("hands | hands in rendered scenes found | value", rate(len(errors), total)),
         Figure("hands | mean error of those, of hand size | value", f"{100 * float(np.mean(errors)):.1f}", "%"),
         Figure("hands | side right | value", rate(sum(sides), len(sides))),
-        Figure("hands | both hands found where two touch | value", rate(sum(pairs), len(pairs))),
+        Figure("hands | both hands found where two touch | value", rate(pairs.count(2), len(pairs))),
+        Figure(
+            "hands | the second found where one of two is | value",
+            rate(pairs.count(2), len(pairs) - pairs.count(0)),
+        ),
     ]
     return figures
 

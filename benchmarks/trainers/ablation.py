@@ -8,7 +8,7 @@ studio scenes and "wild" ones (domain open) of which only 2D keypoints and depth
     handface synthesize --count 300 --seed 41 --size 192 --pictures.domain studio --output out/held_studio
     handface synthesize --count 300 --seed 42 --size 192 --output out/held_open
     python -m benchmarks.trainers.ablation --studio out/studio --wild out/wild --held studio=out/held_studio open=out/held_open \
-        --output out/ablation --write docs/results/ablation.md
+        --output out/ablation --write ablation
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import platform
 import statistics
-import time
 from pathlib import Path
 
 import torch
 import tyro
 
+from benchmarks.results import Figure, save_figures
 from handface.model.network.deploy.inference import prepare
 from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
 from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_pass
@@ -71,8 +70,8 @@ class Config:
     """CPU threads."""
     interaction_losses: bool = False
     """Also touch and collision, which cost as much as everything else on a CPU."""
-    write: Path | None = None
-    """Markdown file for the table."""
+    write: str | None = None
+    """Subject in docs/results that gets the figures, such as ablation or ablation_gpu."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +110,14 @@ def loss_of(config: Config, depth: float = LossWeights.depth) -> LossConfig:
     weights = LossWeights(parameters=50, contact=100, depth=depth)
     if not config.interaction_losses:
         weights = dataclasses.replace(weights, touch=0, collision=0)
-    return LossConfig(weights, contact="balanced")
+    return LossConfig(weights, contact="balanced", of="parametric")
 
 
 def drawn_depth(config: Config) -> LossConfig:
     """Depth of the mesh that the network draws, as the small presets let nothing of the posed bodies' losses move it; at ten times the
     weight, at which it is a sixth of the loss and no longer a fiftieth.
     """
-    return dataclasses.replace(loss_of(config, depth=10 * LossWeights.depth), depth=DepthLossConfig(of="drawn"))
+    return dataclasses.replace(loss_of(config, depth=10 * LossWeights.depth), of="drawn")
 
 
 def run_of(config: Config, seed: int, variant: Variant | None, one_branch: bool) -> TrainConfig:
@@ -236,38 +235,27 @@ def interval(values: list[float]) -> Estimate:
 def main(config: Config) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(config.threads)
-    start = time.monotonic()
     rows = variants(config)
     results = {row.name: [result_of(config, seed, row) for seed in config.seeds] for row in rows}
     results = {"mean pose of the studio scenes": [mean_pose(config)]} | results
-    lines = []
-    for held in held_out(config):
-        shown = [metric for metric in SHOWN if any(metric in runs[0].get(held, {}) for runs in results.values())]
-        lines += [
-            "",
-            f"## On {held}",
-            "",
-            "| | " + " | ".join(f"{BY_NAME[m].title}, {BY_NAME[m].unit}" for m in shown) + " |",
-        ]
-        lines.append("|---|" + "---:|" * len(shown))
-        for name, runs in results.items():
-            cells = []
-            for metric in shown:
-                found = interval([run[held][metric] for run in runs if metric in run[held]] or [float("nan")])
-                spread = f" ± {found.high - found.value:.2g}" if found.high == found.high else ""
-                cells.append(f"{found.value:.3g}{spread}")
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    header = [
-        f"`{config.preset}`, {config.pretrain_steps} pretraining steps and {config.steps} steps per variant of {config.batch_size} pictures,"
-        f" {len(config.seeds)} seeds (± is a 95 % interval over seeds), {platform.processor() or platform.machine()},"
-        f" {(time.monotonic() - start) / 60:.0f} minutes for what was not there yet.",
-    ]
-    text = "\n".join([*header, *lines]) + "\n"
-    print(text)
+    figures = [figure for held in held_out(config) for figure in figures_of(held, results)]
+    for figure in figures:
+        print(f"{figure.name}: {figure.value}")
     if config.write:
-        config.write.write_text(
-            "# What wild pictures buy\n\nCommand: `python -m benchmarks.trainers.ablation`\n\n" + text
-        )
+        save_figures(config.write, figures)
+
+
+def figures_of(held: str, results: dict[str, list[dict[str, dict[str, float]]]]) -> list[Figure]:
+    """The table of one held-out set: a row per variant, means and 95 % intervals over seeds."""
+    shown = [metric for metric in SHOWN if any(metric in runs[0].get(held, {}) for runs in results.values())]
+    figures = []
+    for name, runs in results.items():
+        for metric in shown:
+            found = interval([run[held][metric] for run in runs if metric in run[held]] or [float("nan")])
+            spread = f" ± {found.high - found.value:.2g}" if found.high == found.high else ""
+            column = f"{BY_NAME[metric].title}, {BY_NAME[metric].unit}"
+            figures.append(Figure(f"on {held} | {name} | {column}", f"{found.value:.3g}{spread}"))
+    return figures
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Samples per second of one core: our loader against the obvious webdataset pipeline, on the same pictures and labels.
 
-python -m benchmarks.trainers.loader --write docs/results/loader.md
+python -m benchmarks.trainers.loader --write
 
 The obvious pipeline: tars of jpg + npz + json in WebDataset, a shuffle buffer, cv2.imdecode, np.load, one warp to 224 px, the same
 colour operations, stacked into tensors. Ours: tars of jpg + safetensors + json, offset index, scaled decoding. Each case runs in
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.results import Figure, save_figures
 
 SIDE, SIZE, BATCH = 512, 224, 32
 CASES = ("webdataset", "ours")
@@ -234,32 +236,24 @@ def compare(folder: Path, kind: str, batches: int, repeats: int) -> dict[str, li
     return found
 
 
-def report(figures: dict[str, dict[str, list[float]]], samples: int, size: float, repeats: int) -> str:
-    """The results page."""
-    versions = ", ".join(
-        f"{name} {version(name)}" for name in ("webdataset", "simplejpeg", "opencv-contrib-python", "torch")
-    )
-    lines = [
-        "# Loader: samples per second of one core",
-        "",
-        f"`python -m benchmarks.trainers.loader`: {samples} pictures of {SIDE} px, {size / 1e3:.0f} kB each, to {SIZE} px with turn, zoom, shift"
-        f" and colour, batches of {BATCH}. CPU time of the process, median (least to most) of {repeats} fresh processes, cases in turn;"
-        f" one thread; files in the page cache. {versions}.",
-        "",
-        "| labels | pipeline | CPU ms per sample | samples/s per core | ratio |",
-        "|---|---|---|---|---|",
-    ]
-    names = {
-        "webdataset": "webdataset: cv2, npz + json, shuffle buffer",
-        "ours": "trainers.data: simplejpeg, safetensors, tar index",
-    }
-    for kind, found in figures.items():
-        base = statistics.median(found["webdataset"])
-        for case in CASES:
-            middle = statistics.median(found[case])
-            spread = f"{middle:.2f} ({min(found[case]):.2f} to {max(found[case]):.2f})"
-            lines.append(f"| {kind} | {names[case]} | {spread} | {1e3 / middle:,.0f} | {base / middle:.2f} |")
-    return "\n".join(lines) + "\n"
+NAMES = {
+    "webdataset": "webdataset: cv2, npz + json, shuffle buffer",
+    "ours": "trainers.data: simplejpeg, safetensors, tar index",
+}
+
+
+def figures_of(kind: str, found: dict[str, list[float]]) -> list[Figure]:
+    """The rows of one kind of labels: medians (least to most) over fresh processes."""
+    base, figures = statistics.median(found["webdataset"]), []
+    for case in CASES:
+        middle, row = statistics.median(found[case]), f"labels | {kind}, {NAMES[case]}"
+        spread = f"{middle:.2f} ({min(found[case]):.2f} to {max(found[case]):.2f})"
+        figures += [
+            Figure(f"{row} | CPU ms per sample", spread),
+            Figure(f"{row} | samples/s per core", f"{1e3 / middle:,.0f}"),
+            Figure(f"{row} | ratio", f"{base / middle:.2f}"),
+        ]
+    return figures
 
 
 def main() -> None:
@@ -267,20 +261,24 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--batches", type=int, default=60, help="batches that are timed in each process")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--write", type=Path, help="results page")
+    parser.add_argument("--write", action="store_true", help="write the figures into docs/results/loader.*")
     parser.add_argument("--measure", nargs=3, metavar=("CASE", "FOLDER", "BATCHES"), help="one figure, in this process")
     arguments = parser.parse_args()
     if arguments.measure:
         case, folder, batches = arguments.measure
         print(measure(case, Path(folder), int(batches)))
         return
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:
         size = write_data(Path(name), arguments.samples, per_shard=max(50, arguments.samples // 8))
-        figures = {kind: compare(Path(name), kind, arguments.batches, arguments.repeats) for kind in LABELS}
-    text = report(figures, arguments.samples, size, arguments.repeats)
-    print(text)
+        for kind in LABELS:
+            figures += figures_of(kind, compare(Path(name), kind, arguments.batches, arguments.repeats))
+    packages = ("webdataset", "simplejpeg", "opencv-contrib-python", "torch")
+    print(f"{size / 1e3:.0f} kB a picture; " + ", ".join(f"{one} {version(one)}" for one in packages))
+    for figure in figures:
+        print(f"{figure.name}: {figure.value}")
     if arguments.write:
-        arguments.write.write_text(text)
+        save_figures("loader", figures)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training: two ranks against one, the share of time waiting for data, and on a GPU bf16 pictures/s and MFU. All in one run.
 
     python -m benchmarks.trainers.train                              # makes a small synthetic set first
-    python -m benchmarks.trainers.train --shards out/studio --write docs/results/train.md
+    python -m benchmarks.trainers.train --shards out/studio --write train
 
 CPU cases are whole processes, as `handface train` and `torchrun` start them, and take turns; figures are read from their logs, as
 medians over the steps after the first few. The GPU case runs here, with the data really read.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import tyro
 
 from benchmarks.model.model import _device_name as device_name
 from benchmarks.model.model import ceiling
+from benchmarks.results import Figure, save_figures
 from handface.trainers.build import build_network
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import DataConfig, DatasetConfig, make_loader
@@ -57,8 +57,8 @@ class Config:
     """Steps on the GPU; the first 20 are not counted."""
     interaction: bool = False
     """Also touch and collision, which cost as much as all else on a CPU."""
-    write: Path | None = None
-    """Markdown file for the results."""
+    write: str | None = None
+    """Subject in docs/results that gets the figures, such as train or train_gpu."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def flops_of(run: TrainConfig) -> float:
     return counter.get_total_flops() / len(batch)
 
 
-def cpu_lines(config: Config, shards: tuple[str, ...], folder: Path) -> list[str]:
+def cpu_figures(config: Config, shards: tuple[str, ...], folder: Path) -> list[Figure]:
     """Two ranks against one, with one thread each and in turns; then one process with both cores."""
     cases = {
         "1 rank, 1 thread": (1, True),
@@ -160,26 +160,28 @@ def cpu_lines(config: Config, shards: tuple[str, ...], folder: Path) -> list[str
             found[name].append(in_processes(run, ranks, threads=1))
             print(f"turn {turn + 1}/{config.rounds}, {name}: {found[name][-1].samples_per_second:.2f} samples/s")
     found["1 rank, 2 threads"] = [in_processes(run_of(config, shards, folder / "both"), 1, threads=2)]
-    lines = ["| case | samples/s (turns) | waiting for data | largest process, GiB |", "|---|---|---|---|"]
+    figures = []
     for name, taken in found.items():
         rates = [case.samples_per_second for case in taken]
         spread = f"{statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f})"
         wait, memory = statistics.fmean(case.wait for case in taken), max(case.memory for case in taken)
-        lines.append(f"| {name} | {spread} | {wait:.1%} | {memory:.2f} |")
-    verdicts = [
-        f"Two ranks to one: {_ratio(found[together], found[alone])}; with norms of their own"
-        f" (`sync_batchnorm: false`): {_ratio(found[apart], found[alone])}."
-    ]
-    return [f"## CPU: {config.preset}, fp32, batch {config.batch} per rank", "", *lines, "", *verdicts, ""]
+        figures += [
+            Figure(f"case | {name} | samples/s (turns)", spread),
+            Figure(f"case | {name} | waiting for data", f"{wait:.1%}"),
+            Figure(f"case | {name} | largest process", f"{memory:.2f}", "GiB"),
+        ]
+        if name in (together, apart):
+            figures.append(Figure(f"case | {name} | to one rank", _ratio(taken, found[alone])))
+    return figures
 
 
 def _ratio(ours: list[Case], base: list[Case]) -> str:
     """Median and range over the turns."""
     ratios = [a.samples_per_second / b.samples_per_second for a, b in zip(ours, base, strict=True)]
-    return f"**{statistics.median(ratios):.2f}x** ({min(ratios):.2f} to {max(ratios):.2f})"
+    return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def gpu_lines(config: Config, shards: tuple[str, ...], folder: Path) -> list[str]:
+def gpu_figures(config: Config, shards: tuple[str, ...], folder: Path) -> list[Figure]:
     """bf16 training on one GPU, data and all."""
     run, device = run_of(config, shards, folder / "gpu", gpu=True), torch.device("cuda")
     flops, top = flops_of(run), ceiling(device, torch.bfloat16)
@@ -188,41 +190,35 @@ def gpu_lines(config: Config, shards: tuple[str, ...], folder: Path) -> list[str
     case = logged(run, skip=20, memory=torch.cuda.max_memory_allocated() / 2**30)
     done = flops * case.samples_per_second
     stated = next((peak for name, peak in PEAKS.items() if name in device_name(device)), None)
-    mfu = f"{done / stated:.1%} of the stated {stated / 1e12:.0f} TFLOP/s, " if stated else ""
+    row = f"GPU | {device_name(device)}, {config.gpu_preset}, bf16, batch {config.gpu_batch}"
     return [
-        f"## GPU: {device_name(device)}, {config.gpu_preset}, bf16, batch {config.gpu_batch}, {run.data.workers} data workers",
-        "",
-        f"- {case.samples_per_second:.1f} images/s, waiting for data {case.wait:.1%}, peak memory {case.memory:.1f} GiB",
-        f"- {flops / 1e9:.0f} GFLOP per image forward and backward; MFU {mfu}{done / top:.1%} of the measured"
-        f" matmul ceiling of {top / 1e12:.0f} TFLOP/s",
-        "",
+        Figure(f"{row} | images/s", f"{case.samples_per_second:.1f}"),
+        Figure(f"{row} | waiting for data", f"{case.wait:.1%}"),
+        Figure(f"{row} | peak memory", f"{case.memory:.1f}", "GiB"),
+        Figure(f"{row} | forward and backward, each", f"{flops / 1e9:.0f}", "GFLOP"),
+        Figure(f"{row} | of the stated FLOP/s", f"{done / stated:.1%}" if stated else "-"),
+        Figure(f"{row} | of measured products", f"{done / top:.1%}"),
     ]
 
 
 def main(config: Config) -> None:
-    """Measure, print, and write the page if asked to."""
+    """Measure, print, and write the figures if asked to."""
     start, load = time.monotonic(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder, shards = Path(name), config.shards
         if not shards:
             make_scenes(folder / "scenes")
             shards = (str(folder / "scenes"),)
-        lines = cpu_lines(config, shards, folder)
+        figures = cpu_figures(config, shards, folder)
         if torch.cuda.is_available():
-            lines += gpu_lines(config, shards, folder)
+            figures += gpu_figures(config, shards, folder)
+    for figure in figures:
+        print(f"{figure.name}: {figure.value} {figure.unit}")
     losses = "all losses" if config.interaction else "all losses but touch and collision"
-    notes = [
-        f"- {device_name(torch.device('cpu'))}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}; {losses}",
-        f"- load average {load:.1f} before, {os.getloadavg()[0]:.1f} after; {time.monotonic() - start:.0f} s in all,"
-        f" this process at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB",
-    ]
-    text = (
-        "\n".join(["# Training speed", "", "`python -m benchmarks.trainers.train`", "", GOALS, "", *lines, *notes])
-        + "\n"
-    )
-    print(text)
+    print(f"{config.preset}, batch {config.batch} per rank; {losses}; {GOALS}")
+    print(f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after; {time.monotonic() - start:.0f} s in all")
     if config.write:
-        config.write.write_text(text)
+        save_figures(config.write, figures)
 
 
 if __name__ == "__main__":

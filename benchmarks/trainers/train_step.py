@@ -1,15 +1,15 @@
 """CPU time of one training step with all losses, beside another checkout's on the same samples in the same run.
 
     git worktree add ../before 27dc664
-    python -m benchmarks.trainers.train_step --shards out/scenes --before ../before --csv docs/results/train_step.csv
+    python -m benchmarks.trainers.train_step --shards out/scenes --before ../before --write
 
 Each case is a process of its own with one thread; checkouts take turns. `warm` starts from the weights that ship with the preset, `fresh`
-from random ones, where the time of the first steps depends on how the heads start.
+from random ones, where the time of the first steps depends on how the heads start. `--write` puts the figures into docs/results/train_step.*.
 """
 
 from __future__ import annotations
 
-import csv
+import json
 import os
 import statistics
 import subprocess
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
+
+from benchmarks.results import Figure, save_figures
 
 ROOT = Path(__file__).parents[2]
 STARTS: tuple[Literal["warm", "fresh"], ...] = ("warm", "fresh")
@@ -67,14 +69,12 @@ class Config:
     """Steps that are counted, of a fresh start; 0 leaves it out."""
     rounds: int = 3
     """Turns."""
-    csv: Path | None = None
-    """Table to write."""
+    write: bool = False
+    """Write the figures into docs/results/train_step.csv and the table of its page."""
 
 
 def measure(config: Config, checkout: Path, start: Literal["warm", "fresh"]) -> float:
     """Mean CPU milliseconds of a step in a checkout."""
-    import json
-
     prefix = "handface." if (checkout / "trainers" / "distributed" / "ranks.py").is_file() else ""
     shards = [str(Path(path).resolve()) for path in config.shards]
     steps, skip = (config.steps, 2) if start == "warm" else (config.fresh_steps, 0)
@@ -90,22 +90,36 @@ def measure(config: Config, checkout: Path, start: Literal["warm", "fresh"]) -> 
     return statistics.fmean(json.loads(done.stdout.splitlines()[-1]))
 
 
+def figures_of(start: str, found: dict[str, list[float]]) -> list[Figure]:
+    """Medians and ranges over the turns, and of their ratios, as a row of the table."""
+    row = [Figure(f"step | {start} | {name}", *_spread(times, 0, "ms")) for name, times in found.items()]
+    if "before" in found:
+        ratios = [before / now for before, now in zip(found["before"], found["now"], strict=True)]
+        row.append(Figure(f"step | {start} | before / now", *_spread(ratios, 2, "")))
+    return row
+
+
+def _spread(values: list[float], digits: int, unit: str) -> tuple[str, str]:
+    least, middle, most = (f"{value:.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
+    return (middle, unit) if len(values) == 1 else (f"{middle} ({least} to {most})", unit)
+
+
 def main(config: Config) -> None:
-    """Measure, print, and write the table."""
-    checkouts = {"this": ROOT} | ({"before": config.before.resolve()} if config.before else {})
-    rows = []
+    """Measure, print, and write the figures if asked to."""
+    checkouts = ({"before": config.before.resolve()} if config.before else {}) | {"now": ROOT}
+    figures: list[Figure] = []
     for start in STARTS if config.fresh_steps else STARTS[:1]:
+        found: dict[str, list[float]] = {name: [] for name in checkouts}
         for turn in range(config.rounds):
-            found = {name: measure(config, checkout, start) for name, checkout in checkouts.items()}
-            ratio = found["before"] / found["this"] if "before" in found else float("nan")
-            row = {"start": start, "turn": turn, **{name: round(value, 1) for name, value in found.items()}}
-            rows.append(row | {"ratio": round(ratio, 2)})
-            print(rows[-1], flush=True)
-    if config.csv:
-        with config.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
+            for name, checkout in checkouts.items():
+                found[name].append(measure(config, checkout, start))
+            print(start, turn, {name: round(times[-1], 1) for name, times in found.items()}, flush=True)
+        label = "warm" if start == "warm" else f"fresh, first {config.fresh_steps} steps"
+        figures += figures_of(label, found)
+    for figure in figures:
+        print(f"{figure.name}: {figure.value} {figure.unit}")
+    if config.write:
+        save_figures("train_step", figures)
 
 
 if __name__ == "__main__":

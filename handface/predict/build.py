@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class PredictorOptions:
     """Which network, and how it runs."""
 
-    model: str = "dice-nano"
-    """A preset (dice-nano comes with weights), or a checkpoint folder: a path, s3://, gs://."""
+    model: str = "dice-m"
+    """A preset (dice-m and dice-nano come with weights), or a checkpoint folder: a path, s3://, gs://."""
     hand_model: str | None = None
     """Hand body (.npz), if not the one the checkpoint names."""
     head_model: str | None = None

@@ -49,8 +49,8 @@ def train_on_ray(config: TrainConfig, workers: str, gpus: bool, failures: int) -
     config = replace(config, data=with_bodies(config.data), resume="auto")
     output = Folder(config.output)
     local = Path(output.path())
-    own = str(local.parent) if output.local else tempfile.mkdtemp(prefix="handface-ray-")
-    with cluster(most):
+    with tempfile.TemporaryDirectory(prefix="handface-ray-") as scratch, cluster(most):
+        own = str(local.parent) if output.local else scratch
         verdict: Any = ray.remote(num_cpus=0)(_Verdict).remote()
         trainer = TorchTrainer(
             _work,

@@ -72,6 +72,7 @@ class BodyArrays:
     uv: (T, 2), face_uv: (F, 3): texture atlas coordinates, v up.  stiffness: (V,) in [0, 1], 1 = bone under thin skin.
     masks: name -> (V,) in [0, 1].  rings: name -> ordered open boundary.  caps: (C, 3) triangles that close the rings.
     pose_mean: (3 (J - 1),) axis-angle and pose_components: (n, 3 (J - 1)), of files that have a pose PCA.
+    joint_regressor: (J, V), joints of a mesh, of hands whose file has it.
     flexion_axes: (J - 1, 3): turning joint j + 1 about its axis bends towards the palm.
     provenance: where the arrays come from (source, licence, sha256 ...), plain JSON.
     """
@@ -95,6 +96,7 @@ class BodyArrays:
     stiffness: Floats | None = None
     pose_mean: Floats | None = None
     pose_components: Floats | None = None
+    joint_regressor: Floats | None = None
     flexion_axes: Floats | None = None
     mirror: MirrorMap | None = None
     masks: Mapping[str, Floats] = field(default_factory=dict)
@@ -128,6 +130,7 @@ class BodyArrays:
             "joint_expressiondirs": (self.joint_expressiondirs, (joints, 3, expressions)),
             "stiffness": (self.stiffness, (vertices,)),
             "pose_mean": (self.pose_mean, (3 * joints - 3,)),
+            "joint_regressor": (self.joint_regressor, (joints, vertices)),
             "flexion_axes": (self.flexion_axes, (joints - 1, 3)),
             **{f"masks.{name}": (mask, (vertices,)) for name, mask in self.masks.items()},
         }

@@ -260,6 +260,7 @@ def _assemble(
         expressiondirs=expression,
         joint_expressiondirs=np.einsum("jv,vce->jce", regressor, expression),
         posedirs=model["posedirs"].astype(np.float64),
+        joint_regressor=regressor if kind == "hand" else None,
         provenance={"files": [_fingerprint(path)]},
     ).check(str(path))
 

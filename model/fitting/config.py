@@ -19,10 +19,12 @@ class Noise:
     hand: float = 0.02
     outlier: float = 3.0
     """Residuals beyond this many standard deviations hardly count (Geman-McClure)."""
-    world: float = 0.008
+    world: float = 0.012
     """Hand landmarks in metres about their mean, once scaled to the hand's size."""
     distance: float = 0.016
     """Hand to face along the view as the network says it, metres."""
+    away: float = 0.06
+    """The same of a hand that does not touch: its size in the picture then says more than the network."""
     contact: float = 0.004
     """Predicted contact vertices to the other surface, metres."""
 
@@ -44,7 +46,7 @@ class Spread:
     """Radians of neck, jaw and eyes."""
     guess_betas: float = 0.7
     guess_expression: float = 0.25
-    guess_pose: float = 0.35
+    guess_pose: float = 0.25
     guess_head_pose: float = 0.1
 
 
@@ -53,7 +55,9 @@ class FitConfig:
     """How bodies are fitted to points."""
 
     focal: float = 1.2
-    """Focal length in longer picture sides where it is not known; the result hardly depends on it."""
+    """Usual focal length in longer picture sides, where it is not known."""
+    face_distance: float = 0.9
+    """Usual metres from the camera to a face. An unknown camera lies between the usual one and the one that sees the face there."""
     exploring: int = 6
     """Levenberg-Marquardt steps at most from each start."""
     steps: int = 7
@@ -96,12 +100,14 @@ class Guess:
     """What a network says of B people, about the mean head vertex.
 
     hand, head: parameters.  distance: (B,) metres from the head's mean vertex to the hand's along the view.
+    touches: (B,) bool: hand and face are taken to touch.
     trust: (B,) in (0, 1]: 1 where the guess lies on the picture as well as on training pictures.
     """
 
     hand: FitParameters
     head: FitParameters
     distance: torch.Tensor
+    touches: torch.Tensor
     trust: torch.Tensor
 
 

@@ -90,7 +90,7 @@ class Energy:
             matrix[:, block, block] += part.matrix
             gradient[:, block] += part.gradient
             cost = cost + part.cost
-        world = self._world(hand, by_hand)
+        world = self._world(hand, by_hand, outlier)
         matrix[:, :split, :split] += world.matrix
         gradient[:, :split] += world.gradient
         apart = hand[:, self.hand.num_keypoints, 2] - head[:, self.head.num_keypoints, 2] - self.distance
@@ -112,14 +112,15 @@ class Energy:
         weighted = weight * shrink.square()
         return _normal(residual, derivative, weighted, cost)
 
-    def _world(self, points: torch.Tensor, by_x: torch.Tensor) -> Quadratic:
+    def _world(self, points: torch.Tensor, by_x: torch.Tensor, outlier: float) -> Quadratic:
+        """Hand landmarks in metres, scaled to the hand."""
         count = self.world.shape[1]
         own, derivative = about_mean(points[:, :count]), about_mean(by_x[:, :count])
         scale = (own * self.world).sum((1, 2)) / self.world.square().sum((1, 2)).clamp(min=1e-9)
         residual = own - scale.detach()[:, None, None] * self.world
         weight = (self.has_world.to(own) / self.noise.world**2)[:, None].expand(-1, count)
         square = weight * residual.square().sum(2)
-        shrink = 1 / (1 + square / 9.0)
+        shrink = 1 / (1 + square / outlier**2)
         return _normal(residual, derivative, weight * shrink.square(), (square * shrink).sum(1) / 2)
 
     def _held(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

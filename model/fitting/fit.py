@@ -40,8 +40,9 @@ class BodyFitter:
         guess = replace(guess, trust=guess_trust(self.hand_points, guess, seen))
         seen = replace(seen, world=_to_camera_axes(seen))
         prior = build_prior(self.hand, self.head, guess, self.config.spread)
-        held = torch.full_like(guess.distance, self.config.noise.distance**-2)
-        energy = Energy(self.hand_points, self.head_points, seen, prior, guess.distance, held, self.config.noise)
+        noise = self.config.noise
+        held = torch.where(guess.touches, noise.distance, noise.away).to(guess.distance) ** -2
+        energy = Energy(self.hand_points, self.head_points, seen, prior, guess.distance, held, noise)
         outlier = self.config.noise.outlier
         patience = 1 if bool(energy.has_world.all()) else _PATIENCE
         x = self._explore(energy, self._starts(energy, seen, guess), patience * self.config.exploring)

@@ -22,6 +22,9 @@ from handface.model.network.decode import NamedBody, mirrored_hand, mirrored_hea
 from handface.model.prediction.prediction import Detection, Fit, Floats, Part, Person, PinholeCamera
 
 _TOUCHES = 0.5  # probability from which hand and face are taken to touch
+_AWAY = 0.04  # metres by which a hand that does not touch is nearer to the camera than the network says
+_FACE_LENGTH = 0.14  # metres: longer side of the box around the 68 points of a usual face
+_FOCAL_RANGE = (0.7, 4.0)  # longer picture sides between which an unknown focal length is sought
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class PeopleFitter:
         results = list(persons)
         cases: dict[int, _Case] = {}
         for index, (person, picture) in enumerate(zip(persons, pictures, strict=True)):
-            focal = self._focal(picture)
+            focal = self._known_focal(picture)
             if person.detection is None:
                 continue
             if reason := refuse(person.detection, self.config.min_points):
@@ -80,7 +83,14 @@ class PeopleFitter:
             else:
                 last = before[index] if before else None
                 usable = last is not None and last.side == person.side and last.fit is not None and last.fit.fitted
-                cases[index] = self._case(person, person.detection, picture, focal, last if usable else None)
+                last = last if usable else None
+                cases[index] = self._case(
+                    person,
+                    person.detection,
+                    picture,
+                    focal or self._assume_focal(person.detection, picture, last),
+                    last,
+                )
         order = list(cases)
         for start in range(0, len(order), self.config.batch):
             rows = order[start : start + self.config.batch]
@@ -88,16 +98,26 @@ class PeopleFitter:
                 results[row] = person
         return results
 
-    def _focal(self, picture: FitPicture) -> float:
+    def _known_focal(self, picture: FitPicture) -> float | None:
         longer = max(picture.width, picture.height)
         if picture.focal is None:
-            return self.config.focal * longer
+            return None
         if not (np.isfinite(picture.focal) and 0.2 * longer <= picture.focal <= 100 * longer):
             raise ValueError(
                 f"focal length {picture.focal} pixels in a picture of {picture.width}x{picture.height}: between"
                 f" {0.2 * longer:.0f} and {100 * longer:.0f} expected; leave it out if it is not known"
             )
         return float(picture.focal)
+
+    def _assume_focal(self, detection: Detection, picture: FitPicture, last: Person | None) -> float:
+        """Pixels: the camera of the frame before, or halfway from the usual camera to the one that sees the face at its usual distance."""
+        if last is not None and isinstance(last.camera, PinholeCamera):
+            return last.camera.focal
+        longer = max(picture.width, picture.height)
+        face = float(np.ptp(detection.face[detection.face[:, 2] > 0, :2], axis=0).max())
+        by_face = face / _FACE_LENGTH * self.config.face_distance
+        focal = np.sqrt(self.config.focal * longer * by_face)
+        return float(np.clip(focal, _FOCAL_RANGE[0] * longer, _FOCAL_RANGE[1] * longer))
 
     def _case(
         self, person: Person, detection: Detection, picture: FitPicture, focal: float, last: Person | None
@@ -133,20 +153,21 @@ class PeopleFitter:
             float(case.hand.vertices[:, 2].mean() - (case.head.vertices + case.head.deformation)[:, 2].mean())
             for case in cases
         ]
+        touches = torch.tensor([case.person.presence >= _TOUCHES for case in cases], device=self.device)
         hands = [_vector(case.hand, self.hand) for case in cases]
         heads = [_vector(case.head, self.head) for case in cases]
         guess = Guess(
             self.solver.hand_points.unpack(stack(hands)),
             self.solver.head_points.unpack(stack(heads)),
-            torch.nan_to_num(stack(apart)),
+            torch.nan_to_num(stack(apart)) - _AWAY * ~touches,
+            touches,
             torch.ones(len(cases), device=self.device),
         )
-        touches = [case.person.presence >= _TOUCHES for case in cases]
 
         def bring(solution: Solution, back: float) -> torch.Tensor:
             hand = self.hand(**pose(self.hand, solution.hand)).vertices.double().cpu().numpy()
             head = self.head(**pose(self.head, solution.head)).vertices.double().cpu().numpy()
-            return stack([self.touching.offset(*pair, back) for pair in zip(hand, head, touches, strict=True)])
+            return stack([self.touching.offset(*pair, back) for pair in zip(hand, head, touches.tolist(), strict=True)])
 
         return self._finish(cases, seen, self.solver.fit(seen, guess, bring))
 

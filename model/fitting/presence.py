@@ -10,7 +10,7 @@ from handface.model.prediction.prediction import Detection, Floats
 _BROWS, _CHIN, _NOSE = slice(17, 27), 8, 27
 _FOREHEAD = 0.35  # of the height from chin to nose bridge that the forehead reaches above the brows
 # Score = by_network * logit + by_overlap * overlap + constant. The network's word counts little: it has hardly seen a photo.
-_BY_NETWORK, _BY_OVERLAP, _CONSTANT = 0.4, 12.0, -0.8
+_BY_NETWORK, _BY_OVERLAP, _CONSTANT = 0.4, 12.0, -0.4
 _MOST, _LEAST = 0.2, -0.3  # overlaps beyond these say nothing more
 
 

@@ -85,10 +85,10 @@ def _flexion(body: ParametricBody) -> tuple[torch.Tensor, list[str]]:
 
 
 def _axes_by_geometry(body: ParametricBody) -> torch.Tensor:
-    """Flexion axes of a hand file without any: across the finger, in the plane of the knuckles."""
+    """Flexion axes of a right hand's file without any: across the finger, from little finger to index, in the plane of the knuckles."""
     joints = torch.from_numpy(body.arrays.joint_template).float()
     names = list(body.arrays.joint_names)
-    across = joints[names.index("pinky1")] - joints[names.index("index1")]
+    across = joints[names.index("index1")] - joints[names.index("pinky1")]
     axes = []
     for joint in range(1, len(joints)):
         child = next((k for k, parent in enumerate(body.parents) if parent == joint), None)

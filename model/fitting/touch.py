@@ -8,23 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyArrays
+from handface.model.fitting.contact import CONTACT_REACH, contact_probability
 from handface.model.fitting.distance import FitSurface
 from handface.model.fitting.flesh import Flesh, closed_faces, measure_touch
-from handface.model.prediction.prediction import Floats, Part
+from handface.model.prediction.prediction import Part
 
 Array = NDArray[np.float64]
 _GRAZE = 0.0008  # metres that a touching hand is pressed into the resting skin at least
 _PRESS = 0.010  # metres that the softest skin yields at most
 _CLEAR = 0.002  # metres that a hand keeps which does not touch
 _REACH = 0.10  # metres along the view that the hand is moved at most
-_NEAREST = 200  # hand points that are followed on their way: those that were nearest at first
-_MARGIN = 0.05  # metres round the hand in which the head's triangles count
+_NEAREST = 120  # hand points that are followed on their way: those that were nearest at first
+_MARGIN = 0.02  # metres round the hand on its way: what lies farther from it is never touched
 _APART = 0.005  # metres between the surfaces from which on nothing touches, whatever the network says
-_CONTACT_REACH = 0.012  # metres to the other surface's nearest vertex within which a vertex may be in contact
-# Logistic regression on 48 synthetic scenes seen through the detector: network's logit, gap in mm, exp(-gap / 6 mm), constant;
-# 0.5 is where F1 is best.
-_HAND_CONTACT = (0.96, 0.081, 0.57, 0.54)
-_HEAD_CONTACT = (0.27, 0.106, 1.18, 0.05)
 
 
 @dataclass(frozen=True)
@@ -54,11 +50,11 @@ class Touching:
         hand: (H, 3) and head: (V, 3) in camera space.  back: metres towards the camera from where it is brought in. A hand that touches stays where it is while it grazes the skin or presses it
         no more than it yields, and is moved to the nearer end of that range otherwise. 0 where the skin is out of reach.
         """
-        surface = self._surface(hand, head, back)
+        ray = hand.mean(0) / np.linalg.norm(hand.mean(0))
+        surface = self._surface(hand, head, np.stack([-back * ray, _REACH * ray]))
         points = hand[self._facing(hand, head)]
         if surface is None or not len(points):
             return 0.0
-        ray = hand.mean(0) / np.linalg.norm(hand.mean(0))
         if not touches:
             clear = self._meet(surface, points, ray, -back, np.full(len(head), -_CLEAR))
             return 0.0 if clear is None else min(clear, 0.0)
@@ -68,11 +64,9 @@ class Touching:
         pressed = self._meet(surface, points, ray, graze, self.allowance)
         return graze if pressed is None else min(max(pressed, graze), 0.0)
 
-    def _surface(self, hand: Array, head: Array, back: float) -> FitSurface | None:
-        """The head's triangles near the hand and along the way it may go; None if there is none."""
-        low, high = hand.min(0) - _MARGIN, hand.max(0) + _MARGIN
-        high[2] += _REACH
-        low[2] -= back
+    def _surface(self, hand: Array, head: Array, way: Array) -> FitSurface | None:
+        """The head's triangles that the hand may come near to; None if there is none. way: (2, 3) metres that it is moved at most."""
+        low, high = hand.min(0) + way.min(0) - _MARGIN, hand.max(0) + way.max(0) + _MARGIN
         near = ((head > low) & (head < high)).all(1)[self.flesh.faces].any(1)
         return FitSurface(head, self.flesh.faces[near]) if near.any() else None
 
@@ -84,7 +78,7 @@ class Touching:
         """
         travelled = start
         for step in range(20):
-            found = surface.closest(points + travelled * ray, candidates=6)
+            found = surface.closest(points + travelled * ray, candidates=4)
             allowed = (allowance[surface.faces[found.face]] * found.weights).sum(1)
             each = found.distance + allowed
             slack = float(each.min())
@@ -119,33 +113,19 @@ def settle(touching: Touching, hand: Part, head: Part, presence: float) -> tuple
     vertices = resting + moved
     touch = measure_touch(vertices, pressing, touching.flesh.faces, touching.hand_faces, touching.cavity)
     apart = not touch.hand_contact.any() and (presence < 0.5 or float(touch.hand_distance.min()) > _APART)
-    hand_gap, head_gap = cKDTree(vertices).query(pressing)[0], cKDTree(pressing).query(vertices)[0]
+    hand_gap, _ = cKDTree(vertices).query(pressing, distance_upper_bound=CONTACT_REACH)
+    head_gap, _ = cKDTree(pressing).query(vertices, distance_upper_bound=CONTACT_REACH)
+    if apart:
+        hand_contact, head_contact = np.zeros_like(hand.contact), np.zeros_like(head.contact)
+    else:
+        hand_contact = contact_probability("hand", hand.contact, hand_gap, touch.hand_contact)
+        head_contact = contact_probability("head", head.contact, head_gap, touch.head_contact)
     return (
-        replace(
-            hand,
-            contact=_contact(hand.contact, hand_gap, touch.hand_contact, _HAND_CONTACT, apart),
-            deformation=np.zeros_like(hand.vertices),
-        ),
+        replace(hand, contact=hand_contact, deformation=np.zeros_like(hand.vertices)),
         replace(
             head,
             vertices=vertices.astype(np.float32),
-            contact=np.where(
-                touching.cavity, 0, _contact(head.contact, head_gap, touch.head_contact, _HEAD_CONTACT, apart)
-            ),
+            contact=np.where(touching.cavity, np.float32(0), head_contact),
             deformation=(-moved).astype(np.float32),
         ),
     )
-
-
-def _contact(
-    guess: Floats, gap: Array, near: NDArray[np.bool_], weights: tuple[float, float, float, float], apart: bool
-) -> Floats:
-    """Contact probability (V,) from the network's guess and the gap to the other surface's nearest vertex, metres."""
-    if apart:
-        return np.zeros_like(guess)
-    known = np.clip(np.nan_to_num(guess), 1e-4, 1 - 1e-4)
-    millimetres = 1000 * gap
-    by_guess, by_gap, by_touch, bias = weights
-    score = by_guess * np.log(known / (1 - known)) - by_gap * millimetres + by_touch * np.exp(-millimetres / 6) + bias
-    score = np.where(near, np.maximum(score, 0.1), score)  # what touches is in contact
-    return np.where(gap < _CONTACT_REACH, 1 / (1 + np.exp(-score)), 0).astype(np.float32)

@@ -62,6 +62,9 @@ class PointsConfig:
     """While training: how far a hand's points are off on average, each and all together; in half sides of the crop."""
     face: float = 0.4
     """The same of a face's points, as a share of the hand's."""
+    lead: bool = True
+    """Where there are points of face and hand, mesh and camera are read from them alone: pictures of training scenes are drawn, and what is
+    learned from them about places holds less well on photographs. Contact, deformation and presence see both."""
 
 
 @dataclass(frozen=True)

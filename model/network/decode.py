@@ -69,8 +69,8 @@ class PersonDecoder:
         persons = []
         for row, (crop, detection, confidence) in enumerate(zip(crops, detections, confidences, strict=True)):
             scale, (tx, ty) = float(output.camera[row, 0]), translation[row].tolist()
-            hand = _part(output.hand, row, origin[row], self.hand, posed and posed.hand)
-            head = _part(output.head, row, origin[row], self.head, posed and posed.head)
+            hand = _part(output.hand, row, origin[row], self.hand, None if posed is None else posed.hand)
+            head = _part(output.head, row, origin[row], self.head, None if posed is None else posed.head)
             if crop.side == "left":
                 hand, head = mirrored_hand(hand), mirrored_head(head, self.head)
                 tx = crop.pixels.shape[1] - 1 - tx

@@ -113,24 +113,23 @@ class Dice(nn.Module):
         self._check(images)
         if mask is None and self.training and self.config.mask_ratio > 0:
             mask = self.draw_mask()
-        features = self.backbone(self.normalize(images))  # (B, C, h, w)
-        cells = features.flatten(2).transpose(1, 2)  # (B, N, C)
+        cells = self.backbone(self.normalize(images)).flatten(2).transpose(1, 2)  # (B, N, C)
+        placing = cells
         if self.point_cells is not None:
-            cells = torch.cat([cells, self.point_cells(points, cells)], 1)  # (B, N + n, C)
+            placing, cells = self.point_cells.join(points, cells)  # (B, N + n, C)
         masked = None if mask is None else mask[..., None]
-        tokens = Tokens(self.template, cells, self.mix.weight, self.mix.bias, masked, self.config.mask_value)
-        coordinates, interaction = self._branches(tokens)  # (B, T, 3), (B, T, 4)
+        coordinates, interaction = self._branches(*(self._tokens(each, masked) for each in (placing, cells)))
         if self.placement is not None:
-            coordinates = coordinates + self.placement(cells, self.template)
+            coordinates = coordinates + self.placement(placing, self.template)
         presence = self.presence(cells)  # (B,)
-        camera = self.camera(cells if self.config.camera.read == "cells" else coordinates)  # (B, 3)
+        camera = self.camera(placing if self.config.camera.read == "cells" else coordinates)  # (B, 3)
 
         groups = list(self.config.sizes.groups)
         hand_keypoints, head_keypoints, hand_coarse, head_coarse = coordinates.split(groups, 1)
         _, _, hand_interaction, head_interaction = interaction.split(groups, 1)
         hand_vertices, head_vertices = self.hand_up(hand_coarse), self.head_up(head_coarse)
         deformation = self._gate(self.head_deformation_up(head_interaction[..., :3]), presence)
-        hand_read, head_read = self._read(hand_vertices, head_vertices, self.config.regressor.detached)
+        hand_read, head_read = self.regressor_inputs(hand_vertices, head_vertices, self.config.regressor.detached)
         return DiceOutput(
             hand=PartOutput(
                 hand_keypoints,
@@ -151,12 +150,15 @@ class Dice(nn.Module):
             presence_logit=presence,
         )
 
-    def _branches(self, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
-        """Coordinates (B, T, 3); deformation and contact logit (B, T, 4)."""
+    def _tokens(self, cells: torch.Tensor, masked: torch.Tensor | None) -> Tokens:
+        return Tokens(self.template, cells, self.mix.weight, self.mix.bias, masked, self.config.mask_value)
+
+    def _branches(self, placing: Tokens, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coordinates (B, T, 3) from what places the mesh; deformation and contact logit (B, T, 4)."""
         if self.interaction_net is None:
             coordinates, interaction = self.mesh_net(tokens).split((3, 4), 2)
             return coordinates, interaction
-        return self.mesh_net(tokens), self.interaction_net(tokens)
+        return self.mesh_net(placing), self.interaction_net(tokens)
 
     def read_parameters(self, output: DiceOutput) -> tuple[BodyParameters, BodyParameters]:
         """Parameters of hand and head of a prediction, with a gradient into the vertices that they are read from.
@@ -165,10 +167,10 @@ class Dice(nn.Module):
         """
         if not self.config.regressor.detached:
             return output.hand.parameters, output.head.parameters
-        hand, head = self._read(output.hand.vertices, output.head.vertices, detached=False)
+        hand, head = self.regressor_inputs(output.hand.vertices, output.head.vertices, detached=False)
         return self.hand_parameters(*hand), self.head_parameters(*head)
 
-    def _read(
+    def regressor_inputs(
         self, hand: tuple[torch.Tensor, ...], head: tuple[torch.Tensor, ...], detached: bool
     ) -> list[tuple[torch.Tensor, ...]]:
         """What the regressors of hand and head are given: vertices of a level, and for aligned ones the same at rest."""

@@ -33,11 +33,27 @@ class PointCells(nn.Module):
             nn.Linear(config.hidden, config.cells * features),
         )
 
+    def join(self, points: torch.Tensor | None, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """points: (B, 89, 3) or None.  cells: (B, N, C) the picture's.  Returns (B, N + n, C) twice: what mesh and camera are read
+        from, and all there is. Raises ValueError for other shapes.
+        """
+        made, known = self._read(points, cells)
+        if not self.config.lead:
+            both = torch.cat([cells, made], 1)
+            return both, both
+        # (B, 1, 1): 1 where face and hand were found
+        found = known[:, :FACE].amax(1, keepdim=True) * known[:, FACE:].amax(1, keepdim=True)
+        return torch.cat([cells * (1 - found), made], 1), torch.cat([cells, made], 1)
+
     def forward(self, points: torch.Tensor | None, cells: torch.Tensor) -> torch.Tensor:
-        """points: (B, 89, 3) or None.  cells: the picture's own, for batch, dtype and device. -> (B, cells, features).
+        """points: (B, 89, 3) or None.  cells: the picture's own, for batch, dtype and device. -> (B, n, C).
 
         Raises ValueError for other shapes.
         """
+        return self._read(points, cells)[0]
+
+    def _read(self, points: torch.Tensor | None, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Point cells, and which points are known, (B, 89, 1) 0 or 1; while training those that were not withheld."""
         if points is None:
             points = cells.new_zeros(len(cells), POINTS, 3)
         if points.shape != (len(cells), POINTS, 3):
@@ -46,9 +62,8 @@ class PointCells(nn.Module):
         places = torch.where(known > 0, points[..., :2].to(cells.dtype) / (self.size - 1) * 2 - 1, 0.0)
         if self.training:
             places, known = self._disturb(places, known)
-        read = self.read(describe(places, known))
         # not unflatten, which fixes the batch size in exported files
-        return read.reshape(-1, self.config.cells, self.features)
+        return self.read(describe(places, known)).reshape(-1, self.config.cells, self.features), known
 
     def _disturb(self, places: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Points as a detector might have found them: each a little off, each part a little off as a whole, some missing."""

@@ -106,10 +106,13 @@ class Predictor:
         yield from self._finish(pending)
 
     def predict_crop(self, crop: NDArray[np.uint8], side: str = "right") -> Person:
-        """A picture that is one person's crop already; results are in its pixels."""
+        """A picture that is one person's crop already; results are in its pixels. Networks that look at points get those found in it."""
         if side not in ("left", "right"):
             raise ValueError(f"side is {side!r}, not 'left' or 'right'")
-        return self.run([whole_crop(as_rgb(crop), "left" if side == "left" else "right", self.size)], [None], [1.0])[0]
+        image = as_rgb(crop)
+        found = self.detect(image)[0] if self.looks_at_points else []
+        detection = next((one for one in found if one.side == side), None)
+        return self.run([whole_crop(image, "left" if side == "left" else "right", self.size)], [detection], [1.0])[0]
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[list[Detection], str]:
         """(H, W, 3) RGB uint8 -> people, and why there are none."""

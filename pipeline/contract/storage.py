@@ -25,6 +25,8 @@ Given = ParamSpec("Given")
 Found = TypeVar("Found")
 _TEMP = ".tmp-"  # leading dot: no reader's `*.tar` glob matches a file that is still being written
 _STEP = 32 << 20  # bytes of a large file that are put on the disk at once
+# of botocore and google.auth, which are there only where such a store is
+_NO_KEY = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
 _NO_RETRY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
 
 
@@ -32,13 +34,18 @@ class StorageError(OSError):
     """The output cannot be written and trying again will not help; the message names the file and what to do."""
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether access was refused, or there is no key to ask with: another try would get the same answer."""
+    return isinstance(error, PermissionError) or type(error).__name__ in _NO_KEY
+
+
 @contextmanager
 def naming(uri: str) -> Iterator[None]:
     """Lets a refusal of an object store, which says neither what nor where, name what was asked for."""
     try:
         yield
-    except PermissionError as error:
-        if "://" not in uri or uri in str(error):
+    except Exception as error:
+        if not is_refusal(error) or "://" not in uri or uri in str(error):
             raise
         raise PermissionError(
             f"{uri}: the store refuses access ({str(error).rstrip('.')}); check the key and its rights"

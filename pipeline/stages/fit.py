@@ -28,7 +28,7 @@ class FitStageConfig:
     """Which network guesses what the points leave open, and which fits are kept."""
 
     model: str | None = None
-    """A preset (dice-nano comes with weights) or a checkpoint folder; none: nothing is fitted."""
+    """A preset (dice-m and dice-nano come with weights) or a checkpoint folder; none: nothing is fitted."""
     hand_model: str | None = None
     """Hand body (.npz), if not the one the checkpoint names."""
     head_model: str | None = None

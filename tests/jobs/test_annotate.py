@@ -88,6 +88,16 @@ def test_another_config_is_bad_usage(photos: Path, local: Path, capsys: pytest.C
     assert "unit_size was 4, is 128" in capsys.readouterr().err
 
 
+def test_going_on_with_another_runtime_is_refused(
+    photos: Path, local: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = parts_of(local)
+    other = ["--detect.detector.runtime.name", "onnxruntime"]
+    assert main([*ANNOTATE, "--input", str(photos), "--output", str(local), "--local", *other]) == 2
+    assert "detect.detector.runtime.name was openvino, is onnxruntime" in " ".join(capsys.readouterr().err.split())
+    assert parts_of(local) == before
+
+
 def test_missing_input_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ANNOTATE, "--input", str(tmp_path / "nothing"), "--output", str(tmp_path / "out")]) == 2
     assert "nothing: no such file or folder" in capsys.readouterr().err

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
 from handface.model.network.dice import Dice
 from handface.model.network.topology import Topology
+from handface.trainers.bodies import Bodies
 from handface.trainers.points import PointLabels, PointsPhase, learn_points, point_loss
 
 SIZE, SCALE = 160, 400.0
+
+
+@cache
+def bodies(network: Dice) -> Bodies:
+    return Bodies.of(network.config)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +60,14 @@ def test_heads_learn_and_the_rest_stays(network):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.eval()
     with torch.no_grad():
-        first = float(point_loss(network, labels))
+        first = float(point_loss(network, bodies(network), labels))
     learn_points(network, labels, PointsPhase(steps=30, batch_size=16))
     with torch.no_grad():
-        assert float(point_loss(network, labels)) < 0.6 * first
+        assert float(point_loss(network, bodies(network), labels)) < 0.6 * first
     changed = {
         name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert changed == {"point_cells", "placement", "camera", "presence"}
+    assert changed == {"point_cells", "placement", "camera", "presence", "hand_parameters", "head_parameters"}
     assert not network.training
     network.load_state_dict(before)
 
@@ -67,12 +75,14 @@ def test_heads_learn_and_the_rest_stays(network):
 def test_unknown_presence_and_unseen_points_are_not_learned_from(network):
     labels = people(network, 4, presence=torch.nan)
     network.eval()
-    assert torch.isfinite(point_loss(network, labels))
+    assert torch.isfinite(point_loss(network, bodies(network), labels))
     labels.points[:, 5:] = 0
     wrong = PointLabels(labels.points.clone(), labels.tokens, labels.presence)
     wrong.points[:, 5:, :2] = 1e4
     with torch.no_grad():
-        torch.testing.assert_close(point_loss(network, labels), point_loss(network, wrong))
+        torch.testing.assert_close(
+            point_loss(network, bodies(network), labels), point_loss(network, bodies(network), wrong)
+        )
 
 
 def test_networks_that_do_not_look_at_points_are_refused(network):

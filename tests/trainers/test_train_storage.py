@@ -22,6 +22,7 @@ from handface.trainers import trainer
 from handface.trainers.data import DatasetConfig, make_loader
 from handface.trainers.evaluation.setup import open_network
 from handface.trainers.run_folder.checkpoint import list_checkpoints
+from handface.trainers.run_folder.storage import with_retries
 from handface.trainers.trainer import train
 from tests.object_store import s3_bucket
 from tests.trainers.conftest import MakeRun
@@ -115,6 +116,19 @@ def test_a_bucket_without_rights_is_one_sentence(
         assert error.startswith("handface train: error: ") and "s3://bucket/" in error, error
         assert "Traceback" not in error and len(error) < 400, error
     assert not (tmp_path / "run").exists()
+
+
+def test_no_key_at_all_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not tried again for five minutes, as a store is that does not answer."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    start = time.monotonic()
+    with pytest.raises(PermissionError, match=r"s3://bucket/x: the store refuses access .* check the key"):
+        with_retries("x", Folder("s3://bucket/x").read, "a")
+    assert time.monotonic() - start < 60
 
 
 def test_two_starts_in_one_folder_do_not_train_together(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

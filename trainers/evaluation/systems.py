@@ -76,7 +76,7 @@ class RunOnce:
     def __call__(self, images: torch.Tensor, points: torch.Tensor | None = None) -> DiceOutput:
         """The network's output for a batch of pictures."""
         if self._last is None or self._last[0] is not images:
-            self._last = images, self._run(images, points)
+            self._last = images, self._run(images) if points is None else self._run(images, points)
         return self._last[1]
 
 

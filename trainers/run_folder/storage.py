@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from handface.pipeline.contract.sample import SampleError
-from handface.pipeline.contract.storage import StorageError
+from handface.pipeline.contract.storage import StorageError, is_refusal
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 300.0
@@ -55,5 +55,7 @@ def with_retries(what: str, action: Callable[..., Value], *arguments: Any, patie
 
 def is_outage(error: Exception) -> bool:
     """Whether an error is of the storage or the network, and not of what was read."""
+    if is_refusal(error):
+        return False
     packages = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "fsspec", "adlfs", "requests", "urllib3")
     return isinstance(error, OSError | TimeoutError) or type(error).__module__.partition(".")[0] in packages

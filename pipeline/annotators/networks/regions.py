@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.model.prediction.view import Box
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -98,6 +100,11 @@ class NetworkPicture:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         cut = cv2.warpAffine(pixels, region.affine(size) * scale, size, flags=flags, borderMode=border)
         return np.asarray(cut, np.uint8)
+
+
+def square_region(box: Box) -> Region:
+    """A square box as a region."""
+    return Region((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1])
 
 
 def _shrink(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:

@@ -17,6 +17,9 @@ import pytest
 import scipy.sparse
 import torch
 
+from handface.model.bodies.load import load_arrays
+from handface.model.fitting.distance import FitSurface
+
 
 def ball(rings: int, segments: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """A sphere, mirror-symmetric in x: (rings * segments + 2, 3) vertices and faces."""
@@ -93,6 +96,50 @@ def landmark_arrays(flame_arrays: dict[str, Any]) -> Landmarks:
     rng = np.random.default_rng(5)
     faces = rng.integers(0, len(flame_arrays["f"]), (1, 68))
     return Landmarks(faces, rng.dirichlet(np.ones(3), (1, 68)).astype(np.float32))
+
+
+def free_hand_as_mano(left: bool) -> dict[str, Any]:
+    """The free hand in MANO's layout; the left one as MANO_LEFT.pkl is: shape directions are the right hand's."""
+    body = load_arrays("free-hand")
+    regressor = np.zeros((16, len(body.template)))
+    for joint, place in enumerate(body.joint_template):
+        regressor[joint, np.argsort(np.linalg.norm(body.template - place, axis=1))[:8]] = 1 / 8
+    flip = np.array([-1.0 if left else 1.0, 1, 1])
+    return {
+        "v_template": np.asarray(body.template, float) * flip,
+        "f": np.asarray(body.faces, np.uint32)[:, :: -1 if left else 1],
+        "J_regressor": scipy.sparse.csc_array(regressor),
+        "shapedirs": np.asarray(body.shapedirs[..., :10], float),
+        "posedirs": np.zeros((len(body.template), 3, 135)),
+        "weights": np.asarray(body.weights, float),
+        "kintree_table": np.array([[2**32 - 1, *body.parents[1:]], range(16)], np.uint32),
+        "hands_mean": np.zeros(45),
+        "hands_components": np.eye(45),
+    }
+
+
+def free_head_as_flame() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The free head in FLAME's layout, and its keypoints as a landmark embedding: the nearest point of a triangle each."""
+    body = load_arrays("free-head")
+    points = body.keypoint_sets["ibug68"]
+    places = (body.template[points.vertices] * points.weights[..., None]).sum(1)
+    nearest = FitSurface(body.template, body.faces).closest(places)
+    regressor = np.zeros((5, len(body.template)))
+    for joint, place in enumerate(body.joint_template):
+        regressor[joint, np.argsort(np.linalg.norm(body.template - place, axis=1))[:8]] = 1 / 8
+    directions = np.zeros((len(body.template), 3, 400))
+    directions[..., :100], directions[..., 300:350] = body.shapedirs, body.expressiondirs[..., :50]
+    model = {
+        "v_template": np.asarray(body.template, float),
+        "f": np.asarray(body.faces, np.uint32),
+        "J_regressor": scipy.sparse.csc_array(regressor),
+        "shapedirs": directions,
+        "posedirs": np.zeros((len(body.template), 3, 36)),
+        "weights": np.asarray(body.weights, float),
+        "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], range(5)], np.uint32),
+    }
+    embedding = {"full_lmk_faces_idx": nearest.face[None], "full_lmk_bary_coords": nearest.weights[None]}
+    return model, embedding
 
 
 class Python2Pickler(pickle._Pickler):

@@ -15,9 +15,9 @@ import torch
 
 from handface.jobs.cli import main as cli
 from handface.model.bodies import DECAF, FREIHAND, BodyFileError, Convention, ParametricBody, load_body
-from handface.model.bodies.load import load_arrays
 from handface.model.bodies.npz import save_body
 from handface.model.bodies.readers import read_flame, read_mano
+from tests.model.bodies.gated_files import free_hand_as_mano
 
 
 def smplx_vertices(model: dict[str, Any], shapedirs: np.ndarray, betas: torch.Tensor, pose: torch.Tensor) -> tuple:
@@ -218,26 +218,6 @@ def test_wrong_landmarks_name_file_and_key(
 def test_pickle_is_not_loaded_directly(mano_pkl: Path) -> None:
     with pytest.raises(BodyFileError, match="handface bodies import"):
         load_body(mano_pkl)
-
-
-def free_hand_as_mano(left: bool) -> dict[str, Any]:
-    """The free hand in MANO's layout; the left one as MANO_LEFT.pkl is: shape directions are the right hand's."""
-    body = load_arrays("free-hand")
-    regressor = np.zeros((16, len(body.template)))
-    for joint, place in enumerate(body.joint_template):
-        regressor[joint, np.argsort(np.linalg.norm(body.template - place, axis=1))[:8]] = 1 / 8
-    flip = np.array([-1.0 if left else 1.0, 1, 1])
-    return {
-        "v_template": np.asarray(body.template, float) * flip,
-        "f": np.asarray(body.faces, np.uint32)[:, :: -1 if left else 1],
-        "J_regressor": scipy.sparse.csc_array(regressor),
-        "shapedirs": np.asarray(body.shapedirs[..., :10], float),
-        "posedirs": np.zeros((len(body.template), 3, 135)),
-        "weights": np.asarray(body.weights, float),
-        "kintree_table": np.array([[2**32 - 1, *body.parents[1:]], range(16)], np.uint32),
-        "hands_mean": np.zeros(45),
-        "hands_components": np.eye(45),
-    }
 
 
 def test_a_left_hand_is_refused_or_mirrored_and_then_the_right_one(tmp_path: Path) -> None:

@@ -63,6 +63,27 @@ def test_points_change_the_answer_and_the_camera_comes_from_the_cells():
     assert torch.isfinite(one.camera).all() and (one.camera[:, 0] >= 0).all()
 
 
+def test_where_there_are_points_the_picture_moves_no_mesh_but_may_say_what_touches():
+    model, points = network(), some_points(2)
+    one, other = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4))
+    half = points.clone()
+    half[:, FACE:, 2] = 0  # a face without a hand
+
+    def answers(points: torch.Tensor | None) -> list[dict[str, torch.Tensor]]:
+        with torch.no_grad():
+            return [model(images, points=points).flatten() for images in (one, other)]
+
+    first, second = answers(points)
+    same = {name for name in first if torch.equal(first[name], second[name])}
+    placed = {
+        name for name in first if "vertices" in name or "keypoints" in name or "orient" in name or name == "camera"
+    }
+    assert placed and placed <= same and "presence_logit" not in same
+    for given in (half, None):
+        first, second = answers(given)
+        assert not torch.equal(first["camera"], second["camera"])
+
+
 def test_shapes_that_are_no_points_are_refused():
     with pytest.raises(ValueError, match=r"points have shape \(3, 88, 3\), expected \(3, 89, 3\)"):
         reader()(torch.zeros(3, 88, 3), CELLS)

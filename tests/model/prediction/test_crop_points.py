@@ -72,3 +72,16 @@ def test_only_networks_that_look_at_points_are_given_them():
     for looking in (config(), replace(config(), points=PointsConfig())):
         Predictor(look, looking, KnowingDetector([RIGHT]), True).predict(photo([RIGHT], WIDTH, HEIGHT))
     assert given[0] == () and given[1][0].shape == (1, 89, 3) and (given[1][0][..., 2] > 0).all()
+
+
+@pytest.mark.parametrize(("side", "given"), [("right", True), ("left", False)])
+def test_a_persons_crop_is_searched_for_points_of_its_side(side, given):
+    seen = []
+
+    def look(images: torch.Tensor, points: torch.Tensor):
+        seen.append(points)
+        return network(images)
+
+    looking = replace(config(), points=PointsConfig())
+    Predictor(look, looking, KnowingDetector([RIGHT]), True).predict_crop(photo([RIGHT], WIDTH, HEIGHT), side)
+    assert bool(seen[0].any()) is given

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from handface.pipeline.annotators.analyser import Analyser, DetectorError
 from handface.pipeline.annotators.detector import DetectorConfig, HandFaceDetector
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, hand_agreement
 from handface.pipeline.annotators.networks.runtime import NetworkError, RuntimeConfig
+from handface.pipeline.annotators.search.hands import _oppose_sides
 from handface.pipeline.contract.detections import Detections
 from tests.pipeline.people import hand_at
 
@@ -109,8 +111,33 @@ def test_every_runtime_sees_the_same_hand(runtime, detector, touching):
     other = HandFaceDetector(DetectorConfig(RuntimeConfig(runtime)))
     (want,), (got,) = detector.annotate([touching]), other.annotate([touching])
     assert len(got.hands) == len(want.hands) == 1 and got.hands[0].side == want.hands[0].side
-    np.testing.assert_allclose(got.hands[0].keypoints, want.hands[0].keypoints, atol=0.1)
-    np.testing.assert_allclose(got.faces[0].mesh, want.faces[0].mesh, atol=0.1)
+    # openvino's proposals are in bf16, which moves the crops a little
+    hand, face = (max(seen.box[2] - seen.box[0], seen.box[3] - seen.box[1]) for seen in (want.hands[0], want.faces[0]))
+    np.testing.assert_allclose(got.hands[0].keypoints, want.hands[0].keypoints, atol=0.02 * hand)
+    np.testing.assert_allclose(got.faces[0].mesh, want.faces[0].mesh, atol=0.01 * face)
+
+
+def test_both_hands_at_a_face_are_found(detector):
+    from handface.jobs.demonstration.pictures import Portrait, _photos, with_hand
+
+    astronaut = _photos()[0]
+    other_way = Portrait(with_hand(astronaut)[:, ::-1].copy(), cheek=(511 - 258.0, 138.0), scale=astronaut.scale)
+    picture = with_hand(other_way)[:, ::-1].copy()
+    (found,) = detector.annotate([picture])
+    right, left = sorted(found.hands, key=lambda hand: hand.box[0])
+    assert (right.side, left.side) == ("right", "left")
+    assert hand_agreement(right, left) < 0.3 and min(right.agreement, left.agreement) > 0.7
+
+
+def test_two_hands_at_one_face_are_not_of_one_side(astronaut):
+    (face,) = astronaut.faces
+    first, second = (replace(hand_at(x, 130, 600), side="right", side_score=s) for x, s in ((190, 0.9), (250, 0.6)))
+    assert [hand.side for hand in _oppose_sides([first, second], [face])] == ["right", "left"]
+    sure = replace(second, side_score=0.99), replace(first, side_score=0.98)
+    assert _oppose_sides(list(sure), [face]) == list(sure)
+    # another person's hand may be there, or one far from the face
+    for hands, faces in (([first, second], [face, face]), ([first, replace(hand_at(450, 450, 600))], [face])):
+        assert _oppose_sides(hands, faces) == hands
 
 
 class Moody:

@@ -1,0 +1,1 @@
+"""The default detector's searches: faces, then hands at them."""
