@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast setup lint tree format docs browser schema clean
+.PHONY: demo test test-fast test-unpinned setup lint tree format docs browser schema clean
 
 demo: $(VENV)/.demo
 	$(BIN)/handface demo --output out/demo
@@ -12,6 +12,14 @@ demo: $(VENV)/.demo
 # Two at a time, a file each; tests start Ray clusters and training ranks, so more would only wait for each other.
 test: lint docs browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The newest versions that pip finds today, but for torch, of which it would fetch a CUDA build: labels and the way to a mesh are the same.
+test-unpinned:
+	$(PYTHON) -m venv --clear $(VENV)-unpinned
+	$(VENV)-unpinned/bin/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(VENV)-unpinned/bin/python -m pip install --quiet . pytest pytest-timeout
+	$(VENV)-unpinned/bin/python -m pytest tests/pipeline/test_golden.py
+	$(VENV)-unpinned/bin/handface predict jobs/page/examples/temple.jpg --output out/unpinned
 
 setup: $(VENV)/.dev
 

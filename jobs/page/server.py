@@ -137,9 +137,9 @@ class _Service:
 
     async def file(self, request: web.Request) -> web.Response:
         """A picture, mesh or record of an answer that is still held."""
-        find = self._store.file, request.match_info["name"], request.match_info["file"]
+        name, file = request.match_info["name"], request.match_info["file"]
         # some files are made when they are asked for
-        found = await asyncio.get_running_loop().run_in_executor(None, *find)
+        found = await asyncio.to_thread(self._store.file, name, file)
         if found is None:
             return _error(404, "This result is no longer held; upload the photo again.")
         return web.Response(body=found[1], content_type=found[0])
