@@ -94,7 +94,7 @@ def test_going_on_with_another_runtime_is_refused(
     before = parts_of(local)
     other = ["--detect.detector.runtime.name", "onnxruntime"]
     assert main([*ANNOTATE, "--input", str(photos), "--output", str(local), "--local", *other]) == 2
-    assert "detect.detector.runtime.name was openvino, is onnxruntime" in " ".join(capsys.readouterr().err.split())
+    assert "detect.detector.runtime.name was 'openvino', is 'onnxruntime'" in " ".join(capsys.readouterr().err.split())
     assert parts_of(local) == before
 
 
