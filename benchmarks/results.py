@@ -111,7 +111,8 @@ def make_table(table: str, rows: Sequence[Row]) -> str:
 def _own_command() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = f"python -m {spec.name}" if spec is not None else f"python {sys.argv[0]}"
-    return " ".join([name, *sys.argv[1:]])
+    # whose machine it was is of no use to a reader: of a path from the root, its last name
+    return " ".join([name, *(Path(word).name if word.startswith("/") else word for word in sys.argv[1:])])
 
 
 def _machine() -> str:

@@ -36,3 +36,10 @@ def test_pages_hold_the_tables_of_their_csv(file: Path, tmp_path: Path) -> None:
         (tmp_path / source.name).write_bytes(source.read_bytes())
     render_page(file.stem, tmp_path)
     assert (tmp_path / f"{file.stem}.md").read_text() == file.with_suffix(".md").read_text()
+
+
+def test_the_command_on_a_page_names_no_folder_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["bench.py", "--photos", "/data/ann/photos", "--most", "3", "out/scenes"])
+    save_figures("speed", [Figure("steps | train | now", "1", "ms")], folder=tmp_path)
+    command = read_figures(tmp_path / "speed.csv")[0].command
+    assert command.endswith("--photos photos --most 3 out/scenes")
