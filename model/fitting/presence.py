@@ -9,8 +9,8 @@ from handface.model.prediction.prediction import Detection, Floats
 
 _BROWS, _CHIN, _NOSE = slice(17, 27), 8, 27
 _FOREHEAD = 0.35  # of the height from chin to nose bridge that the forehead reaches above the brows
-# Score = by_network * logit + by_overlap * overlap + constant. The network's word counts little: it has hardly seen a photo.
-_BY_NETWORK, _BY_OVERLAP, _CONSTANT = 0.4, 12.0, -0.4
+# Score = by_network * logit + by_overlap * overlap + constant. More than 1 for the network: better on scenes, worse on photos.
+_BY_NETWORK, _BY_OVERLAP, _CONSTANT = 1.0, 12.0, -0.4
 _MOST, _LEAST = 0.2, -0.3  # overlaps beyond these say nothing more
 
 
