@@ -75,11 +75,11 @@ def main(config: Config) -> None:
     if config.photos:
         paths = sorted(glob.glob(config.photos))[: config.limit]  # noqa: PTH207
         seen = list(look(predictor, _photos(paths)))
-        rows += two_dimensional("photos", seen, len(paths))
+        rows += two_dimensional("photos", seen)
         rows += speed(predictor, seen)
     for folder in config.synthetic:
         seen = list(look(predictor, _samples(folder, config.limit)))
-        rows += two_dimensional(Path(folder).name, seen, config.limit)
+        rows += two_dimensional(Path(folder).name, seen)
         rows += three_dimensional(Path(folder).name, seen)
     for row in rows:
         print("  ".join(f"{name} {_text(value)}" for name, value in row.items()))
@@ -136,7 +136,7 @@ def mean_bodies(person: Person) -> Person:
     return replace(person, **parts, camera=WeakCamera(1.0, 0.0, 0.0), fit=None)  # already in pixels
 
 
-def two_dimensional(name: str, seen: list[Seen], count: int) -> list[dict[str, object]]:
+def two_dimensional(name: str, seen: list[Seen]) -> list[dict[str, object]]:
     """Distance of projected keypoints from the detector's, % of the face; all people, and on photos of touch only those."""
     groups = {name: seen}
     if touching := [one for one in seen if one.name.startswith("touch")]:
@@ -148,7 +148,7 @@ def two_dimensional(name: str, seen: list[Seen], count: int) -> list[dict[str, o
             head, hand = np.nanmean(off[:, :68], 1), np.nanmean(off[:, 68:], 1)
             rows.append(
                 {
-                    "data": group, "system": system, "people": len(members), "pictures": count,
+                    "data": group, "system": system, "people": len(members),
                     "head 2D %": head.mean(), "hand 2D %": hand.mean(),
                     "head 2D median %": np.median(head), "hand 2D median %": np.median(hand),
                 }
