@@ -96,9 +96,10 @@ def test_what_is_required_is_looked_for_without_an_import(monkeypatch) -> None:
 
 @pytest.mark.parametrize(("scheme", "package"), [("s3", "s3fs"), ("hf", "huggingface_hub")])
 def test_storage_names_its_extra(scheme, package, monkeypatch, capsys) -> None:
-    import fsspec  # noqa: F401
+    from fsspec.registry import _registry
 
-    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})  # classes that were loaded before
+    # a class that was loaded before
+    monkeypatch.delitem(_registry, scheme, raising=False)
     without(monkeypatch, package)
     assert main(["validate", f"{scheme}://bucket/part-0.tar"]) == 2
     error = capsys.readouterr().err

@@ -100,6 +100,8 @@ def test_killed_driver(tmp_path: Path, expected: dict[str, bytes], mode: str) ->
     again = toy_run(output, local=True)
     assert len(again) <= 10 - done
     assert all(result.error is None for result in again)
+    # what a worker of the dead driver left while the rerun was on is cleared by the next command
+    assert toy_run(output, local=True) == []
     check_whole(output, expected)
 
 

@@ -101,7 +101,7 @@ def test_runtimes_that_cannot_be_used_are_one_clear_error(monkeypatch):
     with pytest.raises(NetworkError, match="onnxruntime-gpu"):
         check_runtime(RuntimeConfig("onnxruntime", "cuda:1"))
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
-    with pytest.raises(NetworkError, match="pip install ai-edge-litert"):
+    with pytest.raises(NetworkError, match=r"pip install 'handface\[litert\]'"):
         check_runtime(RuntimeConfig("litert"))
 
 
