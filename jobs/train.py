@@ -40,7 +40,7 @@ class Config:
     """Folder of the run, on storage that all workers see: a path, s3://, gs://."""
     preset: Annotated[
         Literal["dice-w64", "dice-s", "dice-m", "dice-nano"] | None,
-        tyro.conf.arg(help_behavior_hint="(default: dice-s)"),
+        tyro.conf.arg(help_behavior_hint="(default: that of --init, else dice-s)"),
     ] = None
     """The network and its recipe."""
     init: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: random weights)")] = None
@@ -118,6 +118,7 @@ def resolve(config: Config) -> TrainConfig:
     from handface.pipeline.contract.settings import read_mapping
     from handface.trainers.build import network_config
     from handface.trainers.config import TrainConfig
+    from handface.trainers.recipes import RECIPES
 
     settings = read_mapping(config.config) if config.config is not None else {}
     sets = [*_datasets(config.train, weak=False), *_datasets(config.wild, weak=True)]
@@ -144,6 +145,11 @@ def resolve(config: Config) -> TrainConfig:
     for key, value in given.items():
         if value is not None:
             _put(settings, key, value)
+    if settings.get("init") and "preset" not in settings:
+        # the recipe of the network that is gone on with
+        name = network_config(settings["init"], "").preset
+        if name in RECIPES:
+            settings["preset"] = name
     for text in config.set:
         key, equals, value = text.partition("=")
         if not equals:

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +41,7 @@ from handface.trainers.validate import Validation, main_metric
 log = logging.getLogger(__name__)
 CONFIG, NOT_FINITE = "config.json", "not_finite.jsonl"
 _LOCAL_WAIT_S = 5.0
+_SIGTERM_EXIT = 128 + signal.SIGTERM
 _MANY_STEPS = 1000  # from here on it is worth the time of a few to say how long all will take
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -108,10 +112,13 @@ class Trainer:
         config, ranks = self.config, self.ranks
         self.start()
         self._announce()
-        with RunLog(
-            config.output, config.steps, self.progress.step, ranks.rank, config.wandb, config.log_samples
-        ) as run_log:
-            self._loop(run_log)
+        with (
+            RunLog(
+                config.output, config.steps, self.progress.step, ranks.rank, config.wandb, config.log_samples
+            ) as run_log,
+            _sigterm(alone=ranks.world == 1) as stop,
+        ):
+            self._loop(run_log, stop)
         if ranks.is_main:
             checkpoint.export(config.output, "last", self.step, self._note(None))
         ranks.barrier()
@@ -193,7 +200,7 @@ class Trainer:
             log.info("%s", describe(seconds, config, self.progress.step))
             warn_if_long(seconds, config, self.ranks.device, self.progress.step)
 
-    def _loop(self, run_log: RunLog) -> None:
+    def _loop(self, run_log: RunLog, stop: threading.Event) -> None:
         """Steps, and what is done every so many of them."""
         config, ranks, batches = self.config, self.ranks, iter(self.loader)
         while self.progress.step < config.steps:
@@ -206,7 +213,7 @@ class Trainer:
             now = self.progress.step
             last = now == config.steps
             due, saving = (last or now % every == 0 for every in (config.log_every, config.checkpoint_every))
-            if result is not None and (not self._patient or due or saving) and not bool(result.finite):
+            if result is not None and (not self._patient or due or saving or stop.is_set()) and not bool(result.finite):
                 self._go_back(result)
                 run_log.rewind(self.progress.step)
                 # from here on, find the very step
@@ -224,6 +231,11 @@ class Trainer:
                     self._save()
                     run_log.upload()
                 ranks.barrier()
+            if stop.is_set():
+                if not saving:
+                    self._save()
+                log.warning("ended by SIGTERM after step %d, which is saved; the same command goes on", now)
+                raise SystemExit(_SIGTERM_EXIT)
 
     def _validate(self, run_log: RunLog) -> None:
         """Validate, log, and keep the weights if they are the best so far."""
@@ -294,6 +306,20 @@ class Trainer:
         data = [{"name": d.name, "shards": d.shards, "weak": d.weak, "limit": d.limit} for d in config.data.datasets]
         run = {"steps": self.progress.step, "metric": self.metric, "error": error}
         return run | {"seed": config.seed, "preset": config.preset, "data": data}
+
+
+@contextmanager
+def _sigterm(alone: bool) -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that a run on one rank ends after a whole step; several ranks end with their launcher, as before."""
+    stop = threading.Event()
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _not_finite(result: StepResult) -> list[str]:

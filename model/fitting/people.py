@@ -215,6 +215,7 @@ def _part(part: Part, body: ParametricBody, out: BodyOutput, x: FitParameters, r
         vertices=(out.vertices[row] - origin).cpu().numpy(),
         keypoints_3d=(out.keypoints[row] - origin).cpu().numpy(),
         parameters=parameters,
+        offset=None,
         faces=np.asarray(body.arrays.faces, np.int64),
     )
 

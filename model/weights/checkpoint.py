@@ -57,6 +57,11 @@ def read_config(folder: Path) -> DiceConfig:
     try:
         return DiceConfig.from_json(path.read_bytes())
     except ValueError as error:
+        for name in ("best", "last"):
+            if (path.parent / name / CONFIG).is_file():
+                raise WeightsError(
+                    f"{folder} is the folder of a run; its weights are in {path.parent / name}"
+                ) from error
         raise WeightsError(f"{path}: {error}") from error
 
 

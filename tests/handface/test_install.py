@@ -67,6 +67,9 @@ def test_wheel_holds_only_handface_with_its_data_and_no_tests(wheel: Path) -> No
     assert not [name for name in names if "test" in Path(name).parts[0] or "/tests/" in name]
     for data in ("pipeline/contract/models.toml", "model/bodies/data/hand.npz", "jobs/page/index.html"):
         assert f"handface/{data}" in names
+    folders = ("pipeline", "model", "trainers", "jobs")
+    tracked = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not [name for name in tracked.stdout.splitlines() if f"handface/{name}" not in names]
     assert wheel.stat().st_size < 25_000_000
 
 

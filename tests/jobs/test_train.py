@@ -58,6 +58,12 @@ def test_flags_make_a_run_and_override_a_file(tmp_path: Path) -> None:
     assert again.optim == replace(made.optim, ema=0.5) and again.loss == made.loss
 
 
+def test_initial_weights_bring_the_recipe_of_their_network() -> None:
+    made = resolve(Config(train=("a",), init="dice-nano"))
+    assert made == replace(resolve(Config(train=("a",), preset="dice-nano")), init="dice-nano")
+    assert resolve(Config(train=("a",), init="dice-nano", preset="dice-s")).preset == "dice-s"
+
+
 def test_the_preset_decides_the_recipe_unless_something_is_asked_for(tmp_path: Path) -> None:
     nano, small, paper = (resolve(Config(train=("a",), preset=name)) for name in ("dice-nano", "dice-s", "dice-w64"))  # type: ignore[arg-type]
     assert (nano.optim.lr, nano.optim.schedule, nano.optim.clip_norm, nano.optim.ema) == (1.5e-3, "cosine", 10.0, 0.995)

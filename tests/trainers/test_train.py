@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -94,6 +96,17 @@ def test_going_on_repeats_what_an_undisturbed_run_does(make_run: MakeRun) -> Non
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
     saved = [newest(run) for run in (whole, half)]
     assert saved[0]["data"] == saved[1]["data"] and saved[0]["data"]["position"] == 24
+
+
+def test_sigterm_ends_a_run_after_a_whole_step_that_is_saved(make_run: MakeRun) -> None:
+    calm, config = make_run("calm", steps=4, checkpoint_every=100), make_run("ended", steps=4, checkpoint_every=100)
+    train(calm)
+    with pytest.raises(SystemExit) as ended:
+        train(config, lambda step, values: os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None)
+    assert ended.value.code == 143
+    assert [path.stem for path in checkpoints(config)][-1].endswith("2")
+    train(config)
+    assert losses(config) == losses(calm)
 
 
 def test_the_log_loses_what_a_killed_start_wrote_after_its_checkpoint(make_run: MakeRun) -> None:

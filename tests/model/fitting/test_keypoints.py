@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from handface.model.bodies import load_body
+from handface.model.bodies import load_arrays, load_body
 from handface.model.fitting.distance import FitSurface
 from handface.model.fitting.flesh import closed_faces
 from handface.model.fitting.keypoints import fit_keypoints, from_coco_wholebody
-from handface.model.fitting.people import FitPicture
+from handface.model.fitting.people import FitPicture, PeopleFitter
 from handface.model.fitting.presence import face_overlap, touch_probability
+from handface.model.network.decode import NamedBody
 from handface.model.prediction.prediction import Detection, Person
 from tests.model.fitting.scenes import SIZE, detection, picture
 
@@ -45,6 +46,17 @@ def test_parameters_pose_the_bodies_onto_the_meshes(people: list[Person]) -> Non
             out = body(**{name: torch.from_numpy(value)[None] for name, value in part.parameters.items()})
             np.testing.assert_allclose(out.vertices[0], part.vertices + part.deformation, atol=2e-4)
         assert np.abs((person.head.vertices + person.head.deformation).mean(0)).max() < 1e-4
+
+
+def test_a_fitted_mesh_is_the_posed_body_without_what_the_network_drew_on_top(people: list[Person]) -> None:
+    bodies = [NamedBody(load_arrays(f"free-{kind}"), f"free-{kind}", "free", ()) for kind in ("hand", "head")]
+    one = people[1]
+    drawn = {
+        kind: replace(getattr(one, kind), offset=np.full_like(getattr(one, kind).vertices, 0.02))
+        for kind in ("hand", "head")
+    }
+    (again,) = PeopleFitter(*bodies).fit([replace(one, **drawn)], [picture(1)])
+    assert again.fit.fitted and again.hand.offset is None and again.head.offset is None
 
 
 def test_the_hand_does_not_pass_through_the_face_and_contact_is_where_they_meet(people: list[Person]) -> None:

@@ -115,3 +115,10 @@ def test_the_trainers_note_is_read_if_there_is_one(folder, text, note):
     if text is not None:
         (folder / "training.json").write_text(text)
     assert load_network(folder).note == note
+
+
+def test_the_folder_of_a_run_is_answered_with_where_its_weights_are(nano, tmp_path):
+    save_dice(nano, tmp_path / "run" / "best")
+    (tmp_path / "run" / "config.json").write_text('{"preset": "dice-nano", "steps": 3}')
+    with pytest.raises(WeightsError, match=r"run is the folder of a run; its weights are in .*best"):
+        load_network(tmp_path / "run")
