@@ -233,6 +233,10 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
         console.print(table)
     over = "subjects (Student's t)" if rows[0].repeated else "samples"
     console.print(f"Brackets are {100 * config.table.bootstrap.level:g} % intervals over {over}.")
+    if config.model is None:
+        console.print(
+            "No --model was given, so these are baselines alone; --model dice-m is the network that predict uses."
+        )
     console.print(f"Subsets, files and pictures: {config.output}/index.html")
 
 

@@ -62,10 +62,13 @@ def test_everything_is_written(shards: Path, weights: Path, tmp_path: Path, caps
     assert [speed["batch"] for speed in document["speed"]] == [1, 8]
 
 
-def test_without_a_network_the_baselines_are_measured(shards: Path, tmp_path: Path) -> None:
+def test_without_a_network_the_baselines_are_measured_and_that_is_said(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     arguments = ["evaluate", str(shards), "--output", str(out), "--workers", "0", "--pictures", "0"]
     assert main([*arguments, "--no-plausibility", "--replicates", "0"]) == 0
+    assert "No --model was given" in capsys.readouterr().out
     rows = json.loads((out / "results.json").read_text())["rows"]
     assert rows[0]["system"] == "oracle" and "col_dist" not in rows[0]["by_frame"]
     assert rows[0]["by_frame"]["pve_same"] == [pytest.approx(0, abs=1e-4), None, None]
