@@ -39,7 +39,9 @@ def test_a_run_is_counted_where_prometheus_looks(tmp_path: Path) -> None:
         kept = sum(result.manifest.kept for result in results if result.manifest)
         port = ray.nodes()[0]["MetricsExportPort"]
         text, end = "", time.monotonic() + 150
-        while not counted(text, "ray_handface_host_wait_seconds_total") and time.monotonic() < end:
+        # each counter is reported on its own
+        names = [f"ray_handface_{name}_total" for name in ("host_wait_seconds", "inputs", "rejected", "failed_units")]
+        while not all(counted(text, name) for name in names) and time.monotonic() < end:
             time.sleep(0.5)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
