@@ -145,16 +145,15 @@ def resolve(config: Config) -> TrainConfig:
     for key, value in given.items():
         if value is not None:
             _put(settings, key, value)
-    if settings.get("init") and "preset" not in settings:
-        # the recipe of the network that is gone on with
-        name = network_config(settings["init"], "").preset
-        if name in RECIPES:
-            settings["preset"] = name
     for text in config.set:
         key, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"--set {text}: expected KEY=VALUE, such as optim.ema=0.99")
         _put(settings, key, _plain(value))
+    start = network_config(settings["init"], "") if settings.get("init") else None
+    if start is not None and "preset" not in settings and start.preset in RECIPES:
+        # the recipe of the network that is gone on with
+        settings["preset"] = start.preset
     for dataset in settings["data"]["datasets"] if config.exclude else ():
         dataset["exclude"] = [*dataset.get("exclude", ()), *config.exclude]
     try:
@@ -162,7 +161,7 @@ def resolve(config: Config) -> TrainConfig:
     except ValueError as error:
         raise ValueError(f"{config.config}: {error}" if config.config is not None else str(error)) from error
     # the only size there is to train this network on
-    side = network_config(resolved.init, resolved.preset).input.size
+    side = (start or network_config(None, resolved.preset)).input.size
     return replace(resolved, data=replace(resolved.data, image_size=side))
 
 
