@@ -72,19 +72,18 @@ class Exclusion:
             raise ExclusionError(f"{uri}: has none of the columns {', '.join(COLUMNS)}")
         parsers = {"key": parse_hex, "sha256": parse_hex, "phash": parse_hash, "uri": _parse_address}
         named: dict[str, set[Any]] = {kind: set() for kind in parsers}
-        for name in found:
-            kind = COLUMNS[name]
-            try:
-                named[kind] |= {
-                    parsers[kind](value) for value in table[name].to_pylist() if value not in (None, "", b"")
-                }
-            except (ValueError, TypeError) as error:
-                raise ExclusionError(f"{uri}: column {name}: {error}") from error
-        phash = np.array(sorted(named["phash"] - {0}), np.uint64)
         keyed = np.zeros(len(table), bool)
         for name in found:
-            if COLUMNS[name] == "key":
-                keyed |= np.array([value not in (None, "", b"") for value in table[name].to_pylist()], bool)
+            kind = COLUMNS[name]
+            values = table[name].to_pylist()
+            given = [value not in (None, "", b"") for value in values]
+            try:
+                named[kind] |= {parsers[kind](value) for value, there in zip(values, given, strict=True) if there}
+            except (ValueError, TypeError) as error:
+                raise ExclusionError(f"{uri}: column {name}: {error}") from error
+            if kind == "key":
+                keyed |= np.array(given, bool)
+        phash = np.array(sorted(named["phash"] - {0}), np.uint64)
         keys, sums, uris = (frozenset(named[kind]) for kind in ("key", "sha256", "uri"))
         return cls(uri, keys, sums, uris, phash, int((~keyed).sum()))
 
