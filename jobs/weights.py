@@ -50,10 +50,24 @@ class New:
     """Head body."""
     points: tuple[str, ...] = ()
     """Shards with 3D labels, of which a network that looks at points (dice-m) first learns what points alone tell: minutes, no pictures."""
+    points_found: tuple[str, ...] = ()
+    """Lists of what the detector finds in these shards (`handface weights points`): learn from those, as prediction is given them."""
     points_steps: int = 3500
     """Steps of that, of 128 samples each."""
     seed: int = 0
     """Of the fresh weights."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """List what the predictor's detector finds in shards of scenes: what `new --points-found` and `train` give a network that looks at points."""
+
+    shards: tyro.conf.Positional[tuple[str, ...]]
+    """Shards whose labels are the truth, as of `handface synthesize`."""
+    output: Path
+    """The parquet list to write."""
+    processes: int = 1
+    """How many detectors work side by side."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +99,17 @@ class Export:
 
 
 _OPENVINO_TOLERANCE = {"fp32": 1e-4, "bf16": 0.05}
-SUBCOMMANDS = {"import": Import, "new": New, "info": Info, "export": Export}
+SUBCOMMANDS = {"import": Import, "new": New, "points": Points, "info": Info, "export": Export}
 
 
-def run(config: Import | New | Info | Export) -> int:
+def run(config: Import | New | Points | Info | Export) -> int:
     """Do it and say what was done. Returns 0; wrong files raise WeightsError, TopologyError or ExportError."""
     if isinstance(config, Import):
         return _import(config)
     if isinstance(config, New):
         return _new(config)
+    if isinstance(config, Points):
+        return _points(config)
     return _info(config) if isinstance(config, Info) else _export(config)
 
 
@@ -120,11 +136,26 @@ def _new(config: New) -> int:
     if config.points:
         from handface.trainers.points import PointLabels, PointsPhase, learn_points
 
-        labels = PointLabels.read(network, config.points)
+        labels = PointLabels.read(network, config.points, config.points_found)
         print(f"learning from the points of {len(labels.points):,} samples", flush=True)
         learn_points(network, labels, PointsPhase(steps=config.points_steps, seed=config.seed))
     save_dice(network, config.output)
     print(f"wrote {config.output}; next: handface train --init {config.output} ...")
+    return 0
+
+
+def _points(config: Points) -> int:
+    from handface.pipeline.contract.found_points import dump_points
+    from handface.predict.found import find_points
+
+    if config.processes < 1:
+        raise ValueError(f"--processes is {config.processes}; at least 1")
+    found = find_points(config.shards, config.processes)
+    if not found.points:
+        raise ValueError(f"of {found.samples:,} samples in {', '.join(config.shards)} the detector finds nobody who is labelled")
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    config.output.write_bytes(dump_points(found.points))
+    print(f"found the labelled person in {len(found.points):,} of {found.samples:,} samples; wrote {config.output}")
     return 0
 
 

@@ -32,6 +32,8 @@ class Batch:
     images: (B, 3, S, S) uint8 RGB.
     face_keypoints_2d: (B, 68, 3) and hand_keypoints_2d: (B, 21, 3): x, y in pixels of `images`, centres at integers, and confidence,
         0 where unknown.
+    points: (B, 89, 3) likewise, face then hand: what a network that looks at points is given. The labels, or what the detector found
+        instead of them (`DatasetConfig.found`).
     visibility: (B, 89), face then hand: 1 seen, 0 hidden; 1 where nobody knows.
     keypoint_depth: (B, 89, 2) value and validity 0 or 1, face then hand.  depth_kind: (B,) int64 index into
         `pipeline.sample.DEPTH_KINDS`, -1 without depth.
@@ -46,6 +48,7 @@ class Batch:
     images: torch.Tensor
     face_keypoints_2d: torch.Tensor
     hand_keypoints_2d: torch.Tensor
+    points: torch.Tensor
     visibility: torch.Tensor
     keypoint_depth: torch.Tensor
     depth_kind: torch.Tensor

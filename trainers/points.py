@@ -33,6 +33,8 @@ class PointsPhase:
     """Degrees either way."""
     scale: float = 0.25
     translation: float = 0.05
+    found: float = 0.75
+    """Chance that a sample's points are those the detector found, where they are known."""
     seed: int = 0
 
 
@@ -40,32 +42,35 @@ class PointsPhase:
 class PointLabels:
     """N samples without their pictures.
 
-    points: (N, 89, 3) pixels of the network's picture and confidence.  tokens: (N, T, 3) metres, where the network's tokens
+    points: (N, 89, 3) pixels of the network's picture and confidence, as labelled.  found: (N, 89, 3) as the detector found them; the
+    labels where that is not known.  tokens: (N, T, 3) metres, where the network's tokens
     truly are, about the head's mean.  presence: (N,) 0 or 1, NaN where nobody knows.
     """
 
     points: torch.Tensor
+    found: torch.Tensor
     tokens: torch.Tensor
     presence: torch.Tensor
 
     @classmethod
-    def read(cls, network: Dice, shards: tuple[str, ...]) -> PointLabels:
-        """All samples with 3D labels. Raises ValueError if there are none, or for a network that does not look at points."""
+    def read(cls, network: Dice, shards: tuple[str, ...], lists: tuple[str, ...] = ()) -> PointLabels:
+        """All samples with 3D labels. lists: what the detector finds in them (`DatasetConfig.found`).  Raises ValueError if there are none, or for a network that does not look at points."""
         require_points(network)
-        sets = tuple(DatasetConfig(f"set-{index}", (uri,)) for index, uri in enumerate(shards))
+        sets = tuple(DatasetConfig(f"set-{index}", (uri,), found=lists) for index, uri in enumerate(shards))
         size, bodies = network.config.input.size, Bodies.of(network.config)
         data = DataConfig(sets, image_size=size, batch_size=64, augment=AugmentConfig.none())
-        points, tokens, presence = [], [], []
+        points, found, tokens, presence = [], [], [], []
         for batch in make_pass(data, pin_memory=False):
             truth, rows = make_targets(batch, bodies), batch.has_mesh
             hand, head = truth.hand, truth.head
             placed = torch.cat([hand.keypoints, head.keypoints, hand.vertices[-1], head.vertices[-1]], 1)
             points.append(batch.keypoints_2d[rows])
+            found.append(batch.points[rows])
             tokens.append(placed[rows])
             presence.append(torch.where(truth.has_contact, truth.presence, torch.nan)[rows])
         if not sum(len(part) for part in points):
             raise ValueError(f"no sample with 3D labels in {', '.join(shards)}")
-        return cls(torch.cat(points), torch.cat(tokens), torch.cat(presence))
+        return cls(torch.cat(points), torch.cat(found), torch.cat(tokens), torch.cat(presence))
 
     def varied(self, rows: torch.Tensor, size: int, config: PointsPhase) -> PointLabels:
         """Some samples, turned in the picture plane, zoomed and shifted; labels move with them."""
@@ -74,10 +79,12 @@ class PointLabels:
         cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
         about = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1], 1).unflatten(1, (3, 3))
         middle = (size - 1) / 2
-        points = self.points[rows].clone()
-        places = (points[..., :2] - middle) @ about[:, :2, :2].mT * (1 + config.scale * zoom)[:, None, None]
-        points[..., :2] = places + middle + config.translation * size * torch.stack([right, down], 1)[:, None]
-        return PointLabels(points, self.tokens[rows] @ about.mT, self.presence[rows])
+        given = torch.rand(len(rows), 1, 1) < config.found
+        points = torch.stack([self.points[rows], torch.where(given, self.found[rows], self.points[rows])], 1)
+        places = (points[..., :2] - middle) @ about[:, None, :2, :2].mT * (1 + config.scale * zoom)[:, None, None, None]
+        shift = config.translation * size * torch.stack([right, down], 1)[:, None, None]
+        labels, found = torch.cat([places + middle + shift, points[..., 2:]], 3).unbind(1)
+        return PointLabels(labels, found, self.tokens[rows] @ about.mT, self.presence[rows])
 
 
 def require_points(network: Dice) -> None:
@@ -118,7 +125,7 @@ def point_loss(network: Dice, bodies: Bodies, labels: PointLabels) -> torch.Tens
     """Metres by which the placed template and the posed bodies miss hand and head, points in the picture, presence of contact."""
     assert network.point_cells is not None and network.placement is not None
     blank = labels.points.new_zeros(len(labels.points), network.picture_cells, network.backbone.features)
-    cells = torch.cat([blank, network.point_cells(labels.points, blank)], 1)
+    cells = torch.cat([blank, network.point_cells(labels.found, blank)], 1)
     groups = list(network.config.sizes.groups)
     placed = network.placement(cells, network.template)
     loss = _miss(placed, labels.tokens, groups)

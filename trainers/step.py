@@ -121,7 +121,7 @@ class TrainStep:
             images = images.contiguous(memory_format=torch.channels_last)
         mixed = self.config.precision == "bf16"
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=mixed):
-            output: DiceOutput = self.forward(images, mask, batch.keypoints_2d)
+            output: DiceOutput = self.forward(images, mask, batch.points)
         posed, truth = pose_output(output, self.bodies), make_targets(batch, self.bodies)
 
         def reduce_counts(names: tuple[str, ...], counts: torch.Tensor) -> torch.Tensor:

@@ -170,6 +170,18 @@ class PlacementConfig:
 
 
 @dataclass(frozen=True)
+class NearnessConfig:
+    """InteractionNet is also told where the drawn tokens are and how far the other part lies from each. Not in the paper.
+
+    With the template alone it has to find out again where hand and head are, which a small network does not.
+    """
+
+    hidden: int = 64
+    reach: float = 0.005
+    """Metres by which the softly nearest vertex is spread."""
+
+
+@dataclass(frozen=True)
 class DiceConfig:
     """The whole network. `sizes` come from the body models (`Topology.sizes`)."""
 
@@ -186,6 +198,7 @@ class DiceConfig:
     regressor: RegressorConfig = RegressorConfig()
     placement: PlacementConfig | None = None
     points: PointsConfig | None = None
+    nearness: NearnessConfig | None = None
     dropout: float = 0.1
     norm_eps: float = 1e-12
     centre_template: bool = True
@@ -206,12 +219,14 @@ class DiceConfig:
             raise ValueError(f"the mesh branch must end in {mesh_out} channels, not {self.mesh[-1].out}")
         if self.interaction and self.interaction[-1].out != 4:
             raise ValueError(f"the interaction branch must end in 3 + 1 channels, not {self.interaction[-1].out}")
+        if self.nearness is not None and not self.interaction:
+            raise ValueError("nearness is told to the interaction branch, and there is none")
         if self.upsampling.kind == "mesh" and self.upsampling.rank < 1:
             raise ValueError(f"upsampling rank is {self.upsampling.rank}; at least 1")
 
     def with_one_branch(self) -> DiceConfig:
         """The same network with coordinates, deformation and contact from one transformer."""
-        return replace(self, mesh=(*self.mesh[:-1], replace(self.mesh[-1], out=7)), interaction=())
+        return replace(self, mesh=(*self.mesh[:-1], replace(self.mesh[-1], out=7)), interaction=(), nearness=None)
 
     def to_json(self) -> str:
         """As JSON text."""
@@ -292,6 +307,7 @@ _M = replace(
     upsampling=UpsamplingConfig("mesh", rank=16),
     placement=PlacementConfig(narrowed=64, hidden=512, bends=True),
     points=PointsConfig(),
+    nearness=NearnessConfig(),
     preset="dice-m",
 )
 """A photo network for a CPU: MobileNetV2's ImageNet features and the detector's points."""

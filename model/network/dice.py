@@ -13,6 +13,7 @@ from torch import nn
 from handface.model.network.backbone import build_backbone, count_cells
 from handface.model.network.config import DiceConfig, preset
 from handface.model.network.heads import BodyParameters, CameraHead, CellCamera, PresenceHead
+from handface.model.network.nearness import Nearness
 from handface.model.network.output import DiceOutput, PartOutput
 from handface.model.network.placement import PlacementHead, build_regressor
 from handface.model.network.points import PointCells
@@ -69,6 +70,9 @@ class Dice(nn.Module):
         if config.placement is not None:
             self.placement = PlacementHead(features, cells, sizes.groups, config.placement)
             self.mesh_net.zero_outputs(slice(0, 3))
+        self.nearness = None
+        if config.nearness is not None:
+            self.nearness = Nearness(config.interaction_in, sizes.groups, config.nearness)
         self._start_untouched()
         self.hand_parameters = build_regressor("hand", sizes.hand, config.regressor, hand)
         self.head_parameters = build_regressor("head", sizes.head, config.regressor, head)
@@ -118,9 +122,7 @@ class Dice(nn.Module):
         if self.point_cells is not None:
             placing, cells = self.point_cells.join(points, cells)  # (B, N + n, C)
         masked = None if mask is None else mask[..., None]
-        coordinates, interaction = self._branches(*(self._tokens(each, masked) for each in (placing, cells)))
-        if self.placement is not None:
-            coordinates = coordinates + self.placement(placing, self.template)
+        coordinates, interaction = self._branches(placing, cells, masked)
         presence = self.presence(cells)  # (B,)
         camera = self.camera(placing if self.config.camera.read == "cells" else coordinates)  # (B, 3)
 
@@ -153,12 +155,19 @@ class Dice(nn.Module):
     def _tokens(self, cells: torch.Tensor, masked: torch.Tensor | None) -> Tokens:
         return Tokens(self.template, cells, self.mix.weight, self.mix.bias, masked, self.config.mask_value)
 
-    def _branches(self, placing: Tokens, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+    def _branches(
+        self, placing: torch.Tensor, cells: torch.Tensor, masked: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Coordinates (B, T, 3) from what places the mesh; deformation and contact logit (B, T, 4)."""
+        coordinates, interaction = self.mesh_net(self._tokens(placing, masked)), None
         if self.interaction_net is None:
-            coordinates, interaction = self.mesh_net(tokens).split((3, 4), 2)
-            return coordinates, interaction
-        return self.mesh_net(placing), self.interaction_net(tokens)
+            coordinates, interaction = coordinates.split((3, 4), 2)
+        if self.placement is not None:
+            coordinates = coordinates + self.placement(placing, self.template)
+        if self.interaction_net is not None:
+            told = None if self.nearness is None else self.nearness(coordinates)
+            interaction = self.interaction_net(self._tokens(cells, masked), told)
+        return coordinates, interaction
 
     def read_parameters(self, output: DiceOutput) -> tuple[BodyParameters, BodyParameters]:
         """Parameters of hand and head of a prediction, with a gradient into the vertices that they are read from.

@@ -133,6 +133,7 @@ class InteractionNet(nn.Module):
         self.reduce = nn.Linear(inputs, narrowed)
         self.blocks = Blocks(narrowed, tokens, blocks, dropout, eps)
 
-    def forward(self, tokens: Tokens) -> torch.Tensor:
-        """Tokens -> (B, T, 4)."""
-        return self.blocks(tokens.project(self.reduce))
+    def forward(self, tokens: Tokens, told: torch.Tensor | None = None) -> torch.Tensor:
+        """Tokens -> (B, T, 4). told: (B, T, narrowed), added to the narrowed tokens (`Nearness`)."""
+        narrowed = tokens.project(self.reduce)
+        return self.blocks(narrowed if told is None else narrowed + told)

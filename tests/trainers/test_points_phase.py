@@ -36,7 +36,7 @@ def people(network: Dice, count: int, presence: float = 1.0) -> PointLabels:
     tokens[:, hand_points + head_points :][:, :hand] += move
     seen = tokens[:, :89].roll(-hand_points, 1)
     points = torch.cat([SCALE * seen[..., :2] + SIZE / 2, torch.ones(count, 89, 1)], 2)
-    return PointLabels(points, tokens, torch.full((count,), presence))
+    return PointLabels(points, points, tokens, torch.full((count,), presence))
 
 
 def test_turned_samples_still_project_onto_their_points(network):
@@ -76,8 +76,8 @@ def test_unknown_presence_and_unseen_points_are_not_learned_from(network):
     labels = people(network, 4, presence=torch.nan)
     network.eval()
     assert torch.isfinite(point_loss(network, bodies(network), labels))
-    labels.points[:, 5:] = 0
-    wrong = PointLabels(labels.points.clone(), labels.tokens, labels.presence)
+    labels.points[:, 5:] = 0  # and what was found is the same tensor
+    wrong = PointLabels(labels.points.clone(), labels.found, labels.tokens, labels.presence)
     wrong.points[:, 5:, :2] = 1e4
     with torch.no_grad():
         torch.testing.assert_close(

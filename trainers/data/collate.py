@@ -33,6 +33,7 @@ def collate(samples: Sequence[Decoded], hand: BodyPart, head: BodyPart) -> Batch
         images=images.permute(0, 3, 1, 2),  # channels last in memory
         face_keypoints_2d=_stacked([s.face for s in samples]),
         hand_keypoints_2d=_stacked([s.hand for s in samples]),
+        points=_stacked([s.points for s in samples]),
         visibility=_stacked([s.visibility for s in samples]),
         keypoint_depth=_stacked([s.depth for s in samples]),
         depth_kind=torch.tensor([s.depth_kind for s in samples]),

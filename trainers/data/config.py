@@ -34,6 +34,9 @@ class DatasetConfig:
     """Use 3D labels that were fitted to 2D points, each as often as its quality says, also of a weak set. Never for evaluation."""
     exclude: tuple[str, ...] = ()
     """Parquet files that list samples to leave out, in a column `key` (or `dropped`, as `handface dedupe` writes)."""
+    found: tuple[str, ...] = ()
+    """Lists of what the detector finds in the pictures (`handface weights points`): a network that looks at points is given those in
+    place of the labels, and learns to do with what it will be given. Labels stay what they are."""
     limit: int | None = None
     """Use this many samples only: those with the smallest keys, so that a larger limit keeps a smaller one's samples."""
 
@@ -62,6 +65,8 @@ class AugmentConfig:
     """Chance of one colour operation."""
     colour_operations: tuple[ColourOperation, ...] = COLOUR_OPERATIONS
     """Which of them."""
+    found: float = 0.75
+    """Chance that a network is given the points that the detector found, where the data set has them, and not the labels."""
     backgrounds: str | None = None
     """Folder of pictures to put behind people that come with a mask."""
     background: float = 0.5
@@ -70,7 +75,7 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.scale < 1 or self.rotation < 0 or self.translation < 0:
             raise DataError("augmentation: scale is in [0, 1), rotation and translation are not negative")
-        for name in ("flip", "colour", "background"):
+        for name in ("flip", "colour", "found", "background"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"augmentation: {name} is {getattr(self, name)}; a chance is in [0, 1]")
         if unknown := set(self.colour_operations) - set(COLOUR_OPERATIONS):
@@ -79,7 +84,7 @@ class AugmentConfig:
     @classmethod
     def none(cls) -> AugmentConfig:
         """Pictures as they are, but for left hands."""
-        return cls(scale=0, rotation=0, translation=0, flip=0, colour=0, background=0)
+        return cls(scale=0, rotation=0, translation=0, flip=0, colour=0, found=1, background=0)
 
 
 @dataclass(frozen=True)

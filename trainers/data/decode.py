@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from handface.pipeline.contract.found_points import FoundPoints
 from handface.pipeline.contract.sample import (
     DEPTH_KINDS,
     DEPTH_POINTS,
@@ -74,7 +75,7 @@ def draw(config: AugmentConfig, size: int, seed: int, position: int) -> Draw:
 class Decoded:
     """One sample, ready but for what `collate` does for the whole batch: mirroring and turning body parameters.
 
-    image: (S, S, 3) uint8 RGB.  face: (68, 3), hand: (21, 3).  visibility: (89,).  depth: (89, 2), depth_kind: index or -1.
+    image: (S, S, 3) uint8 RGB.  face: (68, 3), hand: (21, 3).  points: (89, 3) that a network is given.  visibility: (89,).  depth: (89, 2), depth_kind: index or -1.
     mirrored, angle: what happened to the picture.  scene: 3D labels.
     remarks: labels that had to be left out, and why.
     """
@@ -84,6 +85,7 @@ class Decoded:
     image: NDArray[np.uint8]
     face: NDArray[np.float32]
     hand: NDArray[np.float32]
+    points: NDArray[np.float32]
     visibility: NDArray[np.float32]
     depth: NDArray[np.float32]
     depth_kind: int
@@ -103,6 +105,7 @@ class SampleDecoder:
         self.head = BodyPart("head", config.head_body or "free-head")
         folder = config.augment.backgrounds
         self.backgrounds = Backgrounds(folder) if folder is not None else None
+        self.found = [FoundPoints.read(dataset.found) for dataset in config.datasets]
 
     def draw(self, position: int) -> Draw:
         """The variation at a position."""
@@ -119,11 +122,23 @@ class SampleDecoder:
         stored = _picture_side(members["jpg"])
         frame = _Frame(stored, self.config.image_size, mirrored, drawn)
         image = self._picture(members, frame, drawn)
-        two = _two_dimensional(labels, frame, self.config.depth_sources)
+        face, hand, *seen = _two_dimensional(labels, frame, self.config.depth_sources)
+        points = self._found(key, origin, frame, drawn)
+        points = np.concatenate([face, hand]) if points is None else points
         scene, remarks = SceneLabels(), tuple[str, ...]()
         if self._takes_3d(labels, origin, drawn):
             scene, remarks = read_scene(labels, self.hand, self.head, mirrored)
-        return Decoded(key, origin, image, *two, mirrored, drawn.angle, scene, remarks)
+        return Decoded(key, origin, image, face, hand, points, *seen, mirrored, drawn.angle, scene, remarks)
+
+    def _found(self, key: str, origin: int, frame: _Frame, drawn: Draw) -> NDArray[np.float32] | None:
+        """The detector's points in the varied picture, (89, 3), if there are any and this time they are given."""
+        points = self.found[origin].of(key)
+        if points is None or drawn.rng.random() >= self.config.augment.found:
+            return None
+        _require_finite(points)
+        if frame.mirrored:
+            points = np.concatenate([mirror_face(points[:FACE_KEYPOINTS]), points[FACE_KEYPOINTS:]])
+        return move_points(points, frame.matrix)
 
     def _takes_3d(self, labels: Labels, origin: int, drawn: Draw) -> bool:
         """Whether this time the sample's 3D labels are used: a fitted one as often as its quality says, which weighs it by quality."""

@@ -42,6 +42,7 @@ def make_batch(bodies: Bodies, count: int = 3, seed: int = 0, decaf: bool = Fals
         images=torch.zeros(count, 3, SIZE, SIZE, dtype=torch.uint8),
         face_keypoints_2d=torch.zeros(count, 68, 3),
         hand_keypoints_2d=torch.zeros(count, 21, 3),
+        points=torch.zeros(count, 89, 3),
         visibility=torch.ones(count, 89),
         keypoint_depth=torch.zeros(count, 89, 2),
         depth_kind=torch.full((count,), DEPTH_KINDS.index("metric")),

@@ -1,0 +1,88 @@
+"""The detector over shards whose labels are the truth: what a network that looks at points will be given there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from handface.model.prediction.prediction import Detection, NobodyFoundError
+from handface.pipeline.contract.sample import LEFT, Labels
+from handface.pipeline.contract.shards import find_shards, iter_samples
+from handface.predict.people import PeopleDetector
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# mean distance from the labels' points, in sizes of the labels' face; farther off it is somebody else
+_SAME_HAND, _SAME_FACE = 0.5, 0.3
+
+
+@dataclass(frozen=True)
+class Found:
+    """points: {key: (89, 3)} face and hand of the labelled person, pixels of the stored picture.  samples: how many were looked at."""
+
+    points: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    samples: int = 0
+
+
+def find_points(uris: Sequence[str], processes: int = 1) -> Found:
+    """Look at every sample of the shards with 2D labels of a face and a hand.
+
+    Raises FileNotFoundError naming a missing shard, ShardError naming a damaged one.
+    """
+    shards = find_shards(uris)
+    parts = [shards[first::processes] for first in range(min(processes, len(shards)))]
+    if len(parts) < 2:
+        return _look(shards)
+    with ProcessPoolExecutor(len(parts), get_context("spawn")) as pool:
+        found = list(pool.map(_look, parts))
+    return Found(dict(chain.from_iterable(one.points.items() for one in found)), sum(one.samples for one in found))
+
+
+def labelled_person(people: Sequence[Detection], labels: Labels) -> NDArray[np.float32] | None:
+    """The detection of the person that the labels are of, (89, 3); None if none is, or if the hand is taken for the other one."""
+    face, hands, sides = labels.face_keypoints_2d, labels.hand_keypoints_2d, labels.hand_side
+    if face is None or hands is None or sides is None or not len(hands):
+        return None
+    side = "left" if sides[0] == LEFT else "right"
+    size = float(np.ptp(face[face[:, 2] > 0, :2], axis=0).max(initial=0))
+    away = partial(_away, size=size)
+    near = [
+        (away(one.hand, hands[0]), one)
+        for one in people
+        if one.side == side and away(one.hand, hands[0]) < _SAME_HAND and away(one.face, face) < _SAME_FACE
+    ]
+    if not near:
+        return None
+    best = min(near, key=lambda pair: pair[0])[1]
+    return np.concatenate([best.face, best.hand]).astype(np.float32)
+
+
+def _away(found: NDArray[np.float32], true: NDArray[np.float32], size: float) -> float:
+    """Mean distance of points that both know, in sizes of the face; infinite where there are none."""
+    both = (found[:, 2] > 0) & (true[:, 2] > 0)
+    if not both.any() or size <= 0:
+        return float("inf")
+    return float(np.linalg.norm(found[both, :2] - true[both, :2], axis=1).mean()) / size
+
+
+def _look(shards: Sequence[str]) -> Found:
+    import simplejpeg
+
+    detector, points, samples = PeopleDetector(), dict[str, "NDArray[np.float32]"](), 0
+    for sample in chain.from_iterable(map(iter_samples, shards)):
+        samples += 1
+        try:
+            people = detector(np.asarray(simplejpeg.decode_jpeg(sample.image, "RGB"), np.uint8))
+        except NobodyFoundError:
+            continue
+        if (found := labelled_person(people, sample.labels)) is not None:
+            points[sample.key] = found
+    return Found(points, samples)
