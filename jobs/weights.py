@@ -152,7 +152,9 @@ def _points(config: Points) -> int:
         raise ValueError(f"--processes is {config.processes}; at least 1")
     found = find_points(config.shards, config.processes)
     if not found.points:
-        raise ValueError(f"of {found.samples:,} samples in {', '.join(config.shards)} the detector finds nobody who is labelled")
+        raise ValueError(
+            f"of {found.samples:,} samples in {', '.join(config.shards)} the detector finds nobody who is labelled"
+        )
     config.output.parent.mkdir(parents=True, exist_ok=True)
     config.output.write_bytes(dump_points(found.points))
     print(f"found the labelled person in {len(found.points):,} of {found.samples:,} samples; wrote {config.output}")

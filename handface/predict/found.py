@@ -52,8 +52,10 @@ def labelled_person(people: Sequence[Detection], labels: Labels) -> NDArray[np.f
     if face is None or hands is None or sides is None or not len(hands):
         return None
     side = "left" if sides[0] == LEFT else "right"
-    size = float(np.ptp(face[face[:, 2] > 0, :2], axis=0).max(initial=0))
-    away = partial(_away, size=size)
+    known = face[face[:, 2] > 0, :2]
+    if not len(known):
+        return None
+    away = partial(_away, size=float(np.ptp(known, axis=0).max()))
     near = [
         (away(one.hand, hands[0]), one)
         for one in people

@@ -33,7 +33,7 @@ class FoundPoints:
 
     @classmethod
     def read(cls, uris: Sequence[str]) -> FoundPoints:
-        """Read lists by path or fsspec URI. Raises FileNotFoundError, or FoundPointsError for another file or a key named twice."""
+        """Read lists by path or fsspec URI. Raises FileNotFoundError, or FoundPointsError for another file or different points of one key."""
         import pyarrow as pa
 
         keys, points = [np.zeros(0, np.str_)], [np.zeros((0, DEPTH_POINTS, 3), np.float32)]
@@ -42,18 +42,20 @@ class FoundPoints:
                 data = stream.read()
             try:
                 table = load_table(data, ["key", "points"])
-                rows = np.array(table["points"].to_pylist(), np.float32).reshape(len(table), DEPTH_POINTS, 3)
+                found = np.array(table["points"].to_pylist(), np.float32).reshape(len(table), DEPTH_POINTS, 3)
             except (KeyError, ValueError, OSError, pa.ArrowInvalid) as error:
                 raise FoundPointsError(
                     f"{uri}: no list of found points ({error}); `handface weights points SHARDS` writes one, with a column key and"
                     f" one of {_NUMBERS} numbers, points"
                 ) from error
             keys.append(np.array(table["key"].to_pylist(), np.str_))
-            points.append(rows)
-        names, first = np.unique(np.concatenate(keys), return_index=True)
-        if len(names) < (named := sum(map(len, keys))):
-            raise FoundPointsError(f"{', '.join(uris)}: {named - len(names)} keys are named twice")
-        return cls(names, np.concatenate(points)[first])
+            points.append(found)
+        named, rows = np.concatenate(keys), np.concatenate(points)
+        names, first, which = np.unique(named, return_index=True, return_inverse=True)
+        differ = (rows != rows[first][which]).any((1, 2))
+        if differ.any():
+            raise FoundPointsError(f"{', '.join(uris)}: the lists tell different points of {named[differ][0]}")
+        return cls(names, rows[first])
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -1,14 +1,17 @@
-"""handface weights new: fresh weights with an ImageNet backbone, and heads that learned from points."""
+"""handface weights new and points: an ImageNet backbone, heads that learned from points, and which points those are."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from handface.jobs.cli import main
+from handface.model.prediction.prediction import Detection, NobodyFoundError
 from handface.model.weights.checkpoint import is_trained, load_dice
+from handface.pipeline.contract.sample import LEFT
 from tests.model.network.test_mobilenet import imagenet_file
 from tests.trainers.labelled import studio_samples
 
@@ -36,6 +39,47 @@ def test_its_heads_learn_from_the_points_of_shards(tmp_path: Path, make_sample, 
     plain, learned = (load_dice(tmp_path / name) for name in ("plain", "start"))
     assert not torch.equal(plain.placement.out.weight, learned.placement.out.weight)
     assert torch.equal(plain.backbone.layers[4].conv[0][0].weight, learned.backbone.layers[4].conv[0][0].weight)
+
+
+class DetectorOfHalf:
+    """Finds every second sample's labelled person, four pixels to the right."""
+
+    def __init__(self, samples) -> None:  # type: ignore[no-untyped-def]
+        self.left = iter(samples)
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:
+        sample, move = next(self.left), np.array([4, 0, 0], np.float32)
+        if sample.key[-1] in "02468ace":
+            raise NobodyFoundError("no face")
+        labels = sample.labels
+        side = "left" if labels.hand_side[0] == LEFT else "right"
+        return [Detection(labels.face_keypoints_2d + move, labels.hand_keypoints_2d[0] + move, side, 1.0, None)]
+
+
+def test_heads_learn_from_what_the_detector_finds(tmp_path: Path, make_sample, write_tar, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    file, _ = imagenet_file(tmp_path)
+    samples = studio_samples(make_sample, 8)
+    shard = write_tar(tmp_path / "a.tar", samples)
+    seen = sum(one.key[-1] not in "02468ace" for one in samples)
+    assert 0 < seen < 8
+    monkeypatch.setattr("handface.predict.found.PeopleDetector", lambda: DetectorOfHalf(samples))
+    found = tmp_path / "lists" / "found.parquet"
+    assert main(["weights", "points", str(shard), "--output", str(found)]) == 0
+    assert f"found the labelled person in {seen} of 8 samples" in capsys.readouterr().out
+    common = ("dice-m", "--imagenet", file, "--points", shard, "--points-steps", 2)
+    assert new(*common, "--output", tmp_path / "true") == 0
+    assert new(*common, "--points-found", found, "--output", tmp_path / "found") == 0
+    true, given = (load_dice(tmp_path / name).point_cells.read[0].weight for name in ("true", "found"))
+    assert not torch.equal(true, given)
+
+
+def test_a_list_of_nobody_is_not_written(tmp_path: Path, make_sample, write_tar, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    samples = [one for one in studio_samples(make_sample, 12) if one.key[-1] in "02468ace"]
+    shard = write_tar(tmp_path / "a.tar", samples)
+    monkeypatch.setattr("handface.predict.found.PeopleDetector", lambda: DetectorOfHalf(samples))
+    assert main(["weights", "points", str(shard), "--output", str(tmp_path / "x.parquet")]) == 2
+    assert "the detector finds nobody who is labelled" in capsys.readouterr().err
+    assert not (tmp_path / "x.parquet").exists()
 
 
 @pytest.mark.parametrize(

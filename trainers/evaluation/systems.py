@@ -43,7 +43,7 @@ class System(Protocol):
 class NetworkSystem:
     """A trained network. run: as `model.inference.prepare` makes it; hand, head: its bodies, on its device.  mesh: which one is
     measured; of the parametric one, errors of the drawn one are measured, too (columns `direct_*`).  points: give networks that look at
-    them the labelled 2D keypoints, in place of a detector's.
+    them `Batch.points`: what a detector found where the data set names it, else the labelled 2D keypoints.
     """
 
     run: Runner
@@ -56,7 +56,7 @@ class NetworkSystem:
     def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
         """Predict from the pictures, and from 2D keypoints if the network looks at them."""
         seen = self.points and self.config.points is not None
-        output = self.run(batch.images, batch.keypoints_2d) if seen else self.run(batch.images)
+        output = self.run(batch.images, batch.points) if seen else self.run(batch.images)
         drawn = self._meshes(output, "drawn")
         return SystemAnswer(drawn) if self.mesh == "drawn" else SystemAnswer(self._meshes(output, "parametric"), drawn)
 
