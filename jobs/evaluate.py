@@ -48,6 +48,8 @@ class Config:
     """Mesh of the row `network`, as in `predict`; the other one has a row of its own."""
     points: bool = True
     """Whether networks that look at a detector's points (dice-m) get the labelled 2D points; with --no-points they get none."""
+    found: tuple[str, ...] = ()
+    """Lists of what the detector finds in the shards (`handface weights points`): those networks get that where it is known."""
     variant: Literal["both", "paper", "corrected"] = "both"
     """paper: as the paper's code computes it; corrected: both heads on the same origin, closed head, leaks counted."""
     hand_model: str | None = None
@@ -94,7 +96,7 @@ def run(config: Config) -> int:
     device = _device(config.device)
     model, sizes = open_network(config.model, config.hand_model, config.head_model, device)
     side = _BASELINES_SIDE if model is None else model.config.input.size
-    data = data_of(config.shards, sizes, side, config.batch_size, config.workers, config.limit)
+    data = data_of(config.shards, sizes, side, config.batch_size, config.workers, config.limit, config.found)
     loader = make_pass(data, pin_memory=False)
     config.output.mkdir(parents=True, exist_ok=True)
     _save_config(config)
@@ -103,8 +105,8 @@ def run(config: Config) -> int:
     systems: dict[str, System] = {}
     if model is not None:
         meshes = network_systems(model, sizes, config.precision, config.points)
-        if model.config.points is not None and config.points:
-            log.info("the network is given the labelled 2D points; a detector's are worse (--no-points: none)")
+        if model.config.points is not None and config.points and not config.found:
+            log.info("the network is given the labelled 2D points; a detector's are worse (--found; --no-points: none)")
         systems[NETWORK] = meshes.pop(config.mesh)
         systems |= {f"{NETWORK}, {mesh}": system for mesh, system in meshes.items()}
     if config.train:

@@ -36,6 +36,8 @@ class Config:
     """Shards that choose the best checkpoint: [NAME=]PATH. Never the test split."""
     exclude: tuple[str, ...] = ()
     """Parquet lists of samples to leave out of all training sets, as `handface recheck` and `handface dedupe` write."""
+    found: tuple[str, ...] = ()
+    """Lists of what the detector finds in any of these sets (`handface weights points`): a network that looks at points learns from them."""
     output: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: out/run)")] = None
     """Folder of the run, on storage that all workers see: a path, s3://, gs://."""
     preset: Annotated[
@@ -156,6 +158,8 @@ def resolve(config: Config) -> TrainConfig:
         settings["preset"] = start.preset
     for dataset in settings["data"]["datasets"] if config.exclude else ():
         dataset["exclude"] = [*dataset.get("exclude", ()), *config.exclude]
+    for dataset in [*settings["data"]["datasets"], *settings.get("validation", ())] if config.found else ():
+        dataset["found"] = [*dataset.get("found", ()), *config.found]
     try:
         resolved = TrainConfig.of(settings)
     except ValueError as error:

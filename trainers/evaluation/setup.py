@@ -43,7 +43,13 @@ def open_network(
 
 
 def data_of(
-    shards: Sequence[str], sizes: Sizes, side: int, batch_size: int, workers: int, limit: int | None
+    shards: Sequence[str],
+    sizes: Sizes,
+    side: int,
+    batch_size: int,
+    workers: int,
+    limit: int | None,
+    found: tuple[str, ...] = (),
 ) -> DataConfig:
     """Data sets from NAME=PATH or PATH, in order, for pictures of `side` pixels. A name that comes twice gets a number."""
     datasets: list[DatasetConfig] = []
@@ -53,7 +59,7 @@ def data_of(
             path, name = argument, Path(argument.rstrip("/")).name or f"set{index}"
         if any(dataset.name == name for dataset in datasets):
             name = f"{name}-{index}"
-        datasets.append(DatasetConfig(name, (path,), limit=limit))
+        datasets.append(DatasetConfig(name, (path,), found=found, limit=limit))
     return DataConfig(
         tuple(datasets),
         image_size=side,
