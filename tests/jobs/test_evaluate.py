@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,8 @@ from handface.model.network.config import preset
 from handface.model.network.dice import Dice
 from handface.model.network.topology import Topology
 from handface.model.weights import checkpoint
+from handface.pipeline.contract.found_points import dump_points
+from handface.pipeline.contract.tables import load_table
 from handface.trainers.evaluation.run import Row
 from handface.trainers.evaluation.setup import oracle_error
 from handface.trainers.metrics import Estimate
@@ -116,3 +119,23 @@ def test_priors_writes_one_small_file(shards: Path, tmp_path: Path, capsys: pyte
     assert found.hands().shape == (4, 55) and found.heads().shape[0] == 4 and found.hand_model == "free-hand"
     assert main(["priors", str(shards), "--output", str(tmp_path / "real.npz")]) == 2
     assert "must end in .safetensors" in capsys.readouterr().err
+
+
+def test_a_network_that_looks_at_points_is_given_those_that_were_found(
+    shards: Path, make_sample: Any, tmp_path: Path
+) -> None:
+    found = {}
+    for one in studio_samples(make_sample, 4, 2):
+        found[one.key] = np.concatenate([one.labels.face_keypoints_2d, one.labels.hand_keypoints_2d[0]])
+        found[one.key][:, 0] += 20
+    (tmp_path / "found.parquet").write_bytes(dump_points(found))
+
+    def error(*more: str) -> float:
+        arguments = ["evaluate", str(shards), "--model", "dice-m", "--output", str(tmp_path / "out"), *more]
+        arguments += ["--workers", "0", "--pictures", "0", "--replicates", "0", "--no-plausibility", "--device", "cpu"]
+        assert main(arguments) == 0
+        samples = load_table((tmp_path / "out" / "samples.parquet").read_bytes()).to_pylist()
+        return float(np.mean([row["pve"] for row in samples if row["system"] == "network"]))
+
+    given = error("--found", str(tmp_path / "found.parquet"))
+    assert abs(given - error()) > 1e-3 and abs(given - error("--no-points")) > 1e-3

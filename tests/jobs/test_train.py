@@ -50,10 +50,17 @@ def test_flags_make_a_run_and_override_a_file(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(made.dumps())
     again = resolve(
-        Config(config=path, batch_size=3, priors=("out/real",), set=("optim.ema=0.5", "output=x"), exclude=("gone",))
+        Config(
+            config=path,
+            batch_size=3,
+            priors=("out/real",),
+            set=("optim.ema=0.5", "output=x"),
+            exclude=("gone",),
+            found=("seen",),
+        )
     )
     assert (again.data.batch_size, again.optim.ema, again.output) == (3, 0.5, "x")
-    assert {dataset.exclude for dataset in again.data.datasets} == {("gone",)}
+    assert {(dataset.exclude, dataset.found) for dataset in again.data.datasets} == {(("gone",), ("seen",))}
     assert again.priors is not None and again.priors.real.hand[0].path == "out/real"
     assert again.optim == replace(made.optim, ema=0.5) and again.loss == made.loss
 
