@@ -159,15 +159,14 @@ class Dice(nn.Module):
         self, placing: torch.Tensor, cells: torch.Tensor, masked: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Coordinates (B, T, 3) from what places the mesh; deformation and contact logit (B, T, 4)."""
-        coordinates, interaction = self.mesh_net(self._tokens(placing, masked)), None
-        if self.interaction_net is None:
-            coordinates, interaction = coordinates.split((3, 4), 2)
+        drawn = self.mesh_net(self._tokens(placing, masked))
+        coordinates = drawn[..., :3]
         if self.placement is not None:
             coordinates = coordinates + self.placement(placing, self.template)
-        if self.interaction_net is not None:
-            told = None if self.nearness is None else self.nearness(coordinates)
-            interaction = self.interaction_net(self._tokens(cells, masked), told)
-        return coordinates, interaction
+        if self.interaction_net is None:
+            return coordinates, drawn[..., 3:]
+        told = None if self.nearness is None else self.nearness(coordinates)
+        return coordinates, self.interaction_net(self._tokens(cells, masked), told)
 
     def read_parameters(self, output: DiceOutput) -> tuple[BodyParameters, BodyParameters]:
         """Parameters of hand and head of a prediction, with a gradient into the vertices that they are read from.

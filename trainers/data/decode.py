@@ -122,13 +122,15 @@ class SampleDecoder:
         stored = _picture_side(members["jpg"])
         frame = _Frame(stored, self.config.image_size, mirrored, drawn)
         image = self._picture(members, frame, drawn)
-        face, hand, *seen = _two_dimensional(labels, frame, self.config.depth_sources)
+        face, hand, visibility, depth, kind = _two_dimensional(labels, frame, self.config.depth_sources)
         points = self._found(key, origin, frame, drawn)
         points = np.concatenate([face, hand]) if points is None else points
         scene, remarks = SceneLabels(), tuple[str, ...]()
         if self._takes_3d(labels, origin, drawn):
             scene, remarks = read_scene(labels, self.hand, self.head, mirrored)
-        return Decoded(key, origin, image, face, hand, points, *seen, mirrored, drawn.angle, scene, remarks)
+        return Decoded(
+            key, origin, image, face, hand, points, visibility, depth, kind, mirrored, drawn.angle, scene, remarks
+        )
 
     def _found(self, key: str, origin: int, frame: _Frame, drawn: Draw) -> NDArray[np.float32] | None:
         """The detector's points in the varied picture, (89, 3), if there are any and this time they are given."""
