@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+OPENCV_LIBRARIES = "apt-get install libgl1 libglib2.0-0"
+
 
 @contextmanager
 def extra(name: str, what: str) -> Iterator[None]:
@@ -29,6 +31,14 @@ def require(name: str, what: str, *packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise _missing(name, what, package)
+
+
+def require_opencv() -> None:
+    """Raises ImportError that names the system's packages where OpenCV does not load, as in a container without them."""
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"OpenCV does not load ({error}): {OPENCV_LIBRARIES}", name="cv2") from error
 
 
 def _missing(name: str, what: str, package: str) -> ImportError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from handface.extras import require
+from handface.extras import require, require_opencv
 from handface.jobs.shared.units import one_writer
 from handface.pipeline.stages.recipe import AnnotateConfig
 
@@ -134,7 +134,16 @@ def _check_models(config: AnnotateConfig) -> None:
 
 
 def _check_packages(config: AnnotateConfig) -> None:
-    """Raises ImportError for a package of an extra that the flags need and that is not installed."""
+    """Raises ImportError or NetworkError for what the flags need and is not installed, or does not load."""
+    from handface.pipeline.annotators.mediapipe import check_graphs
+    from handface.pipeline.annotators.networks.runtime import check_runtime
+
+    require_opencv()
+    if config.detect.annotator == "mediapipe":
+        check_graphs()
+    else:
+        # The device is for the workers to say: they may sit on other machines.
+        check_runtime(replace(config.detect.detector.runtime, device="cpu"))
     if config.nsfw.threshold is not None:
         require("onnxruntime", "--nsfw.threshold", "onnxruntime")
     if config.depth.fastdepth:

@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from handface.extras import OPENCV_LIBRARIES
+
 Level = Literal["ok", "warn", "fail"]
 GIB = 1 << 30
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -119,7 +121,7 @@ def check_opencv() -> Iterator[Check]:
     try:
         importlib.import_module("cv2")
     except ImportError as error:
-        fix = "apt-get install libgl1 libglib2.0-0" if ".so" in str(error) else "pip install opencv-contrib-python"
+        fix = OPENCV_LIBRARIES if ".so" in str(error) else "pip install opencv-contrib-python"
         yield Check("opencv", "fail", f"{detail}: {error}", fix)
         return
     if len(set(wheels.values())) > 1:
@@ -131,13 +133,16 @@ def check_opencv() -> Iterator[Check]:
 
 def check_tested_versions() -> Iterator[Check]:
     """Libraries that decide pixels and scores: with other versions a photo may get another key or score than in the tests."""
-    from handface.pipeline.engine.libraries import TESTED, distributions, installed
+    from handface.pipeline.annotators.mediapipe import has_graphs
+    from handface.pipeline.engine.libraries import TESTED, distributions, installed, untested
 
-    found = installed(TESTED)
-    other = {name: number for name, number in found.items() if number != TESTED[name]}
-    for name, number in other.items():
-        fix = f"pip install '{distributions(name)[0]}=={TESTED[name]}', or -c constraints.txt for all at once"
-        yield Check(f"tested {name}", "warn", f"{number} is installed; labels were tested with {TESTED[name]}", fix)
+    # A mediapipe without graphs runs nothing here.
+    found = installed(name for name in TESTED if name != "mediapipe" or has_graphs())
+    other = untested(found)
+    for name, (oldest, newest) in other.items():
+        tested = newest if oldest == newest else f"{oldest} to {newest}"
+        fix = f"pip install '{distributions(name)[0]}=={newest}', or -c constraints.txt for all at once"
+        yield Check(f"tested {name}", "warn", f"{found[name]} is installed; labels were tested with {tested}", fix)
     if not other:
         yield Check("tested versions", "ok", ", ".join(f"{name} {number}" for name, number in found.items()))
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from handface.extras import require_opencv
+
 if TYPE_CHECKING:
     from handface.model.prediction.prediction import Detector
     from handface.model.prediction.predictor import Predictor
@@ -51,6 +53,7 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
     from handface.pipeline.contract.checkpoints import local_weights
     from handface.predict.people import PeopleDetector
 
+    require_opencv()
     device = _device(options.device)
     with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
         folder = local_weights(options.model, Path(scratch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import numpy as np
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, face_from_mesh
 from handface.pipeline.contract.detections import Detections, Hand, Side
 from handface.pipeline.contract.sample import AnnotatorRecord
+from handface.pipeline.engine.libraries import installed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FACE_68_FROM_478", "MediaPipeConfig", "MediaPipeGraphs", "has_graphs", "mediapipe_records"]
+__all__ = ["FACE_68_FROM_478", "MediaPipeConfig", "MediaPipeGraphs", "check_graphs", "has_graphs", "mediapipe_records"]
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,27 @@ class MediaPipeConfig:
 def has_graphs() -> bool:
     """Whether a mediapipe with its graphs and models is installed: 0.10.5 to 0.10.21; later ones carry neither."""
     spec = find_spec("mediapipe")
-    return spec is not None and find_spec("mediapipe.python.solutions") is not None
+    folders = spec.submodule_search_locations if spec is not None else None
+    return any((Path(folder) / "python" / "solutions").is_dir() for folder in folders or ())
+
+
+def check_graphs() -> None:
+    """Raise ImportError, with what to do, unless mediapipe's graphs are installed."""
+    if has_graphs():
+        return
+    found = installed(["mediapipe"]).get("mediapipe")
+    have = f"mediapipe {found} has no graphs of its own" if found else "mediapipe is not installed"
+    raise ImportError(
+        f"annotator mediapipe: {have}; pip install 'mediapipe>=0.10.13,<0.10.15' on Python 3.11 or 3.12, or leave the annotator at"
+        " its default, which runs the same networks on every Python"
+    )
 
 
 class MediaPipeGraphs:
     """One pass over the whole picture. One thread; not safe to share between threads."""
 
     def __init__(self, config: MediaPipeConfig = MediaPipeConfig()) -> None:
-        if not has_graphs():
-            raise RuntimeError("detector mediapipe needs the package: pip install 'mediapipe>=0.10.13,<0.10.15'")
+        check_graphs()
         import mediapipe as mp
 
         self.config = config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import sys
 import tomllib
@@ -55,6 +56,40 @@ def test_annotate_names_the_extra_and_writes_nothing(package, name, flags, tmp_p
     assert main(["annotate", "--local", "--input", "good.jpg", *flags, "--output", "parts"]) == 2
     assert f"pip install 'handface[{name}]'" in capsys.readouterr().err
     assert not (tmp_path / "parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--detect.annotator", "mediapipe"], "annotator mediapipe: mediapipe"),
+        (["--detect.detector.runtime.name", "litert"], "runtime litert is not installed"),
+    ],
+)
+def test_annotate_says_before_it_starts_that_a_detector_cannot_run(flags, said, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("handface.pipeline.annotators.mediapipe.find_spec", lambda name: None)
+    monkeypatch.setattr("handface.pipeline.annotators.networks.runtime.find_spec", lambda name: None)
+    (tmp_path / "good.jpg").write_bytes(encode(photo()))
+    output = tmp_path / "parts"
+    assert main(["annotate", "--local", "--input", str(tmp_path), *flags, "--output", str(output)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not output.exists()
+
+
+@pytest.mark.parametrize("verb", [["predict"], ["annotate", "--local", "--input"]])
+def test_an_opencv_that_does_not_load_names_the_packages_of_the_system(verb, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "good.jpg").write_bytes(encode(photo()))
+    output = tmp_path / "out"
+
+    def fail(name, *rest, real=builtins.__import__):
+        if name == "cv2":
+            raise ImportError("libGL.so.1: cannot open shared object file")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", fail)
+    assert main([*verb, str(tmp_path / "good.jpg"), "--output", str(output)]) == 2
+    error = capsys.readouterr().err
+    assert "libGL.so.1" in error and "apt-get install libgl1 libglib2.0-0" in error
+    assert not list(output.glob("*"))
 
 
 def test_training_goes_on_without_tensorboard(tmp_path, monkeypatch, caplog) -> None:

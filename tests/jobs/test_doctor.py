@@ -13,6 +13,7 @@ import pytest
 
 from handface.jobs import doctor
 from handface.jobs.cli import main
+from handface.pipeline.engine.libraries import TESTED, untested
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -151,7 +152,14 @@ def test_an_untested_version_is_named_with_the_tested_one(monkeypatch: pytest.Mo
     from handface.pipeline.engine import libraries
 
     assert [check.level for check in doctor.check_tested_versions()] == ["ok"]
-    monkeypatch.setitem(libraries.TESTED, "opencv", "4.10.0.84")
+    monkeypatch.setitem(libraries.TESTED, "opencv", ("4.10.0.84", "4.10.0.84"))
     (check,) = doctor.check_tested_versions()
     assert (check.name, check.level) == ("tested opencv", "warn")
     assert "labels were tested with 4.10.0.84" in check.detail and "opencv-contrib-python==4.10.0.84" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("number", "tested"), [("1.26.4", False), ("2.0.0", True), ("2.10.1", False), ("2.4.6", True), ("3.0.0rc1", False)]
+)
+def test_versions_between_the_oldest_and_the_newest_tested_are_fine(number: str, tested: bool) -> None:
+    assert untested({"numpy": number}) == ({} if tested else {"numpy": TESTED["numpy"]})

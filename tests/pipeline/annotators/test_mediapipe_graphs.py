@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -22,5 +24,17 @@ def test_the_reference_sees_the_face_that_ours_sees():
 
 def test_it_says_what_it_needs(monkeypatch):
     monkeypatch.setattr(mediapipe, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match="pip install 'mediapipe"):
+    with pytest.raises(ImportError, match="pip install 'mediapipe"):
         MediaPipeGraphs()
+
+
+def test_releases_without_graphs_are_told_from_those_with_them(tmp_path, monkeypatch):
+    """From 1.0 on the package has neither graphs nor networks, and no folder `python`."""
+    (tmp_path / "mediapipe").mkdir()
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "mediapipe")])
+    monkeypatch.setattr(mediapipe, "find_spec", lambda name: spec)
+    monkeypatch.setattr(mediapipe, "installed", lambda names: {"mediapipe": "1.2.3"})
+    with pytest.raises(ImportError, match=r"^annotator mediapipe: mediapipe 1\.2\.3 has no graphs"):
+        MediaPipeGraphs()
+    (tmp_path / "mediapipe" / "python" / "solutions").mkdir(parents=True)
+    assert has_graphs()
