@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,12 +101,16 @@ class PeopleFitter:
                     focal = last.camera.focal
                 focal = focal or assume_focal(person.detection, max(picture.width, picture.height), self.config)
                 cases[index] = self._case(person, person.detection, picture, focal, last)
-        order = list(cases)
-        for start in range(0, len(order), self.config.batch):
-            rows = order[start : start + self.config.batch]
+        for rows in self._batches(cases):
             for row, person in zip(rows, self._solve([cases[row] for row in rows]), strict=True):
                 results[row] = person
         return results
+
+    def _batches(self, cases: dict[int, _Case]) -> Iterator[list[int]]:
+        """Rows that are solved together: hands without landmarks in metres apart, as they start in more ways."""
+        for with_world in (True, False):
+            rows = [row for row, case in cases.items() if bool(np.isfinite(case.world).all()) == with_world]
+            yield from (rows[start : start + self.config.batch] for start in range(0, len(rows), self.config.batch))
 
     def _known_focal(self, picture: FitPicture) -> float | None:
         longer = max(picture.width, picture.height)

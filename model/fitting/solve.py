@@ -14,12 +14,14 @@ _FIRST_DAMPING, _LEAST, _MOST = 1e-2, 1e-5, 1e6
 def minimise(
     energy: Callable[[torch.Tensor], Quadratic], start: torch.Tensor, steps: int, tolerance: float = 1e-3
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Variables (B, P) -> better ones and their cost (B,); never worse ones. Stops when no problem gains `tolerance` of its cost.
+    """Variables (B, P) -> better ones and their cost (B,); never worse ones.
 
-    Damping is Marquardt's: relative to the matrix's diagonal, smaller after a good step, larger after a bad one, per problem.
+    Each problem stops by itself once a step gains less than `tolerance` of its cost, so that its answer does not depend on the
+    others. Damping is Marquardt's: relative to the matrix's diagonal, smaller after a good step, larger after a bad one, per problem.
     """
     x, here = start, energy(start)
     damping = torch.full_like(here.cost, _FIRST_DAMPING)
+    done = torch.zeros_like(here.cost, dtype=torch.bool)
     for _ in range(steps):
         diagonal = here.matrix.diagonal(dim1=1, dim2=2)
         damped = here.matrix + torch.diag_embed(
@@ -30,7 +32,7 @@ def minimise(
         usable = (failed == 0) & torch.isfinite(step).all(1)
         trial = x - torch.where(usable[:, None], step, 0.0)
         there = energy(trial)
-        better = usable & (there.cost < here.cost)
+        better = usable & (there.cost < here.cost) & ~done
         gain = torch.where(better, (here.cost - there.cost) / here.cost.clamp(min=1e-9), 0.0)
         x = torch.where(better[:, None], trial, x)
         here = Quadratic(
@@ -39,6 +41,7 @@ def minimise(
             torch.where(better[:, None, None], there.matrix, here.matrix),
         )
         damping = torch.where(better, damping / 4, damping * 8).clamp(_LEAST, _MOST)
-        if bool(((gain < tolerance) & (better | (damping >= 10))).all()):
+        done |= (gain < tolerance) & (better | (damping >= 10))
+        if bool(done.all()):
             break
     return x, here.cost

@@ -16,7 +16,7 @@ from handface.model.fitting.people import FitPicture, PeopleFitter
 from handface.model.fitting.presence import face_overlap, touch_probability
 from handface.model.network.decode import NamedBody
 from handface.model.prediction.prediction import Detection, Person
-from tests.model.fitting.scenes import SIZE, detection, picture
+from tests.model.fitting.scenes import SIZE, detection, labels, picture
 
 NUMBERS = range(6)
 
@@ -50,12 +50,12 @@ def test_parameters_pose_the_bodies_onto_the_meshes(people: list[Person]) -> Non
 
 def test_a_fitted_mesh_is_the_posed_body_without_what_the_network_drew_on_top(people: list[Person]) -> None:
     bodies = [NamedBody(load_arrays(f"free-{kind}"), f"free-{kind}", "free", ()) for kind in ("hand", "head")]
-    one = people[1]
+    number, one = max(enumerate(people), key=lambda pair: pair[1].fit.quality)
     drawn = {
         kind: replace(getattr(one, kind), offset=np.full_like(getattr(one, kind).vertices, 0.02))
         for kind in ("hand", "head")
     }
-    (again,) = PeopleFitter(*bodies).fit([replace(one, **drawn)], [picture(1)])
+    (again,) = PeopleFitter(*bodies).fit([replace(one, **drawn)], [picture(number)])
     assert again.fit.fitted and again.hand.offset is None and again.head.offset is None
 
 
@@ -83,6 +83,20 @@ def test_the_mirror_image_has_the_mirrored_answer() -> None:
     first, second = fit_keypoints([one, other], [FitPicture(SIZE, SIZE)] * 2)
     np.testing.assert_allclose(second.hand.vertices, first.hand.vertices * flip, atol=2e-3)
     np.testing.assert_allclose(second.camera.transl, first.camera.transl * flip, atol=2e-3)
+
+
+def test_a_persons_fit_does_not_depend_on_who_is_fitted_with_them(people: list[Person]) -> None:
+    world = {1: np.array(labels(1).hand_keypoints_3d, np.float32)}  # as some people have: they start in fewer ways
+    mixed = [replace(detection(k), hand_world=world.get(k)) for k in NUMBERS]
+    together = fit_keypoints(mixed, [picture(k) for k in NUMBERS])
+    for k in (1, 2, 5):
+        (alone,) = fit_keypoints([mixed[k]], [picture(k)])
+        one = together[k]
+        np.testing.assert_allclose(alone.hand.vertices, one.hand.vertices, atol=5e-5)
+        np.testing.assert_allclose(alone.head.vertices, one.head.vertices, atol=5e-5)
+        np.testing.assert_allclose(alone.camera.transl, one.camera.transl, atol=5e-5)
+        np.testing.assert_allclose(alone.fit.quality, one.fit.quality, atol=1e-3)
+    np.testing.assert_allclose(together[2].hand.vertices, people[2].hand.vertices, atol=5e-5)
 
 
 def test_unseen_points_are_left_out() -> None:
