@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+
+from handface.jobs.shared.outputs import OneFile
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Import:
 
     model: tyro.conf.Positional[Path]
     """MANO_RIGHT.pkl, FLAME's generic_model.pkl (2019, 2020) or flame2023.pkl, or an .npz with the same keys."""
-    output: Path
+    output: Annotated[Path, OneFile()]
     """The .npz to write; pass it wherever a body is asked for."""
     landmarks: Path | None = None
     """FLAME: DECA's landmark_embedding.npy."""

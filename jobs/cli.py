@@ -10,17 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import handface
+from handface.jobs.shared.messages import QUIET, VERBOSE
 
 DEBUG_VARIABLE = "HANDFACE_DEBUG"  # 1: tracebacks
 _USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
-_OURS = ("handface",)
-# Their errors say what a server, a hub or a bucket answered. They are known by name, so that nothing is imported to ask.
-_REMOTE = {
-    *("aiobotocore", "aiohttp", "azure", "boto3", "botocore", "fsspec", "gcsfs", "google", "httpcore", "httpx"),
-    *("huggingface_hub", "requests", "s3fs", "urllib3"),
-}
 
 
 @dataclass(frozen=True)
@@ -150,21 +146,26 @@ BY_NAME = {verb.name: verb for verb in VERBS}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `handface ARGV` and return its exit code: 0 good, 1 found something wrong, 2 could not do it, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        return _say(_overview()) or (0 if arguments else _USAGE_ERROR)
-    if arguments[0] in ("-V", "--version"):
+    # --quiet and --verbose may stand before the verb, too
+    early = list(takewhile(lambda one: one in (QUIET, VERBOSE), arguments))
+    verb, *rest = arguments[len(early) :] or [""]
+    if verb in ("", "-h", "--help", "help"):
+        return _say(_overview()) or (0 if verb else _USAGE_ERROR)
+    if verb in ("-V", "--version"):
         return _say(f"handface {handface.__version__}")
-    if arguments[0] not in BY_NAME:
-        print(_unknown(arguments[0]), file=sys.stderr)
+    if verb not in BY_NAME:
+        print(_unknown(verb), file=sys.stderr)
         return _USAGE_ERROR
-    return main_for(arguments[0], arguments[1:])
+    return main_for(verb, [*early, *rest])
 
 
 def main_for(name: str, argv: Sequence[str] | None = None) -> int:
     """Run one verb with its own arguments; also the body of `python -m jobs.<verb>`. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     from handface.jobs.shared.arguments import parse_arguments
+    from handface.jobs.shared.errors import describe_error, is_expected
     from handface.jobs.shared.messages import heartbeat, start_logging, take_level
+    from handface.jobs.shared.outputs import check_output
 
     try:
         level = take_level(arguments)
@@ -177,6 +178,7 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
             parsed.write()
             print(f"wrote {parsed.dump}")
             return 0
+        check_output(parsed.config)
         with heartbeat(name):
             return int(module.run(parsed.config))
     except KeyboardInterrupt:
@@ -185,9 +187,9 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _end_at_broken_pipe()
     except Exception as error:
-        if os.environ.get(DEBUG_VARIABLE) == "1" or not _expected(error):
+        if os.environ.get(DEBUG_VARIABLE) == "1" or not is_expected(error):
             raise
-        print(f"handface {name}: error: {_one_line(error)}", file=sys.stderr)
+        print(f"handface {name}: error: {describe_error(error)}", file=sys.stderr)
         return _USAGE_ERROR
 
 
@@ -218,7 +220,7 @@ def _overview() -> str:
         lines.append("")
     lines += [
         "`handface VERB --help` shows its flags.  `python -m jobs.VERB` is the same, for `ray job submit`.",
-        f"Every verb takes --quiet (warnings and errors only) and --verbose; {DEBUG_VARIABLE}=1 shows tracebacks.",
+        f"Every verb takes {QUIET} (warnings and errors only) or {VERBOSE}; {DEBUG_VARIABLE}=1 shows tracebacks.",
     ]
     return "\n".join(lines)
 
@@ -226,24 +228,8 @@ def _overview() -> str:
 def _unknown(name: str) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
+    if name.startswith("-"):
+        return f"handface: {name} belongs behind the verb: `handface VERB {name} ...` (`handface VERB --help` shows its flags)"
+    near = get_close_matches(name, BY_NAME, n=1)
     hint = f"did you mean `handface {near[0]}`?" if near else "one of: " + ", ".join(BY_NAME)
     return f"handface: no verb {name!r}; {hint} (`handface --help`)"
-
-
-def _expected(error: Exception) -> bool:
-    """Whether the message is for the person at the terminal: bad values, files, missing packages, servers, our own types; not bugs."""
-    return isinstance(error, ValueError | OSError | ImportError) or bool(
-        _packages(error).intersection((*_OURS, *_REMOTE))
-    )
-
-
-def _packages(error: Exception) -> set[str]:
-    """Top packages of the error's type and of those it comes from."""
-    return {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-
-
-def _one_line(error: Exception) -> str:
-    name, text = type(error).__name__, " ".join(str(error).split())
-    remote = _packages(error) & _REMOTE
-    return f"{name}: {text}" if text and remote else text or name

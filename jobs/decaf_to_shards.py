@@ -35,10 +35,17 @@ def run(config: Config) -> int:
 
     from handface.jobs.shared.units import run_units
     from handface.pipeline.decaf.convert import ConvertStage, list_frames, open_bodies
+    from handface.pipeline.decaf.layout import SPLITS
     from handface.pipeline.engine.run import prepare
 
     decaf = DecafConfig.of(config)
-    decaf = replace(decaf, decaf=str(Path(decaf.decaf).resolve()))
+    root = Path(decaf.decaf).expanduser().resolve()
+    if not any((root / split).is_dir() for split in SPLITS):
+        problem = "no dataset in it" if root.is_dir() else "no such folder"
+        raise FileNotFoundError(
+            f"--decaf {config.decaf}: {problem}; give the folder that holds train/, test/ and assets/"
+        )
+    decaf = replace(decaf, decaf=str(root))
     open_bodies(decaf)  # what is missing is said now, not once per worker
     ready = prepare(
         [decaf.decaf],

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from handface.jobs.shared.outputs import OneFile
+
 if TYPE_CHECKING:
     from handface.pipeline.contract.parts import FinishedPart
 
@@ -18,7 +20,7 @@ class Config:
 
     parts: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Folders or URIs that hold parts, or that `handface crawl` wrote."""
-    output: str = "duplicates.parquet"
+    output: Annotated[str, OneFile()] = "duplicates.parquet"
     """Parquet file or fsspec URI: columns dropped, kept, distance."""
     max_distance: int = 6
     """Bits of 64 in which two hashes of copies may differ, 0 to 11."""

@@ -6,8 +6,10 @@ login, so give it another address only on a network you trust.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
+import socket
 import sys
 from dataclasses import dataclass, field
 
@@ -35,6 +37,8 @@ class Config(PredictorOptions):
 
 def run(config: Config) -> int:
     """Serve until interrupted. Returns 0. Raises OSError if the port is taken, and what a wrong model raises."""
+    # before the network is loaded, which takes seconds
+    listener = _listen(config.host, config.port)
     from aiohttp import web
 
     from handface.jobs.page.server import make_app
@@ -48,7 +52,8 @@ def run(config: Config) -> int:
     app = make_app(
         predictor.predict, config.model, predictor.trained, config.page, (config.host, *config.allow_host), warm_up=True
     )
-    url = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{config.port}/"
+    port = listener.getsockname()[1]
+    url = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}/"
 
     async def say_where(app: web.Application) -> None:
         print(f"open {url}   (Ctrl-C ends it)", flush=True)
@@ -58,8 +63,27 @@ def run(config: Config) -> int:
             webbrowser.open(url)
 
     app.on_startup.append(say_where)
-    web.run_app(app, host=config.host, port=config.port, print=None, access_log=None)
+    web.run_app(app, sock=listener, print=None, access_log=None)
     return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket on which nobody else listens. Raises OSError that names the flag to change."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OverflowError as error:
+        raise OSError(f"--port {port}: a port is a number from 0 to 65535") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            problem = f"--port {port}: another program listens there; give another, such as --port {port + 1}"
+        elif error.errno == errno.EACCES:
+            problem = f"--port {port}: ports below 1024 are kept for the system; give another, such as --port 8008"
+        else:
+            problem = (
+                f"--host {host}: no address of this machine ({error.strerror}); 127.0.0.1 is for this machine alone"
+            )
+        raise OSError(problem) from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,6 +13,14 @@ import tyro
 
 from handface.pipeline.export.config import ExportConfig
 
+_WHY = {
+    "repeated": "the same crop is in another part, too",
+    "subset": "not in --subset",
+    "excluded": "named by a list of --exclude",
+    "in_test_set": "like a picture of --test-sets",
+    "copy": "copies of a sample that stays (--dedupe-distance -1 keeps them)",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ExportConfig):
@@ -43,7 +51,7 @@ def run(config: Config) -> int:
     for split, count in made.samples.items():
         print(f"{split:<12} {count:>9,} samples")
     for reason, count in made.dropped.items():
-        print(f"{'- ' + reason:<12} {count:>9,}")
+        print(f"{'left out':<12} {count:>9,} {_WHY.get(reason, reason)}")
     print(
         f"{len(shards)} shards, {sum(info.bytes for info in shards) / 1e6:,.1f} MB, revision {made.revision}: {config.output}"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from handface.jobs.shared.outputs import OneFile
 from handface.trainers.data.config import AugmentConfig
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Config:
 
     shards: tyro.conf.Positional[tuple[str, ...]]
     """Each is a data set of its own, with the same weight: a tar, a folder of them, or a glob; local path or fsspec URI."""
-    output: str = "batch.png"
+    output: Annotated[str, OneFile()] = "batch.png"
     """The picture."""
     count: int = 16
     """Samples to show."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from handface.pipeline.contract.model_store import ModelError, ModelStore, file_sha256, models
 
+_ACTIONS = ("list", "pull", "verify")
 _WIDE = 1000  # columns
 
 
@@ -16,10 +17,16 @@ _WIDE = 1000  # columns
 class Config:
     """List, fetch or verify weights. Without names, `pull` takes all, and `verify` all that are here."""
 
-    action: Annotated[Literal["list", "pull", "verify"], tyro.conf.Positional] = "list"
+    action: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="{list,pull,verify}")] = "list"
     """What to do."""
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Models; see `handface models list`."""
+
+    def __post_init__(self) -> None:
+        if self.action not in _ACTIONS:
+            raise ValueError(
+                f"nothing is called {self.action!r} here; give one of {', '.join(_ACTIONS)}, then models' names"
+            )
 
 
 def run(config: Config) -> int:

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, cast
 
 import tyro
 
+from handface.extras import require
 from handface.pipeline.sources import Unlisted
 from handface.predict.build import PredictorOptions, build_predictor
 from handface.predict.inputs import Input, InputError, PhotoReader, list_inputs
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _SHOWN = 20
+_FORMATS = ("rerun", "smplx", "coco")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,9 @@ class Config(PredictorOptions):
     output: Path
     """Folder for the results; files of the same name are overwritten."""
     meshes: str = ""
-    """Mesh files to write for each person of a photo, e.g. `glb,ply,obj`; refused where an input is a video."""
-    format: Literal["files", "rerun", "smplx", "coco"] = "files"
-    """Also, for photos: rerun: NAME.rrd for the Rerun viewer (extra `rerun`); smplx: NAME_0_parameters.npz under the names of the MANO, FLAME and SMPL-X layers; coco: keypoints_coco.json of all."""
+    """Mesh files to write for each hand of a photo, e.g. `glb,ply,obj`; refused where an input is a video."""
+    format: str = ""
+    """Further files of photos, e.g. `coco,smplx`. rerun: NAME.rrd for the Rerun viewer (extra `rerun`); smplx: NAME_0_parameters.npz under the names of the MANO, FLAME and SMPL-X layers; coco: keypoints_coco.json of all."""
     pictures: bool = True
     """Whether overlays, contact maps and the page index.html are written; --no-pictures leaves them out."""
     limit: int | None = None
@@ -72,13 +74,14 @@ class VideoFacts:
 class Summary:
     """What became of every input, by name.
 
-    persons: how many in a photo, how many different ones in a video.  people: of each photo's people the side, probabilities,
-    quality, contact shares, and how far to trust them in words.
+    persons: how many people, and hands: how many hands at their faces, in a photo, or different ones in a video.
+    people: of each of a photo's hands the side, probabilities, quality, contact shares, and how far to trust them in words.
     """
 
     model: str
     trained: bool
     persons: dict[str, int] = field(default_factory=dict)
+    hands: dict[str, int] = field(default_factory=dict)
     people: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     nobody: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -89,19 +92,22 @@ class Summary:
         """0; 1 if an input failed, or there is nobody in any."""
         return 1 if self.failed or not self.persons else 0
 
-    def found(self, name: str, persons: int, reason: str) -> None:
+    def found(self, name: str, persons: int, hands: int, reason: str) -> None:
         """Count an input that could be read."""
         if persons:
-            self.persons[name] = persons
+            self.persons[name], self.hands[name] = persons, hands
         else:
             self.nobody[name] = reason
 
     @property
     def text(self) -> str:
         """For people; every failed input by name."""
+        from handface.model.outputs.trust import count_words
+
         total = len(self.persons) + len(self.nobody) + len(self.failed)
+        counts = count_words(sum(self.persons.values()), sum(self.hands.values()))
         lines = [
-            f"{total} inputs: {len(self.persons)} with people ({sum(self.persons.values())}),"
+            f"{total} input{'s' if total != 1 else ''}: {len(self.persons)} with people ({counts}),"
             f" {len(self.nobody)} without, {len(self.failed)} failed"
         ]
         lines += self._table()
@@ -112,7 +118,7 @@ class Summary:
         return "\n".join(lines)
 
     def _table(self) -> list[str]:
-        """The people of least quality first: these are to be looked at."""
+        """The hands of least quality first: these are to be looked at."""
         rows = [(name, one) for name, people in self.people.items() for one in people]
         rows.sort(key=lambda row: -1.0 if row[1]["quality"] is None else row[1]["quality"])
         if not rows:
@@ -129,21 +135,29 @@ class Summary:
 
 def run(config: Config) -> int:
     """Predict every input, going on past bad ones. Returns 0; 1 if some failed, or there is nobody in any of them."""
+    if not config.inputs:
+        raise ValueError(
+            "name at least one photo, video, folder, list or URL: handface predict photo.jpg --output FOLDER"
+        )
     from handface.jobs.page.predictions import PredictionsPage
     from handface.jobs.shared.progress import Progress
+    from handface.model.outputs import MESH_FORMATS
     from handface.model.outputs.coco import CocoFile
     from handface.model.outputs.trust import describe_person
 
-    meshes = _mesh_kinds(config.meshes)
+    meshes = cast("Sequence[MeshFormat]", _choose("--meshes", config.meshes, MESH_FORMATS))
+    formats = _choose("--format", config.format, _FORMATS)
+    if "rerun" in formats:
+        require("rerun", "--format rerun", "rerun")
     inputs = list(islice(list_inputs(config.inputs, any_file=config.any_file), config.limit))
     if not inputs:
-        raise ValueError(f"no photo or video in {' '.join(config.inputs) or 'an empty list'}")
+        raise ValueError(f"no photo or video in {' '.join(config.inputs)}")
     if all(isinstance(one.item, Unlisted) for one in inputs):
         raise FileNotFoundError("; ".join(one.item.detail for one in inputs[:_SHOWN]))
     photos, videos = [one for one in inputs if not one.is_video], [one for one in inputs if one.is_video]
-    if meshes and videos:
+    if videos and (flag := "--meshes" if meshes else "--format" if formats else ""):
         raise ValueError(
-            f"--meshes writes meshes of photos, and {videos[0].name} is a video: leave --meshes out for videos"
+            f"{flag} writes files of photos, and {videos[0].name} is a video: leave {flag} out for videos"
             " (their table has the parameters that pose the meshes), or give their frames as photos"
         )
     predictor = build_predictor(config)
@@ -158,16 +172,16 @@ def run(config: Config) -> int:
                 summary.failed[one.name] = answer
             else:
                 image, prediction = answer
-                _save(config, meshes, one, image, prediction, page)
-                if config.format == "coco":
+                _save(config, meshes, formats, one, image, prediction, page)
+                if "coco" in formats:
                     coco.add(one.name, prediction)
                 if prediction.persons:
                     summary.people[one.name] = [describe_person(who, prediction.trained) for who in prediction.persons]
-                summary.found(one.name, len(prediction.persons), prediction.reason)
+                summary.found(one.name, len(set(prediction.faces)), len(prediction.persons), prediction.reason)
             progress.advance(1, f", {len(summary.persons)} with people, {len(summary.failed)} failed")
     for one in videos:
         predict_video(predictor, config, one, summary)
-    if config.format == "coco":
+    if "coco" in formats:
         (config.output / "keypoints_coco.json").write_text(json.dumps(coco.record, allow_nan=False) + "\n")
     if config.pictures and photos:
         page.write({one.name: summary.failed[one.name] for one in photos if one.name in summary.failed})
@@ -213,6 +227,7 @@ def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> l
 def _save(
     config: Config,
     meshes: Sequence[MeshFormat],
+    formats: Sequence[str],
     one: Input,
     image: NDArray[np.uint8],
     prediction: Prediction,
@@ -222,13 +237,13 @@ def _save(
     from handface.model.outputs import encode_mesh, write_parameters, write_record, write_recording
 
     write_record(config.output, one.stem, one.name, prediction)
-    if config.format == "rerun":
+    if "rerun" in formats:
         write_recording(config.output / f"{one.stem}.rrd", image, prediction)
     for index, person in enumerate(prediction.persons):
         for kind in meshes:
             data = encode_mesh(person, kind, prediction.trained)
             (config.output / f"{one.stem}_{index}.{kind}").write_bytes(data)
-        if config.format == "smplx":
+        if "smplx" in formats:
             write_parameters(config.output / f"{one.stem}_{index}_parameters.npz", person, prediction.trained)
     if config.pictures:
         _save_pictures(config.output, meshes, one, image, prediction, page)
@@ -271,7 +286,8 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     from handface.pipeline.sources.video import VideoFrames
 
     look = OverlayConfig(keypoints=True)
-    tracks: set[int | None] = set()
+    # a track follows one hand; those that share a face in some frame are one person's
+    tracks: dict[int | None, int] = {}
     count = 0
     try:
         with (
@@ -284,8 +300,8 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
                 table.add(count - 1, frame)
                 if config.pictures:
                     video.add(draw_overlay(frame.image, frame.prediction, look))
-                tracks |= {person.track for person in frame.prediction.persons}
-                progress.advance(1, f", {len(tracks)} people")
+                _join_tracks(tracks, frame.prediction)
+                progress.advance(1, f", {len(tracks)} hands")
     except (OSError, AddressRefusedError) as error:
         summary.failed[one.name] = str(error)
         return
@@ -293,17 +309,24 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
         summary.failed[one.name] = "a video without a frame that can be decoded"
         return
     summary.videos[one.name] = VideoFacts(count, frames.rate, video.codec)
-    summary.found(one.name, len(tracks), "no hand near a face in any frame")
+    summary.found(one.name, len(set(tracks.values())), len(tracks), "no hand near a face in any frame")
 
 
-def _mesh_kinds(text: str) -> list[MeshFormat]:
-    from handface.model.outputs import MESH_FORMATS
+def _join_tracks(tracks: dict[int | None, int], prediction: Prediction) -> None:
+    """Add a frame to {track: person}: tracks of one face get the same person."""
+    for face in set(prediction.faces):
+        mine = [one.track for one, of in zip(prediction.persons, prediction.faces, strict=True) if of == face]
+        known = {tracks[track] for track in mine if track in tracks}
+        person = min(known, default=len(tracks))
+        tracks |= dict.fromkeys(mine, person) | {track: person for track, old in tracks.items() if old in known}
 
+
+def _choose(flag: str, text: str, known: Sequence[str]) -> list[str]:
+    """What a flag with commas names, in the order of `known`. Raises ValueError for other names."""
     wanted = [kind.strip() for kind in text.split(",") if kind.strip()]
-    if unknown := [kind for kind in wanted if kind not in MESH_FORMATS]:
-        known = ",".join(MESH_FORMATS)
-        raise ValueError(f"--meshes {text}: {', '.join(unknown)} is no mesh format; one or more of {known}")
-    return [kind for kind in MESH_FORMATS if kind in wanted]
+    if unknown := [kind for kind in wanted if kind not in known]:
+        raise ValueError(f"{flag} {text}: {', '.join(unknown)} is not known; one or more of {','.join(known)}")
+    return [kind for kind in known if kind in wanted]
 
 
 def _notice(summary: Summary) -> None:

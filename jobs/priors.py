@@ -6,8 +6,11 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+
+from handface.jobs.shared.outputs import OneFile
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +21,7 @@ class Config:
 
     source: tyro.conf.Positional[str]
     """Shards with 3D labels (tar, folder or glob), FreiHAND's folder, or RenderMe-360 .smc files' folder."""
-    output: Path = Path("out/parameters.safetensors")
+    output: Annotated[Path, OneFile()] = Path("out/parameters.safetensors")
     """The file; give it to training as a source of the priors."""
     hand_model: str = ""
     """For FreiHAND: the imported MANO_RIGHT.npz, whose mean pose its poses start from."""

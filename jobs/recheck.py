@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from handface.jobs.shared.outputs import OneFile
 from handface.pipeline.fetch.config import HttpConfig
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Config:
     """Folders of parts, of a crawl or of annotate."""
     contact: str
     """E-mail address or web page where site owners reach you."""
-    output: str = "excluded.parquet"
+    output: Annotated[str, OneFile()] = "excluded.parquet"
     """The list: columns key, uri, reason, detail."""
     keep_unreachable: bool = False
     """Do not list pictures whose site cannot be reached now."""

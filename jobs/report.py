@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass
+from typing import Annotated
 
 import tyro
 
+from handface.jobs.shared.outputs import OneFile
 from handface.pipeline.report.collect import ReportConfig
 
 log = logging.getLogger(__name__)
@@ -19,7 +21,7 @@ class Config:
 
     parts: tyro.conf.Positional[tuple[str, ...]]
     """Folders of parts, or plain shards (which have no funnel); local paths or fsspec URIs."""
-    output: str = "report.html"
+    output: Annotated[str, OneFile()] = "report.html"
     """The page, a path or fsspec URI."""
     report: tyro.conf.OmitArgPrefixes[ReportConfig] = ReportConfig()
 

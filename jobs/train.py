@@ -70,7 +70,7 @@ class Config:
     dump_config: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """Write the resolved configuration there and do nothing else."""
     dry_run: bool = False
-    """Print what the sets hold and how often they are drawn, draw the first batch as batch.png, and do nothing else."""
+    """Print what the sets hold and how often they are drawn, and do nothing else; with --output OUT, draw the first batch as OUT-batch.png."""
     estimate: bool = False
     """Measure a few steps on this machine, say how long the run would take, and do nothing else."""
     workers: str = "0"
@@ -91,7 +91,11 @@ def run(config: Config) -> int:
     if config.dry_run:
         from handface.trainers.data.summary import print_summary
 
-        print_summary(resolved.data, resolved.optim.accumulate, Path("batch.png"))
+        # beside the run's folder, which stays fresh
+        folder = config.output if config.output and "://" not in config.output else None
+        print_summary(
+            resolved.data, resolved.optim.accumulate, Path(f"{folder.rstrip('/')}-batch.png") if folder else None
+        )
         return 0
     if config.estimate:
         from handface.trainers.estimate import estimate

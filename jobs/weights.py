@@ -6,11 +6,12 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from handface.extras import require
+from handface.jobs.shared.outputs import OneFile
 
 if TYPE_CHECKING:
     from handface.model.network.topology import Topology
@@ -84,7 +85,7 @@ class Export:
 
     folder: tyro.conf.Positional[str]
     """Checkpoint folder (a path, s3://, gs://), or a preset that comes with weights (dice-m, dice-nano)."""
-    output: Path
+    output: Annotated[Path, OneFile()]
     """The .onnx file to write."""
     hand_model: str | None = None
     """Hand body, if the checkpoint has no template."""
@@ -207,11 +208,14 @@ def _info(config: Info) -> int:
 
 
 def _export(config: Export) -> int:
+    from handface.model.weights.named import load_network, require_checkpoint
+    from handface.pipeline.contract.checkpoints import local_weights
+
+    if "://" not in config.folder:
+        require_checkpoint(Path(config.folder).expanduser())
     require("onnxruntime", "weights export", "onnxruntime")
     from handface.model.network.deploy.export import OnnxExportError, compare, example, export_onnx, openvino_session
     from handface.model.network.deploy.fold import fold
-    from handface.model.weights.named import load_network, require_checkpoint
-    from handface.pipeline.contract.checkpoints import local_weights
 
     with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
         folder = require_checkpoint(local_weights(config.folder, Path(scratch)))

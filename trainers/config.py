@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from handface.pipeline.contract.settings import check_keys
+from handface.pipeline.contract.settings import build_config, check_keys
 from handface.trainers.data.config import DataConfig, DatasetConfig
 from handface.trainers.losses.config import LossConfig
 from handface.trainers.priors import PriorsConfig, RealConfig
@@ -149,12 +149,10 @@ class TrainConfig:
     @classmethod
     def of(cls, settings: Mapping[str, Any], strict: bool = True) -> TrainConfig:
         """From nested plain values, as `loads`."""
-        from pydantic import TypeAdapter
-
         if strict:
             check_keys(settings, cls)
         preset = settings.get("preset", cls.preset)
-        return TypeAdapter(TrainConfig).validate_python(with_recipe(settings, preset))
+        return build_config(TrainConfig, with_recipe(settings, preset))
 
     @classmethod
     def for_preset(cls, preset: str, data: DataConfig, **changes: Any) -> TrainConfig:

@@ -70,6 +70,7 @@ def answer(data: bytes, predict: Predict, max_pixels: int) -> PageAnswer:
     from handface.model.outputs import OverlayConfig, draw_overlay, encode_mesh, with_banner
     from handface.model.outputs.mesh_files import MESH_FORMATS
     from handface.model.outputs.records import to_json
+    from handface.model.outputs.trust import count_words
 
     prediction = predict(image := decode(data, max_pixels))
     overlay = draw_overlay(image, prediction, OverlayConfig(banner=False))
@@ -88,16 +89,19 @@ def answer(data: bytes, predict: Predict, max_pixels: int) -> PageAnswer:
         "prediction.npz": ("application/octet-stream", partial(_arrays, prediction)),
         "overlay.png": ("image/png", lambda: _png(overlay if prediction.trained else with_banner(overlay))),
     }
-    shown = prediction.persons[:MOST_PERSONS]
+    shown, faces = prediction.persons[:MOST_PERSONS], prediction.faces
     for index, person in enumerate(shown):
         files |= _person_files(index, person, prediction.trained)
         for kind in MESH_FORMATS:
             media = "model/gltf-binary" if kind == "glb" else "application/octet-stream"
             later[f"mesh_{index}.{kind}"] = media, partial(encode_mesh, person, kind, prediction.trained)
+    more = f", the first {MOST_PERSONS} hands are shown" if len(faces) > MOST_PERSONS else ""
     summary = {
         **{name: getattr(prediction, name) for name in ("width", "height", "trained", "reason")},
-        "found": len(prediction.persons),
-        "persons": [_facts(person, prediction.trained) for person in shown],
+        "found": count_words(len(set(faces)), len(faces)) + more,
+        "persons": [
+            _facts(person, prediction.trained) | {"face": face} for person, face in zip(shown, faces, strict=False)
+        ],
     }
     return PageAnswer(summary, files, later)
 

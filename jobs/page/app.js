@@ -97,9 +97,9 @@ function addPhoto(entry) {
 }
 
 function describe({ answer, file, seconds }) {
-  const count = answer.persons.length, some = answer.found > count ? `, the first ${count} are shown` : "";
+  const count = answer.persons.length;
   if (!count) return `${file.name}: nobody found, ${answer.reason || "no hand near a face"}.`;
-  return `${file.name}: ${answer.found === 1 ? "one person" : `${answer.found} people`}${some}, in ${seconds.toFixed(1)} s.`;
+  return `${file.name}: ${answer.found}, in ${seconds.toFixed(1)} s.`;
 }
 
 async function show(entry) {
@@ -119,7 +119,7 @@ async function show(entry) {
   $("overlay").src = url(entry, "drawn.jpg");
   $("frame").style.setProperty("--ratio", answer.width / answer.height);
   $("chooser").hidden = answer.persons.length < 2;
-  $("person").replaceChildren(...answer.persons.map((person, i) => new Option(`${i + 1}: ${person.side} hand`, String(i))));
+  $("person").replaceChildren(...answer.persons.map((person, i) => new Option(`person ${person.face + 1}, ${person.side} hand`, String(i))));
   await choose(0);
 }
 

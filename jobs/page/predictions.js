@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const STEP = 50, MOST_VIEWERS = 8; // browsers keep about 16 WebGL contexts
 const find = (id) => document.getElementById(id);
 const percent = (share) => (share === null ? "not known" : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`);
-const people = data.photos.flatMap((photo) => photo.people.map((person) => ({ photo, ...person })));
+const hands = data.photos.flatMap((photo) => photo.hands.map((hand) => ({ photo, ...hand })));
 const open = []; // cards with a viewer, oldest first
 let limit = STEP;
 
@@ -77,7 +77,7 @@ function card(person) {
 
 function chosen() {
   const text = find("find").value.toLowerCase(), side = find("side").value, level = find("level").value;
-  const found = people.filter((one) => one.photo.name.toLowerCase().includes(text) && (!side || one.side === side) && (!level || one.level === level));
+  const found = hands.filter((one) => one.photo.name.toLowerCase().includes(text) && (!side || one.side === side) && (!level || one.level === level));
   const order = { quality: (a, b) => (a.quality ?? -1) - (b.quality ?? -1), presence: (a, b) => (b.presence ?? -1) - (a.presence ?? -1) }[find("sort").value];
   return order ? found.sort(order) : found;
 }
@@ -88,13 +88,13 @@ function show() {
   find("sheet").replaceChildren(...found.slice(0, limit).map(card));
   for (const one of document.querySelectorAll(".more > img")) one.className = "map";
   find("more").hidden = found.length <= limit;
-  find("shown").textContent = `${Math.min(limit, found.length)} of ${found.length} people`;
+  find("shown").textContent = `${Math.min(limit, found.length)} of ${found.length} hands`;
 }
 
-const nobody = data.photos.filter((photo) => !photo.people.length).map((photo) => [photo.name, `nobody: ${photo.reason}`]);
+const nobody = data.photos.filter((photo) => !photo.hands.length).map((photo) => [photo.name, `nobody: ${photo.reason}`]);
 const without = [...nobody, ...Object.entries(data.failed).map(([name, why]) => [name, `failed: ${why}`])];
 find("untrained").hidden = data.trained;
-find("totals").append(...pairs([["photos", data.photos.length], ["people", people.length], ["of low quality", people.filter((one) => one.level === "low").length], ["without a result", without.length]]));
+find("totals").append(...pairs([["photos", data.photos.length], ["people", data.photos.reduce((sum, photo) => sum + photo.people, 0)], ["hands", hands.length], ["of low quality", hands.filter((one) => one.level === "low").length], ["without a result", without.length]]));
 find("without").hidden = !without.length;
 find("without").querySelector("tbody").append(...without.map((row) => element("tr", {}, ...row.map((text) => element("td", { textContent: text })))));
 for (const name of ["find", "side", "level", "sort"]) find(name).addEventListener("input", () => { limit = STEP; show(); });

@@ -49,7 +49,7 @@ class PredictionsPage:
         from handface.model.outputs.trust import describe_person
 
         (self.folder / FOLDER).mkdir(exist_ok=True)
-        people = []
+        hands = []
         for index, (person, contact) in enumerate(zip(prediction.persons, contact_maps, strict=True)):
             label = f"{stem}_{index}"
             box = _person_box(person, prediction.width, prediction.height)
@@ -59,8 +59,9 @@ class PredictionsPage:
             mesh = base64.b64encode(encode_viewer_mesh(person)).decode()
             script = f"handfaceMesh({json.dumps(label)}, {json.dumps(mesh)});\n"
             (self.folder / FOLDER / f"{label}.js").write_text(script)
-            people.append({"label": label} | describe_person(person, prediction.trained))
-        self._photos.append({"name": name, "people": people, "reason": prediction.reason, "files": downloads})
+            hands.append({"label": label} | describe_person(person, prediction.trained))
+        found = {"people": len(set(prediction.faces)), "hands": hands}
+        self._photos.append({"name": name, "reason": prediction.reason, "files": downloads} | found)
 
     def write(self, failed: dict[str, str]) -> Path:
         """Write index.html. failed: input -> why it could not be read."""

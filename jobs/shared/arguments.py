@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from contextlib import redirect_stderr
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_type_hints
 
+from handface.jobs.shared.fields import dataclass_of, dress_for_help, list_flags, takes_many
 from handface.jobs.shared.messages import QUIET, VERBOSE
 from handface.pipeline.contract.settings import read_mapping, unknown_key
 
@@ -53,6 +59,8 @@ def parse_arguments(module: ModuleType, prog: str, description: str, arguments: 
 
     rest = list(arguments)
     kind, prog = _choose(module, prog, rest)
+    if isinstance(kind, type):
+        rest = _join_repeated(kind, rest)
     own_config = any(f.name == "config" for f in fields(kind)) if is_dataclass(kind) else True
     default, dump = None, None
     if not own_config:
@@ -60,10 +68,8 @@ def parse_arguments(module: ModuleType, prog: str, description: str, arguments: 
         default = read_defaults(kind, read_mapping(Path(file)), file) if file else None
     if {"-h", "--help", HELP_ALL} & set(rest):
         description += f"\n\n{QUIET} and {VERBOSE} say less or more."
-    if HELP_ALL in rest:
-        rest = ["--help"]
-    elif isinstance(kind, type) and is_dataclass(kind) and {"-h", "--help"} & set(rest):
-        kind, hidden = _hide_nested(kind)
+    if isinstance(kind, type) and {"-h", "--help", HELP_ALL} & set(rest):
+        kind, hidden = dress_for_help(kind, whole=HELP_ALL in rest)
         default, rest = None, ["--help"]
         if hidden:
             groups = " ".join(f"--{name.replace('_', '-')}.*" for name in hidden)
@@ -77,8 +83,32 @@ def parse_arguments(module: ModuleType, prog: str, description: str, arguments: 
         "args": rest,
         "config": (tyro.conf.FlagCreatePairsOff,),
     }
-    parsed = tyro.cli(kind, **options) if default is None else tyro.cli(kind, default=default, **options)
-    return Parsed(parsed, None if dump is None else Path(dump))
+    if default is not None:
+        options["default"] = default
+    return Parsed(_parse(kind, options), None if dump is None else Path(dump))
+
+
+def _parse(kind: Any, options: dict[str, Any]) -> Any:
+    """Let tyro read the flags. What a config says about its own values is a ValueError, in place of tyro's box."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(kind, **options)
+    except SystemExit as ended:
+        cause: BaseException | None = ended
+        while cause := cause.__cause__ or cause.__context__:
+            if isinstance(cause, ValueError) and _raised_here(cause):
+                raise cause from None
+        sys.stderr.write(said.getvalue())
+        raise
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether the project's own code raised the error."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("handface.")
 
 
 def read_defaults(kind: type, tree: Mapping[str, Any], where: str) -> Any:
@@ -102,7 +132,7 @@ def read_defaults(kind: type, tree: Mapping[str, Any], where: str) -> Any:
             raise ValueError(f"{where}: {unknown_key(key, known)}")
     values: dict[str, Any] = {}
     for name, one in known.items():
-        nested = _dataclass_of(hints[name])
+        nested = dataclass_of(hints[name])
         if name not in plain:
             if one.default is not MISSING:
                 values[name] = one.default
@@ -133,29 +163,40 @@ def _choose(module: ModuleType, prog: str, rest: list[str]) -> tuple[Any, str]:
     if rest and rest[0] in subcommands:
         name = rest.pop(0)
         return subcommands[name], f"{prog} {name}"
+    if rest and not rest[0].startswith("-"):
+        near = get_close_matches(rest[0], subcommands, n=1)
+        hint = f"did you mean `{prog} {near[0]}`?" if near else f"there are {', '.join(subcommands)}"
+        raise ValueError(f"no command {rest[0]!r}; {hint}")
     choices = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in subcommands.items())
     return Union[choices], prog  # noqa: UP007
 
 
-def _hide_nested(kind: type) -> tuple[type, list[str]]:
-    """The same dataclass for a short help: nested groups are left out. Also their names."""
-    import tyro
+def _join_repeated(kind: type, arguments: list[str]) -> list[str]:
+    """The arguments with all values of a flag that is given several times behind its first mention.
 
-    hints, hidden = get_type_hints(kind, include_extras=True), []
-    names: dict[str, Any] = {"__annotations__": {}, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    for one in fields(kind):
-        if _dataclass_of(hints[one.name]) is not None:
-            hidden.append(one.name)
-            names["__annotations__"][one.name] = Annotated[hints[one.name], tyro.conf.Suppress]
-            factory = one.default_factory
-            names[one.name] = field(default=one.default) if factory is MISSING else field(default_factory=factory)
-    return dataclass(frozen=True)(type(kind.__name__, (kind,), names)), hidden
-
-
-def _dataclass_of(hint: Any) -> type | None:
-    """The dataclass that a field holds, without the marks round it."""
-    bare = getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint
-    return bare if isinstance(bare, type) and is_dataclass(bare) else None
+    Raises ValueError for such a flag that takes one value: without a word, all but the last would be lost.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    hints = dict(list_flags(kind))
+    # what stands before the first flag, then each flag with what follows it
+    groups: list[list[str]] = [[]]
+    first: dict[str, list[str]] = {}
+    for argument in arguments[:end]:
+        if not argument.startswith("--"):
+            groups[-1].append(argument)
+            continue
+        name, equals, value = argument.partition("=")
+        flag = name.replace("_", "-")
+        hint = hints.get(flag)
+        if takes_many(hint):
+            groups.append(first.setdefault(flag, [name]))
+            groups[-1] += [value] if equals else []
+            continue
+        if flag in first and (flag in (CONFIG, DUMP_CONFIG) or hint not in (None, bool)):
+            raise ValueError(f"{flag} is given twice and takes one value; leave one of them out")
+        groups.append(first.setdefault(flag, [argument]))
+    unique = {id(group): group for group in groups}
+    return [argument for group in unique.values() for argument in group] + arguments[end:]
 
 
 def _take(rest: list[str], flag: str) -> str | None:

@@ -21,11 +21,13 @@ log = logging.getLogger("handface")
 def take_level(arguments: list[str]) -> str:
     """Remove `--quiet` and `--verbose` from a verb's flags and return the level: theirs, or that of HANDFACE_LOG, or INFO.
 
-    What follows `--` belongs to another command. Raises ValueError for a level that does not exist.
+    What follows `--` belongs to another command. Raises ValueError for both flags at once, or a level that does not exist.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     given = [one for one in arguments[:end] if one in (QUIET, VERBOSE)]
     arguments[:end] = [one for one in arguments[:end] if one not in (QUIET, VERBOSE)]
+    if len(set(given)) > 1:
+        raise ValueError(f"{QUIET} and {VERBOSE} together: choose one")
     if given:
         return "WARNING" if given[-1] == QUIET else "DEBUG"
     level = os.environ.get(LOG_VARIABLE, "INFO").upper()

@@ -25,6 +25,11 @@ def describe_person(person: Person, trained: bool) -> dict[str, Any]:
     }
 
 
+def count_words(people: int, hands: int) -> str:
+    """As `1 person, 2 hands`."""
+    return f"{people} {'person' if people == 1 else 'people'}, {hands} hand{'' if hands == 1 else 's'}"
+
+
 def trust(person: Person, trained: bool) -> tuple[str, str]:
     """How far to trust a person's meshes: level and words."""
     if not trained:

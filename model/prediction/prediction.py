@@ -171,7 +171,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Prediction:
-    """All people of one picture.
+    """Every hand at a face of one picture, as a `Person` each: someone with both hands at the face is there twice.
 
     trained: whether the network's weights were ever trained; if not, the meshes mean nothing.  reason: why there is nobody.
     image: (H, W, 3) uint8 RGB, the picture itself where it was kept, as `HandFace.predict` does; `plot` and `save` draw over it.
@@ -183,6 +183,16 @@ class Prediction:
     trained: bool
     reason: str = ""
     image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def faces(self) -> list[int]:
+        """For each of `persons` the number of its face, from 0: the two hands of one face share it."""
+        numbers: dict[object, int] = {}
+        seen = (
+            one.detection.face.tobytes() if one.detection is not None else index
+            for index, one in enumerate(self.persons)
+        )
+        return [numbers.setdefault(face, len(numbers)) for face in seen]
 
     def __repr__(self) -> str:
         people = ", ".join(map(repr, self.persons)) or f"nobody: {self.reason}"

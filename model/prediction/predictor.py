@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from handface.model.fitting.config import FitConfig
 from handface.model.fitting.people import FitPicture, PeopleFitter
+from handface.model.fitting.quality import doubt_guess
 from handface.model.network.config import DiceConfig
 from handface.model.network.decode import PersonDecoder
 from handface.model.network.deploy.inference import InferenceConfig, Runner, prepare
@@ -150,9 +151,9 @@ class Predictor:
         detections = [detection for look in looks for detection in look.detections]
         people = self.run(crops, detections, [detection.confidence for detection in detections])
         if self.fitter is not None:
-            people = self.fitter.fit(
-                people, [FitPicture(look.width, look.height) for look in looks for _ in look.crops]
-            )
+            pictures = [FitPicture(look.width, look.height) for look in looks for _ in look.crops]
+            fitted = self.fitter.fit(people, pictures)
+            people = [doubt_guess(*pair) for pair in zip(fitted, people, strict=True)]
         persons = iter(people)
         for look in looks:
             mine = tuple(next(persons) for _ in look.crops)

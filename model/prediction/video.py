@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handface.model.fitting.people import FitPicture
+from handface.model.fitting.quality import doubt_guess
 from handface.model.prediction.crop import Crop, as_rgb, cut, person_box
 from handface.model.prediction.posing import PartPoser
 from handface.model.prediction.prediction import Detection, Part, Person, Prediction
@@ -117,7 +118,9 @@ class VideoPredictor:
             return persons
         before = [self._before.get(sight.track.number) for sight in frame.sights]
         height, width = frame.image.shape[:2]
-        fitted = self.predictor.fitter.fit(persons, [FitPicture(width, height)] * len(persons), before)
+        pictures = [FitPicture(width, height)] * len(persons)
+        fitted = self.predictor.fitter.fit(persons, pictures, before)
+        fitted = [doubt_guess(*pair) for pair in zip(fitted, persons, strict=True)]
         for k, (sight, person, last) in enumerate(zip(frame.sights, fitted, before, strict=True)):
             if sight.detection is None and last is not None and last.side == person.side:
                 fitted[k] = replace(last, detection=None, crop=person.crop)

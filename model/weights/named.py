@@ -86,6 +86,9 @@ def _note(folder: Path) -> str:
     """What the trainer left beside the weights, in words."""
     try:
         told = json.loads((folder / _NOTE).read_bytes())
-        return f"{told['steps']:,} steps, validation {told['metric']} {told['error']:.1f}"
+        steps = f"trained for {told['steps']:,} steps"
+        if told["error"] is None:
+            return f"{steps} without validation: nobody knows how good it is"
+        return f"{steps}, validation {told['metric']} {told['error']:.1f}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -8,7 +8,9 @@ import types
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Kind = TypeVar("Kind")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -38,9 +40,25 @@ def check_keys(values: Mapping[str, Any], kind: type) -> None:
         raise ValueError("; ".join(unknown))
 
 
+def build_config(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """A config dataclass from nested plain values. Raises ValueError naming each setting whose value is wrong, and why."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(map(_reason, error.errors()))) from error
+
+
+def _reason(found: Mapping[str, Any]) -> str:
+    where, message = ".".join(map(str, found["loc"])), found["msg"].removeprefix("Value error, ")
+    # what a config says about itself names the setting already
+    return message if found["type"] == "value_error" else f"{where} is {found['input']!r}: {message}"
+
+
 def unknown_key(name: str, known: Collection[str], where: str = "") -> str:
     """What to say about a key that does not exist. where: the group it is in, ending in a dot."""
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = get_close_matches(name, known, n=1)
     hint = f"did you mean {where}{near[0]}?" if near else f"there are {', '.join(known)}"
     return f"no setting {where}{name}; {hint}"
 

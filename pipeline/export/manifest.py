@@ -12,7 +12,7 @@ from handface.pipeline.export.catalogue import ExportError
 
 MANIFEST, INDEX, DROPPED, CHECKSUMS = "manifest.json", "index.parquet", "dropped.parquet", "SHA256SUMS"
 # of the layout of a release: names of shards, columns of the index, what is published of addresses
-RELEASE_VERSION = "2"
+RELEASE_VERSION = "3"
 CARD, LEDGER, CROISSANT, TOMBSTONES = "README.md", "licences.csv", "croissant.json", "tombstones.parquet"
 
 

@@ -125,6 +125,11 @@ def publish(folder: Folder, made: Release, tables: Iterator[pa.Table], schema: p
 
 def finish(folder: Folder, made: Release, figures: Figures) -> Release:
     """Write card, Croissant, checksums, and the manifest last."""
+    if figures.unlicensed:
+        log.warning(
+            '%d of %d samples have no known licence: ask before you publish them, or leave them out with --subset "licence != None"',
+            *(figures.unlicensed, figures.samples),
+        )
     _write(folder, CARD, dataset_card(made, figures))
     files = {name: info for name, info in made.files.items() if info.samples}
     files |= {name: _info(folder, name) for name in (INDEX, DROPPED, LEDGER, CARD, TOMBSTONES) if folder.exists(name)}

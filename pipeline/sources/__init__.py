@@ -151,6 +151,6 @@ def _problem(uri: str, error: Exception) -> Unlisted:
     if isinstance(error, AddressRefusedError):
         reason = Reason.UNKNOWN_SCHEME if isinstance(error, UnknownSchemeError) else Reason.BAD_ADDRESS
         return Unlisted(uri, problem=reason, detail=str(error))
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | ImportError):
         return Unlisted(uri, problem=Reason.UNREADABLE, detail=str(error))
     return Unlisted(uri, problem=Reason.UNREADABLE, detail=f"{type(error).__name__}: {error}")

@@ -11,7 +11,8 @@ from typing import Any, get_type_hints
 import pytest
 
 from handface.jobs import cli
-from handface.jobs.shared.arguments import _dataclass_of, parse_arguments
+from handface.jobs.shared.arguments import parse_arguments
+from handface.jobs.shared.fields import dataclass_of
 
 FROZEN = Path(__file__).with_name("flags.txt")
 MOST_SHOWN = 25
@@ -22,7 +23,7 @@ def flags_of(kind: type, prefix: str = "--") -> list[str]:
     hints, found = get_type_hints(kind, include_extras=True), []
     for one in fields(kind):
         name = prefix + one.name.replace("_", "-")
-        nested = _dataclass_of(hints[one.name])
+        nested = dataclass_of(hints[one.name])
         if nested is not None:
             found += flags_of(nested, name + ".")
         else:
@@ -57,7 +58,7 @@ def test_verbs_and_flags_are_the_frozen_ones() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), configs(), ids=[name for name, _ in configs()])
 def test_help_shows_at_most_25_flags(name: str, kind: type) -> None:
-    shown = [one for one in fields(kind) if _dataclass_of(get_type_hints(kind, include_extras=True)[one.name]) is None]
+    shown = [one for one in fields(kind) if dataclass_of(get_type_hints(kind, include_extras=True)[one.name]) is None]
     assert len(shown) <= MOST_SHOWN, "put some into a nested config: --help shows the top level alone"
 
 
@@ -65,7 +66,7 @@ def switched_on(kind: type, prefix: str = "--") -> list[str]:
     """Flags that switch something off which is on by default, `--http.no-consent`."""
     hints, found = get_type_hints(kind, include_extras=True), []
     for one in fields(kind):
-        nested = _dataclass_of(hints[one.name])
+        nested = dataclass_of(hints[one.name])
         name = one.name.replace("_", "-")
         if nested is not None:
             found += switched_on(nested, f"{prefix}{name}.")
@@ -84,6 +85,7 @@ def test_help_of_a_negated_flag_says_what_the_flag_does(
     text = " ".join(line.strip("│ ") for line in capsys.readouterr().out.splitlines())
     for flag in switched_on(kind):
         said = text.partition(f" {flag} ")[2].partition("(default:")[0]
+        assert "(default: True)" not in text.partition(f" {flag} ")[2].partition(" --")[0]
         assert said.strip().startswith("Whether") and f"no-{flag.rpartition('no-')[2]}" in said, (flag, said)
 
 

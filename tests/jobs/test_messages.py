@@ -43,10 +43,21 @@ def test_flags_of_a_submitted_verb_are_its_own() -> None:
 
 
 @pytest.mark.parametrize("verb", cli.BY_NAME)
-def test_every_verb_takes_both(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flag", [messages.QUIET, messages.VERBOSE])
+def test_every_verb_takes_either(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main([verb, "--quiet", "--verbose", "--help"])
+        cli.main([verb, flag, "--help"])
     assert ended.value.code == 0 and "--quiet" in capsys.readouterr().out
+
+
+def test_they_may_stand_before_the_verb_but_not_together(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--quiet", "stats", "--help"])
+    assert ended.value.code == 0
+    assert cli.main(["--quiet", "stats", "x", "--verbose"]) == 2
+    assert "choose one" in capsys.readouterr().err
+    assert cli.main(["--output", "x", "stats"]) == 2
+    assert "`handface VERB --output ...`" in capsys.readouterr().err
 
 
 def test_a_silent_verb_says_that_it_works_and_a_talking_one_is_left_alone(monkeypatch, caplog) -> None:

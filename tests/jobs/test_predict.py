@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,10 +14,10 @@ from PIL import Image
 
 from handface.jobs.cli import main_for
 from handface.jobs.demonstration.pictures import demo_files, png_header
-from handface.jobs.predict import Config, run
+from handface.jobs.predict import Config, _join_tracks, run
 from handface.jobs.shared import video_output
 from handface.model.network.topology import TopologyError
-from handface.model.prediction.prediction import Detection, NobodyFoundError
+from handface.model.prediction.prediction import Detection, NobodyFoundError, Prediction
 from handface.model.weights import named
 from handface.model.weights.checkpoint import save_dice
 from handface.model.weights.named import load_network
@@ -93,7 +94,7 @@ def test_a_folder_goes_on_past_bad_files_and_lists_them(tmp_path, capsys):
     assert "30000x30000" in named["failed"]["bomb.png"] and "HTML" in named["failed"]["html.jpg"]
     assert "not finite" in named["failed"]["black.png"]
     shown = capsys.readouterr()
-    assert "9 inputs: 2 with people (3), 1 without, 6 failed" in shown.out
+    assert "9 inputs: 2 with people (3 people, 3 hands), 1 without, 6 failed" in shown.out
     assert all(name in shown.out for name in (*named["failed"], "nobody.jpg"))
     assert shown.err.count("UNTRAINED") >= 2
 
@@ -231,7 +232,8 @@ def test_an_unreadable_video_is_listed_and_the_photos_are_done(tmp_path):
         ({"model": "dice-xxl"}, WeightsError, "no such preset"),
         ({"hand_model": "free-head"}, TopologyError, "hand"),
         ({"device": "cuda:99"}, ValueError, "device 'cuda:99' cannot be used"),
-        ({"meshes": "glb,stl"}, ValueError, "stl is no mesh format"),
+        ({"meshes": "glb,stl"}, ValueError, "stl is not known"),
+        ({"format": "coco,obj"}, ValueError, "obj is not known"),
     ],
 )
 def test_what_cannot_run_at_all(tmp_path, options, error, message):
@@ -246,6 +248,19 @@ def test_what_cannot_run_is_exit_code_2_and_one_line(tmp_path, capsys):
     assert main_for("predict", [path, "--output", str(tmp_path / "out"), "--model", "absent"]) == 2
     message = capsys.readouterr().err.strip()
     assert message.startswith("handface predict: error: absent: no such preset") and "\n" not in message
+
+
+def test_two_hands_at_one_face_are_one_person():
+    face, other = (Mark((80.0, 80.0), (110.0, 100.0), size=30).detection() for _ in range(2))
+    tracks: dict[int | None, int] = {}
+    hands = [SimpleNamespace(detection=face, track=1), SimpleNamespace(detection=other, track=2)]
+    alone = Mark((170.0, 110.0), (150.0, 130.0), "left", 25).detection()
+    hands += [SimpleNamespace(detection=alone, track=5), SimpleNamespace(detection=None, track=7)]
+    prediction = Prediction(tuple(hands), 8, 8, True)  # type: ignore[arg-type]
+    assert prediction.faces == [0, 0, 1, 2]
+    _join_tracks(tracks, Prediction((hands[1], hands[2]), 8, 8, True))  # type: ignore[arg-type]
+    _join_tracks(tracks, prediction)
+    assert len(tracks) == 4 and len(set(tracks.values())) == 3 and tracks[1] == tracks[2]
 
 
 def test_an_empty_folder_is_exit_code_2(tmp_path, capsys):
@@ -291,7 +306,8 @@ def test_a_limit_and_what_is_known_of_each_person(tmp_path, capsys):
 
 
 def test_named_parameters_and_no_page_without_pictures(tmp_path):
-    predict(tmp_path, grey(tmp_path / "a.png"), format="smplx", pictures=False)
+    predict(tmp_path, grey(tmp_path / "a.png"), format="smplx,coco", pictures=False)
+    assert (tmp_path / "out/keypoints_coco.json").exists()
     with np.load(tmp_path / "out/a_0_parameters.npz", allow_pickle=False) as found:
         assert found["mano_hand_pose"].shape == (1, 45) and not found["trained"]
     assert not (tmp_path / "out/index.html").exists() and not (tmp_path / "out/page").exists()
@@ -300,7 +316,6 @@ def test_named_parameters_and_no_page_without_pictures(tmp_path):
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_below_one_is_exit_code_2(tmp_path, capsys, limit):
     path = str(grey(tmp_path / "a.png"))
-    with pytest.raises(SystemExit) as ended:
-        main_for("predict", [path, "--output", str(tmp_path / "out"), "--limit", str(limit)])
-    assert ended.value.code == 2
-    assert "--limit" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main_for("predict", [path, "--output", str(tmp_path / "out"), "--limit", str(limit)]) == 2
+    assert capsys.readouterr().err == f"handface predict: error: --limit {limit} must be at least 1\n"
+    assert not (tmp_path / "out").exists()

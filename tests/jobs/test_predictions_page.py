@@ -39,7 +39,7 @@ def test_the_page_holds_everything_and_names_stay_text(tmp_path):
     assert [photo["name"] for photo in data["photos"]] == [NAME, "nobody.jpg"] and data["failed"] == {
         "cut.jpg": "corrupt"
     }
-    person = data["photos"][0]["people"][0]
+    person = data["photos"][0]["hands"][0]
     assert person["level"] == "unknown" and person["presence"] == pytest.approx(0.97) and person["hand_contact"] > 0
     for kind in ("photo", "overlay", "contact"):
         assert 1000 < (tmp_path / f"page/{STEM}_0_{kind}.jpg").stat().st_size < 100_000

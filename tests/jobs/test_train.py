@@ -157,12 +157,16 @@ def test_a_dry_run_counts_labels_and_draws_a_batch(
     monkeypatch.chdir(tmp_path)
     write_tar(tmp_path / "studio.tar", studio_samples(make_sample, 6))
     write_tar(tmp_path / "wild.tar", [make_sample(seed, side=64) for seed in range(4)])
-    assert main_train(train=("studio.tar:3",), wild=("wild.tar",), batch_size=4, dry_run=True) == 0
+    sets = {"train": ("studio.tar:3",), "wild": ("wild.tar",)}
+    before = sorted(tmp_path.iterdir())
+    assert main_train(**sets, batch_size=4, dry_run=True) == 0
+    assert sorted(tmp_path.iterdir()) == before and "drawn" not in capsys.readouterr().out
+    assert main_train(**sets, batch_size=4, dry_run=True, output="out/run/") == 0
     printed = capsys.readouterr().out
     rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if ".tar" in line}
     assert rows["studio.tar"] == ["6", "6", "6", "6", "0", "75.0%", "2.0"]
     assert rows["wild.tar"] == ["4", "0", "0", "4", "0", "25.0%", "4.0"]
-    assert (tmp_path / "batch.png").stat().st_size > 1000 and not (tmp_path / "out").exists()
+    assert (tmp_path / "out/run-batch.png").stat().st_size > 1000 and not (tmp_path / "out/run").exists()
 
 
 def test_an_estimate_says_how_long_a_run_takes(

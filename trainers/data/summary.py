@@ -67,8 +67,8 @@ def summarise_data(config: DataConfig, accumulate: int = 1, world: int = 1) -> l
     return found
 
 
-def print_summary(config: DataConfig, accumulate: int, picture: Path) -> None:
-    """Print the summary as a table, and draw the first batch with all its labels into a file."""
+def print_summary(config: DataConfig, accumulate: int, picture: Path | None) -> None:
+    """Print the summary as a table, and draw the first batch with all its labels into a file, if one is named."""
     from PIL import Image
 
     from handface.trainers.data.sheet import contact_sheet
@@ -85,10 +85,13 @@ def print_summary(config: DataConfig, accumulate: int, picture: Path) -> None:
         print(f"{one.name:<24}{one.samples:>9,}{counts}{one.share:>11.1%}{one.steps:>12,.1f}")
     loader = make_loader(replace(config, batch_size=min(config.batch_size, 16), workers=0), pin_memory=False)
     batch = next(iter(loader))
-    Image.fromarray(contact_sheet(batch, loader.names, str(config.hand_body), str(config.head_body))).save(picture)
     for remark, count in loader.remarks.items():
         print(f"left out {count} times: {remark}")
-    print(f"first batch drawn: {picture}")
+    if picture is not None:
+        sheet = contact_sheet(batch, loader.names, str(config.hand_body), str(config.head_body))
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sheet).save(picture)
+        print(f"first batch drawn: {picture}")
 
 
 def _has_mesh(labels: Labels, hand: BodyPart, head: BodyPart) -> bool:

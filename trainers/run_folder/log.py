@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -96,7 +97,8 @@ class RunLog:
         if self._bar.disable and (step == self.first + 1 or now - self.said > _SAY_EVERY):
             self.said = now
             pace = (now - self.start) / (step - self.first)
-            log.info("step %d/%d: %s", step, self.steps, self._text or f"{pace:.1f} s a step")
+            left = timedelta(seconds=round(pace * (self.steps - step)))
+            log.info("step %d/%d: %s, %s left", step, self.steps, self._text or f"{pace:.1f} s a step", left)
 
     def scalars(self, step: int, values: Mapping[str, float], samples: int, world: int) -> None:
         """Log the values of a step, and rates since the last call. samples: per step and rank."""

@@ -20,7 +20,7 @@ _FEATURES = {
     "__key__": "string",
     "__url__": "string",
 }
-_DESCRIPTION = "Pictures of hands at faces with 2D keypoints, depth and, where known, 3D labels."
+_DESCRIPTION = "Pictures of hands at faces with 2D keypoints and, where they are known, depth and 3D labels."
 
 
 def dataset_card(made: Release, figures: Figures) -> bytes:
@@ -83,6 +83,11 @@ def _origin(made: Release, figures: Figures) -> str:
 def _licences(figures: Figures) -> str:
     rows = [(name, f"{count:,}") for name, count in figures.licences]
     text = "## Licences\n\nEvery sample keeps its own licence; `licences.csv` lists them with authors and pages.\n"
+    if figures.unlicensed:
+        text += (
+            f"\nNothing is known of the licence of {figures.unlicensed:,} of them (`unknown`): find out who holds the rights before you "
+            "pass them on.\n"
+        )
     return "\n".join([text, _table(("licence", "samples"), rows)])
 
 

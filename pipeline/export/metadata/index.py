@@ -62,6 +62,11 @@ class Figures:
         return sorted(self.licence_counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
     @property
+    def unlicensed(self) -> int:
+        """Samples of which no licence is known."""
+        return self.licence_counts[UNKNOWN]
+
+    @property
     def hosts(self) -> list[tuple[str, int]]:
         """Hosts and how many samples each gave, most frequent first."""
         return sorted(self.host_counts.items(), key=lambda pair: (-pair[1], pair[0]))

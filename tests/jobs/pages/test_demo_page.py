@@ -139,7 +139,7 @@ def port(known: Known) -> Iterator[int]:
 
 def test_a_photo_is_answered_with_pictures_meshes_and_numbers(port):
     status, found = upload(port, png(picture(3, SIZE)))
-    assert status == 200 and found["trained"] is False and found["found"] == 1
+    assert status == 200 and found["trained"] is False and found["found"] == "1 person, 1 hand"
     person = prediction(3, SIZE).persons[0]
     (facts,) = found["persons"]
     assert facts["side"] == person.side and facts["head_contacts"] == (person.head.contact > 0.5).sum()
@@ -511,7 +511,7 @@ def test_bad_files_are_explained_and_the_next_photo_works(browser, port, photos)
 def test_everybody_in_a_photo_can_be_looked_at(browser, port, photos):
     browser.get(f"http://127.0.0.1:{port}/")
     choose(browser, photos["two"])
-    wait_for(browser, "status", "2 people")
+    wait_for(browser, "status", "2 people, 2 hands")
     first, source = canvas(browser), element(browser, "contact").get_attribute("src")
     Select(element(browser, "person")).select_by_index(1)
     WebDriverWait(browser, 10).until(lambda _: changed(first, canvas(browser)) > 0.02)

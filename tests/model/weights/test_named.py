@@ -104,7 +104,11 @@ def test_bodies_that_cannot_be_read_are_named(folder):
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ('{"steps": 3000, "metric": "pve", "error": 22.114}', "3,000 steps, validation pve 22.1"),
+        ('{"steps": 3000, "metric": "pve", "error": 22.114}', "trained for 3,000 steps, validation pve 22.1"),
+        (
+            '{"steps": 4, "metric": null, "error": null}',
+            "trained for 4 steps without validation: nobody knows how good it is",
+        ),
         ('{"steps": 3000}', ""),
         ("[1]", ""),
         ("{", ""),

@@ -300,7 +300,7 @@ def test_many_parts_and_batches_give_the_same_index(
 
 
 GOLDEN = {
-    "README.md": "c2cfa49ebbff5f20",
+    "README.md": "52eee32f651a8620",
     "licences.csv": "a463a15847dc4c9c",
     "test-TAG-000000.tar": "22c76b90ddf04935",
     "test-TAG-000001.tar": "6dfc735ceb717fe4",
