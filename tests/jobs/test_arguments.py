@@ -49,16 +49,30 @@ def test_every_flag_is_known_by_its_name() -> None:
         flags = dict(list_flags(kind))
         assert all(flag.startswith("--") for flag in flags), name
         many = {flag for flag, hint in flags.items() if takes_many(hint)}
-        assert name != "train" or many == {"--train", "--wild", "--validation", "--exclude", "--priors", "--set"}
+        assert name != "train" or many == {
+            "--train",
+            "--wild",
+            "--validation",
+            "--exclude",
+            "--found",
+            "--priors",
+            "--set",
+        }
 
 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         (["evaluate", "x", "--pictures", "-1"], "pictures is -1; 0 draws none"),
-        (["crawl", "--input", "x", "--output", "o", "--contact", "a@b.c", "--http.attempts", "0"], "attempts must be at least 1"),
+        (
+            ["crawl", "--input", "x", "--output", "o", "--contact", "a@b.c", "--http.attempts", "0"],
+            "attempts must be at least 1",
+        ),
         (["models", "nope"], "nothing is called 'nope'"),
-        (["decaf-to-shards", "--decaf", "nowhere", "--output", "o"], "--decaf nowhere: no such folder; give the folder"),
+        (
+            ["decaf-to-shards", "--decaf", "nowhere", "--output", "o"],
+            "--decaf nowhere: no such folder; give the folder",
+        ),
         (["predict", "--output", "x"], "name at least one photo"),
         (["train", "--train", "x", "--steps", "0"], "steps is 0; at least 1"),
         (["train", "--train", "x", "--set", "optim.lr=fast"], "optim.lr is 'fast': "),
