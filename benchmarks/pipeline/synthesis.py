@@ -268,7 +268,7 @@ def drawn(made, sample, scene_id: int, row: dict) -> np.ndarray:
     """The picture, and beside it the same with keypoints, contact (red) and deformation (colour) drawn."""
     import cv2
 
-    from handface.pipeline.stages.contact_evidence import HAND_BONES
+    from handface.pipeline.annotators.landmarks import HAND_BONES
 
     scale = 2 if made.image.shape[0] <= 256 else 1
     image = cv2.resize(made.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from handface.pipeline.annotators.base import KeypointAnnotator
+from handface.pipeline.annotators.detector import HandFaceDetector
 from handface.pipeline.annotators.landmarks import reach
 from handface.pipeline.annotators.selfie_segmenter import SelfieSegmenter
 from handface.pipeline.contract.detections import Detections
@@ -44,7 +45,10 @@ class Analyser:
             return []
         try:
             detections = self.detector.annotate(images)
-            return [Analysis(found, self._skin(image, found)) for image, found in zip(images, detections, strict=True)]
+            skins = [self._skin(image, found) for image, found in zip(images, detections, strict=True)]
+            if isinstance(self.detector, HandFaceDetector):
+                detections = self.detector.add_second_hands(images, detections, skins)
+            return [Analysis(found, skin) for found, skin in zip(detections, skins, strict=True)]
         # whatever native code raises on a stranger's picture ends that picture alone
         except Exception as error:
             if len(images) == 1:

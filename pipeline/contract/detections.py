@@ -48,7 +48,7 @@ class Hand:
     world: NDArray[np.float32] | None = None  # (21, 3) metres about the hand's centre, camera axes
     found_by: str = "whole"
     agreement: float | None = None  # of two passes or detectors, 1 = same points, 0 = disjoint
-    palm_score: float | None = None  # of the palm detector, the surest view; None where there is no such network
+    palm_score: float | None = None  # of the palm detector, the surest view; None where it did not look
 
     @property
     def box(self) -> tuple[float, float, float, float]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from handface.pipeline.annotators.base import DepthAnnotator
-from handface.pipeline.annotators.landmarks import FACE_68_FROM_478
+from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, face_outline
+from handface.pipeline.annotators.selfie_segmenter import BODY_SKIN, FACE_SKIN
+from handface.pipeline.annotators.silhouette import face_scale, hand_mask
 from handface.pipeline.contract.detections import Face, Hand
 from handface.pipeline.contract.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
 from handface.pipeline.engine.libraries import PIXELS
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Resources, Stage
-from handface.pipeline.stages.contact_evidence import BODY_SKIN, FACE_SKIN, face_outline, face_scale, hand_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -51,7 +51,7 @@ class DetectStage(Stage):
     name = "detect"
     reads = ("image",)
     writes = ("faces", "hands", "skin", "annotators")
-    version = 3  # both hands of a person
+    version = 4  # second hands on bare skin
 
     def __init__(self, config: DetectConfig = DetectConfig()) -> None:
         self.config = config

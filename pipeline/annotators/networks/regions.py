@@ -16,6 +16,8 @@ from handface.model.prediction.view import Box
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# wrist, knuckles and the middle of fingers
+_NO_TIPS = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)
 _OPENCV_SIDE = 32_000  # its warps take no picture of 32,767 pixels or more on a side
 
 
@@ -143,3 +145,20 @@ def turned_region(
     x, y = x - height * shift * math.sin(rotation), y + height * shift * math.cos(rotation)
     side = max(width, height) * growth
     return Region(x, y, side, side, rotation)
+
+
+def hand_region(points: NDArray[np.float32]) -> Region:
+    """The square that MediaPipe cuts out around a hand it has seen before, upright in the crop.
+
+    Args:
+        points: (21, 2) the hand, in pixels of the picture.
+    """
+    knuckles = (points[[5, 13]].mean(0) + points[9]) / 2
+    right, up = (float(v) for v in (knuckles - points[0]) * (1, -1))
+    rotation = math.atan2(right, up)
+    linear = Region(0, 0, 1, 1, rotation).affine((1, 1))[:, :2]
+    inner = points[list(_NO_TIPS)] @ linear
+    low, high = inner.min(0), inner.max(0)
+    x, y = linear @ ((low + high) / 2 - (0, 0.1 * (high[1] - low[1])))
+    side = 2 * float((high - low).max())
+    return Region(float(x), float(y), side, side, rotation)

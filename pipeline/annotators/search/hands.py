@@ -62,7 +62,7 @@ class HandSearch:
         for i, hand in self._confirm(pictures, near):
             hands[i].append(hand)
         return [
-            _oppose_sides(_distinct(some, self.config.agreement), around)
+            oppose_sides(_distinct(some, self.config.agreement), around)
             for some, around in zip(hands, placed, strict=True)
         ]
 
@@ -112,7 +112,7 @@ class HandSearch:
         wanted = [(i, palm) for i, some in enumerate(palms) for palm in some]
         marks = self._landmarks([(pictures[i], palm.region) for i, palm in wanted])
         return [
-            _Sight(i, _hand(mark, palm), palm.region.mirrored)
+            _Sight(i, make_hand(mark, palm.score), palm.region.mirrored)
             for (i, palm), mark in zip(wanted, marks, strict=True)
             if mark.score >= self.config.hand_threshold
         ]
@@ -144,7 +144,7 @@ class HandSearch:
             if partner is None:
                 alone.append(first)
             else:
-                pairs.append((first.picture, _merge(first.hand, rest.pop(partner).hand)))
+                pairs.append((first.picture, merge_views(first.hand, rest.pop(partner).hand)))
         return pairs, alone
 
     def _own_crops(
@@ -163,7 +163,7 @@ class HandSearch:
     def _look_again(self, sight: _Sight, seen: Sequence[Hand]) -> Hand | None:
         """The hand as its own crop shows it, None if that shows another one or none."""
         best = max(seen, key=lambda hand: hand_agreement(sight.hand, hand), default=None)
-        return _merge(sight.hand, best) if best is not None and self._same_hand(sight.hand, best) else None
+        return merge_views(sight.hand, best) if best is not None and self._same_hand(sight.hand, best) else None
 
     def _agree(self, a: Hand, b: Hand) -> bool:
         return hand_agreement(a, b) >= self.config.agreement
@@ -183,7 +183,8 @@ def _view(face: Face, right: float, down: float) -> Region:
     return Region((x0 + x1) / 2 + right * face.size, (y0 + y1) / 2 + down * face.size, side, side)
 
 
-def _hand(found: FoundHand, palm: FoundPalm) -> Hand:
+def make_hand(found: FoundHand, palm_score: float | None) -> Hand:
+    """A hand as the landmark network shows it; palm_score: of the palm network, None if it did not look."""
     points = centre_pixels(found.points)
     right = found.right >= 0.5
     side: Side = "right" if right else "left"
@@ -195,11 +196,11 @@ def _hand(found: FoundHand, palm: FoundPalm) -> Hand:
         z=points[:, 2],
         world=found.world,
         found_by="search",
-        palm_score=palm.score,
+        palm_score=palm_score,
     )
 
 
-def _merge(first: Hand, again: Hand) -> Hand:
+def merge_views(first: Hand, again: Hand) -> Hand:
     """One hand from two views: points halfway between them, the side as both together say."""
     right = sum(hand.side_score if hand.side == "right" else 1 - hand.side_score for hand in (first, again)) / 2
     side: Side = "right" if right >= 0.5 else "left"
@@ -214,7 +215,7 @@ def _merge(first: Hand, again: Hand) -> Hand:
     )
 
 
-def _oppose_sides(hands: list[Hand], faces: Sequence[Face]) -> list[Hand]:
+def oppose_sides(hands: list[Hand], faces: Sequence[Face]) -> list[Hand]:
     """Two hands at the one face of a picture are a left and a right one: turn the one whose side is less sure."""
     near = [hand for hand in hands if any(is_near(hand, face) for face in faces)]
     if len(faces) != 1 or len(near) != 2 or near[0].side != near[1].side:

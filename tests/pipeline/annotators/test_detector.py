@@ -9,7 +9,7 @@ from handface.pipeline.annotators.analyser import Analyser, DetectorError
 from handface.pipeline.annotators.detector import DetectorConfig, HandFaceDetector
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, hand_agreement
 from handface.pipeline.annotators.networks.runtime import NetworkError, RuntimeConfig
-from handface.pipeline.annotators.search.hands import _oppose_sides
+from handface.pipeline.annotators.search.hands import oppose_sides
 from handface.pipeline.contract.detections import Detections
 from tests.pipeline.people import hand_at
 
@@ -132,12 +132,12 @@ def test_both_hands_at_a_face_are_found(detector):
 def test_two_hands_at_one_face_are_not_of_one_side(astronaut):
     (face,) = astronaut.faces
     first, second = (replace(hand_at(x, 130, 600), side="right", side_score=s) for x, s in ((190, 0.9), (250, 0.6)))
-    assert [hand.side for hand in _oppose_sides([first, second], [face])] == ["right", "left"]
+    assert [hand.side for hand in oppose_sides([first, second], [face])] == ["right", "left"]
     sure = replace(second, side_score=0.99), replace(first, side_score=0.98)
-    assert _oppose_sides(list(sure), [face]) == list(sure)
+    assert oppose_sides(list(sure), [face]) == list(sure)
     # another person's hand may be there, or one far from the face
     for hands, faces in (([first, second], [face, face]), ([first, replace(hand_at(450, 450, 600))], [face])):
-        assert _oppose_sides(hands, faces) == hands
+        assert oppose_sides(hands, faces) == hands
 
 
 class Moody:

@@ -3,20 +3,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handface.pipeline.annotators.selfie_segmenter import BODY_SKIN, FACE_SKIN
+from handface.pipeline.annotators.silhouette import face_scale, hand_mask, hand_skin
 from handface.pipeline.contract.detections import Hand
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.contact import ContactStage
 from handface.pipeline.stages.contact_evidence import (
-    BODY_SKIN,
-    FACE_SKIN,
     ContactConfig,
     ContactEvidence,
     contact_evidence,
     face_in_hand,
-    face_scale,
-    hand_mask,
-    hand_skin,
     scale_ratio,
 )
 from tests.pipeline.people import face_at, hand_at
