@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LIST = "list"  # the stage name of list rows that name no readable input
 MICRO_BATCH = 8  # photos in full size that a worker holds at once
+_GPU_BATCH = 64  # the least on a GPU, whose worker holds its units whole: others have filled the photos in
 _TROUBLE = 8  # inputs of a unit that all fail in a stage make it the stage's trouble, not theirs
 _HOSTS = 20  # of a unit, whose waiting is told
 _KEEP_FREED_BYTES = 256 << 20
@@ -195,10 +196,8 @@ class UnitWorker:
                 records[index].reject(Reason.FAILED, mark.verdict())
                 records[index].stage = stages[0].name
         entered, failed = Counter[str](), dict[str, list[Exception]]()
-        spans = [
-            range(start, min(start + self.task.batch, len(records)))
-            for start in range(0, len(records), self.task.batch)
-        ]
+        step = max(self.task.batch, _GPU_BATCH if self.group.resources.num_gpus else 0)
+        spans = [range(start, min(start + step, len(records))) for start in range(0, len(records), step)]
         for span in mark.narrow(spans) if mark is not None else spans:
             for passage in run_stages(stages, [records[index] for index in span], self._limited):
                 item.seconds[passage.stage] = item.seconds.get(passage.stage, 0.0) + passage.seconds

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,12 @@ import pytest
 from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder, StorageError
 from handface.pipeline.engine.executor import execute, group_stages
+from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.run import prepare
 from handface.pipeline.engine.run_record import ConfigMismatchError
 from handface.pipeline.engine.stage import Resources
-from handface.pipeline.engine.units import plan_small_units
-from handface.pipeline.engine.worker import UnitResult
+from handface.pipeline.engine.units import UnitRef, plan_small_units
+from handface.pipeline.engine.worker import StageGroup, Task, UnitResult, UnitWorker, WorkItem
 from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
 from tests.pipeline.toy_stages import CONFIG, Once, ToyFilter, ToyPack, items, parts_of, toy_run, toy_stages
 
@@ -200,6 +202,20 @@ def test_neighbours_with_equal_resources_share_a_group() -> None:
     groups = group_stages(stages)
     assert [[stage.name for stage in group.stages] for group in groups] == [["a", "b"], ["c"], ["pack"]]
     assert [group.last for group in groups] == [False, False, True]
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(0.0, [8] * 12 + [4]), (0.25, [64, 36])])
+def test_a_stage_on_a_gpu_gets_many_pictures_at_once(tmp_path: Path, share: float, sizes: list[int]) -> None:
+    seen = []
+
+    class Counts(ToyFilter):
+        def __call__(self, batch: Sequence[Record]) -> None:
+            seen.append(len(batch))
+
+    group = StageGroup((Counts(),), Resources(num_cpus=1, num_gpus=share), last=False)
+    worker = UnitWorker(group, Task(Folder(str(tmp_path)), "f", ("filter",), "start"))
+    done = worker.work(WorkItem(UnitRef("unit", 0, 0, 100), [Record(item) for item in items(100)]))
+    assert isinstance(done, WorkItem) and done.error is None and seen == sizes
 
 
 def test_stage_that_needs_what_the_cluster_lacks_is_named(tmp_path: Path, ray_cluster: None) -> None:

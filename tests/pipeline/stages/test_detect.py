@@ -66,6 +66,18 @@ def test_the_stage_runs_a_batch_and_says_what_ran(annotator):
     assert all(len(used.weights_sha256) == 64 for used in records[0].annotators)
 
 
+def test_odd_pictures_have_a_reason_each_and_cost_their_batch_nothing():
+    stage = DetectStage()
+    stage.setup()
+    skin = np.full((300, 300, 3), (224, 172, 138), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (33, 900, 3), np.uint8)
+    odd = [np.zeros((1, 1, 3), np.uint8), np.full((3, 40_000, 3), 9, np.uint8), np.full((40_000, 2, 3), 200, np.uint8)]
+    odd += [np.zeros((400, 400, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8), skin, noise]
+    records = [Record(SourceItem(str(i)), image=image) for i, image in enumerate([*odd, skimage_data.astronaut()])]
+    stage(records)
+    assert [record.reason for record in records] == [Reason.NO_FACE] * len(odd) + [Reason.NO_HAND]
+
+
 def test_a_picture_the_detector_fails_on_ends_alone(monkeypatch):
     stage = DetectStage(DetectConfig(segmenter="off"))
     stage.setup()
@@ -81,6 +93,21 @@ def test_a_picture_the_detector_fails_on_ends_alone(monkeypatch):
     stage(records)
     assert [record.reason for record in records] == [Reason.NO_FACE, Reason.DETECTOR_FAILED, Reason.NO_FACE]
     assert "not finite" in records[1].detail
+
+
+@pytest.mark.parametrize("content", [b"", b"<!doctype html><p>404", None])
+def test_weights_that_are_wrong_or_missing_are_an_error_at_the_start(monkeypatch, tmp_path, content):
+    from handface.pipeline.contract.model_store import ModelError, ModelStore
+
+    real = ModelStore.path
+    wrong = tmp_path / "palm_detection_full.tflite"
+    if content is not None:
+        wrong.write_bytes(content)
+    monkeypatch.setattr(
+        ModelStore, "path", lambda store, name: wrong if name == "mediapipe-palm-detection" else real(store, name)
+    )
+    with pytest.raises((NetworkError, ModelError), match=r"palm_detection_full\.tflite"):
+        DetectStage(DetectConfig(segmenter="off")).setup()
 
 
 def test_a_runtime_that_is_not_there_is_an_error_at_the_start():
