@@ -58,7 +58,7 @@ class PointsConfig:
     """Width of the two layers between."""
     drop: float = 0.1
     """While training: share of samples whose points are all withheld, and again of those that lose the face's or the hand's."""
-    jitter: float = 0.025
+    jitter: float = 0.015
     """While training: how far a hand's points are off on average, each and all together; in half sides of the crop."""
     face: float = 0.4
     """The same of a face's points, as a share of the hand's."""

@@ -56,7 +56,14 @@ def small(command: list[str]) -> list[str]:
     """A command with what makes it small."""
     verb = command[1] if command[0] == "handface" else "train"
     fresh = verb == "train" and "--init" not in command
-    return [*command, *SMALL.get(verb, []), *(["--preset", "dice-nano"] if fresh else [])]
+    smaller = [*SMALL.get(verb, []), *(["--preset", "dice-nano"] if fresh else [])]
+    # a flag is given once: the small value takes the place of the page's
+    for flag in {word for word in smaller if word.startswith("--")} - {"--set"}:
+        if flag in command:
+            at = command.index(flag)
+            value = at + 1 < len(command) and not command[at + 1].startswith("--")
+            command = [*command[:at], *command[at + 1 + value :]]
+    return [*command, *smaller]
 
 
 def run_section(heading: str) -> None:
@@ -128,7 +135,8 @@ def test_from_the_licences_to_the_table(licensed: Path, wild: Path, capsys: pyte
     run_section("Train")
     again = small(commands("Train")[0])
     flags = again[again.index("handface.jobs.train") + 1 :]
-    assert main(["train", *flags, "--steps", "3"]) == 0
+    flags[flags.index("--steps") + 1] = "3"
+    assert main(["train", *flags]) == 0
     assert steps("out/run")[-1] == 3
     sizes = read_config(Path("out/run/best")).sizes
     assert (sizes.hand.vertices[0], sizes.head.vertices[0]) == (778, 602)

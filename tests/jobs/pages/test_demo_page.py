@@ -429,7 +429,7 @@ def changed(before: np.ndarray, after: np.ndarray) -> float:
 def ready(browser: webdriver.Chrome, port: int, photo: Path) -> None:
     browser.get(f"http://127.0.0.1:{port}/")
     choose(browser, photo)
-    wait_for(browser, "status", "one person")
+    wait_for(browser, "status", "1 person")
 
 
 def test_page_shows_a_result_and_says_loudly_that_it_is_untrained(browser, port, photos):
@@ -437,7 +437,7 @@ def test_page_shows_a_result_and_says_loudly_that_it_is_untrained(browser, port,
     wait_for(browser, "untrained", "Untrained network.")  # before any upload
     assert not element(browser, "results").is_displayed()
     choose(browser, photos["one"])
-    wait_for(browser, "status", "one.png: one person")
+    wait_for(browser, "status", "one.png: 1 person, 1 hand")
     assert element(browser, "results").is_displayed() and element(browser, "untrained").is_displayed()
     assert element(browser, "solid").find_element(By.CLASS_NAME, "untrained").is_displayed()
     for name in ("overlay", "contact"):
@@ -500,10 +500,10 @@ def test_bad_files_are_explained_and_the_next_photo_works(browser, port, photos)
     wait_for(browser, "status", "nobody found, a face, but no hand")
     assert not element(browser, "error").is_displayed() and not element(browser, "results").is_displayed()
     choose(browser, photos["one"])
-    wait_for(browser, "status", "one.png: one person")
+    wait_for(browser, "status", "one.png: 1 person, 1 hand")
     first, source = canvas(browser), element(browser, "overlay").get_attribute("src")
     choose(browser, photos["other"])
-    wait_for(browser, "status", "other.png: one person")
+    wait_for(browser, "status", "other.png: 1 person, 1 hand")
     assert element(browser, "overlay").get_attribute("src") != source
     assert changed(first, canvas(browser)) > 0.02
 
@@ -511,7 +511,7 @@ def test_bad_files_are_explained_and_the_next_photo_works(browser, port, photos)
 def test_everybody_in_a_photo_can_be_looked_at(browser, port, photos):
     browser.get(f"http://127.0.0.1:{port}/")
     choose(browser, photos["two"])
-    wait_for(browser, "status", "2 people, 2 hands")
+    wait_for(browser, "status", "1 person, 2 hands")
     first, source = canvas(browser), element(browser, "contact").get_attribute("src")
     Select(element(browser, "person")).select_by_index(1)
     WebDriverWait(browser, 10).until(lambda _: changed(first, canvas(browser)) > 0.02)
@@ -588,13 +588,13 @@ def test_several_photos_wait_in_a_row_and_a_video_is_told_what_to_do(browser, po
     film.write_bytes(b"\0\0\0\x18ftypmp42")
     browser.get(f"http://127.0.0.1:{port}/")
     element(browser, "file").send_keys("\n".join(map(str, (photos["one"], film, photos["bad"], photos["other"]))))
-    wait_for(browser, "status", "one.png: one person")
+    wait_for(browser, "status", "one.png: 1 person, 1 hand")
     WebDriverWait(browser, 60).until(lambda _: len(browser.find_elements(By.CSS_SELECTOR, "#photos button")) == 2)
     said = element(browser, "error").text
     assert "clip.mp4 is a video. In a terminal: handface predict clip.mp4" in said and "bad<b>.jpg: This file" in said
     first = element(browser, "overlay").get_attribute("src")
     browser.find_elements(By.CSS_SELECTOR, "#photos button")[1].click()
-    wait_for(browser, "status", "other.png: one person")
+    wait_for(browser, "status", "other.png: 1 person, 1 hand")
     assert element(browser, "overlay").get_attribute("src") != first
 
 

@@ -19,7 +19,7 @@ def test_which_inputs_a_network_is_given(monkeypatch, looks, points, count):
     given = []
     monkeypatch.setattr(NetworkSystem, "_meshes", lambda self, output, mesh: mesh)
     config = replace(preset("dice-nano"), points=PointsConfig() if looks else None)
-    batch = SimpleNamespace(images=torch.zeros(2, 3, 8, 8), keypoints_2d=torch.ones(2, 89, 3))
+    batch = SimpleNamespace(images=torch.zeros(2, 3, 8, 8), points=torch.ones(2, 89, 3))
     run = RunOnce(lambda *inputs: given.append(inputs))
     system = NetworkSystem(run, config, None, None, "drawn", points)  # type: ignore[arg-type]
     system(batch, None)  # type: ignore[arg-type]
