@@ -67,8 +67,11 @@ class Filter:
 
     def __call__(self, path: Path) -> tuple[Record, list[Any]]:
         """The record, and the hands that were found, whatever became of it."""
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        record = Record(SourceItem(str(path)), image=image)
+        return self.judge(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB))
+
+    def judge(self, image: np.ndarray) -> tuple[Record, list[Any]]:
+        """The same for a picture (H, W, 3) uint8 RGB."""
+        record = Record(SourceItem("picture"), image=image)
         self.stages[0]([record])
         hands = list(record.hands)
         if record.alive:
@@ -151,39 +154,42 @@ def precision_at_base_rate(rates: dict[str, tuple[int, int]]) -> list[Figure]:
 
 
 def scene_figures(scenes: list[Picture], keeps: Filter) -> list[Figure]:
-    """Hands found where they are known to be, second hands, sides; and what is kept of each kind."""
+    """What is kept of each kind, and the hands found where they are known to be."""
     kept: dict[str, list[bool]] = defaultdict(list)
-    errors: list[float] = []
-    sides: list[bool] = []
-    pairs: list[int] = []
-    missing = 0
+    found: list[list[Any]] = []
     for scene in track(scenes, "scenes"):
         record, hands = keeps(scene.path)
         kept[scene.kind].append(record.alive)
-        seen = [nearest(hand, hands) for hand in scene.row["hands"]]
-        errors += [error for error, _ in seen if error < FOUND]
-        sides += [same for error, same in seen if error < FOUND]
-        missing += sum(error >= FOUND for error, _ in seen)
-        if len(seen) == 2 and scene.kind == "touch":
-            pairs.append(sum(error < FOUND for error, _ in seen))
+        found.append(hands)
     names = {"touch": "touching", "near": "1 to 5 cm beside", "front": "8 to 20 cm in front"}
     names |= {"bare_face": "bare faces, rendered", "bare_hand": "bare hands, rendered"}
     figures = [
         Figure(f"{'bare' if kind.startswith('bare') else 'scenes'} | {names[kind]} | kept", rate(sum(some), len(some)))
         for kind, some in sorted(kept.items())
     ]
-    total = len(errors) + missing
-    figures += [
-        Figure("hands | hands in rendered scenes found | value", rate(len(errors), total)),
-        Figure("hands | mean error of those, of hand size | value", f"{100 * float(np.mean(errors)):.1f}", "%"),
-        Figure("hands | side right | value", rate(sum(sides), len(sides))),
-        Figure("hands | both hands found where two touch | value", rate(pairs.count(2), len(pairs))),
-        Figure(
-            "hands | the second found where one of two is | value",
-            rate(pairs.count(2), len(pairs) - pairs.count(0)),
-        ),
-    ]
-    return figures
+    return figures + hand_figures(scenes, found, "this build")
+
+
+def hand_figures(scenes: list[Picture], found: list[list[Any]], column: str) -> list[Figure]:
+    """Hands found where they are known to be, their errors and sides, and second hands.
+
+    Args:
+        scenes: the pictures.
+        found: of each, the hands that a detector found.
+        column: of the table, names the detector.
+    """
+    seen = [[nearest(hand, hands) for hand in scene.row["hands"]] for scene, hands in zip(scenes, found, strict=True)]
+    right = [(error, same) for some in seen for error, same in some if error < FOUND]
+    touching = [some for scene, some in zip(scenes, seen, strict=True) if len(some) == 2 and scene.kind == "touch"]
+    pairs = [sum(error < FOUND for error, _ in some) for some in touching]
+    values = {
+        "hands in rendered scenes found": rate(len(right), sum(map(len, seen))),
+        "mean error of those, of hand size": f"{100 * float(np.mean([error for error, _ in right])):.1f} %",
+        "side right": rate(sum(same for _, same in right), len(right)),
+        "both hands found where two touch": rate(pairs.count(2), len(pairs)),
+        "the second found where one of two is": rate(pairs.count(2), len(pairs) - pairs.count(0)),
+    }
+    return [Figure(f"hands | {row} | {column}", value) for row, value in values.items()]
 
 
 def nearest(known: dict[str, Any], hands: list[Any]) -> tuple[float, bool]:

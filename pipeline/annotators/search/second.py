@@ -1,7 +1,7 @@
 """The other hand at a face where one was found: fists and backs of hands that the palm network sees in no view.
 
 where the first hand's mirror image would lie, and where body skin shows beside it -> the landmark network
--> the surest crop again, upright and in a mirror: a hand if both agree and body skin lies under it
+-> the surest crops follow what they show -> once more, upright and in a mirror: a hand if both agree and body skin lies under it
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BLOBS = 2  # patches of bare skin looked at, the largest
 _LEAST_BLOB = 0.08  # of the face's size, squared
 _GRID = 96  # pixels of a face's size on which patches are looked for
 _LEAN = 0.9  # radians by which a hand beside a face leans towards it
-_STIRS = 0.3  # score of the first look
+_STIRS = (0.02, 0.3)  # least scores of the looks before the last
 _LOOKED_AT = 2  # crops that are looked at again, the surest
 _LEAST_SKIN = 0.6  # of the drawn hand
 _OTHER_HAND = 0.5  # agreement with the first hand from which on it is the same one
@@ -53,11 +53,13 @@ class SecondHandSearch:
 
     def __call__(self, cases: Sequence[OneHand]) -> list[Hand | None]:
         """The second hand of each case, None if there is none to be seen."""
-        first_looks = self._look(cases, [_prompts(case) for case in cases])
-        regions = [
-            [hand_region(found.points[:, :2]) for found in self._promising(case, looks)]
-            for case, looks in zip(cases, first_looks, strict=True)
-        ]
+        regions = [_prompts(case) for case in cases]
+        # the network moves a crop that is a little off towards the hand, long before it is sure of it
+        for least in _STIRS:
+            regions = [
+                [hand_region(found.points[:, :2]) for found in self._promising(case, looks, least)]
+                for case, looks in zip(cases, self._look(cases, regions), strict=True)
+            ]
         both_views = [[view for r in some for view in (r, replace(r, mirrored=True))] for some in regions]
         return [
             next((hand for hand in map(self._agreed, looks[::2], looks[1::2]) if hand and self._fits(case, hand)), None)
@@ -69,9 +71,9 @@ class SecondHandSearch:
         found = self._landmarks(crops)
         return [found[start:end] for start, end in pairwise(accumulate(map(len, regions), initial=0))]
 
-    def _promising(self, case: OneHand, looks: Sequence[FoundHand]) -> list[FoundHand]:
+    def _promising(self, case: OneHand, looks: Sequence[FoundHand], least: float) -> list[FoundHand]:
         surest = sorted(looks, key=lambda found: -found.score)[:_LOOKED_AT]
-        return [found for found in surest if found.score >= _STIRS and self._fits(case, make_hand(found, None))]
+        return [found for found in surest if found.score >= least and self._fits(case, make_hand(found, None))]
 
     def _agreed(self, upright: FoundHand, mirrored: FoundHand) -> Hand | None:
         """The hand that two views show, each of them sure."""
@@ -129,15 +131,20 @@ def _bare_skin(case: OneHand) -> list[tuple[NDArray[np.float64], float]]:
     bare &= 1 - cv2.dilate(drawn, _square(0.09 * size))
     bare = np.asarray(cv2.morphologyEx(bare, cv2.MORPH_OPEN, _square(0.04 * size)), np.uint8)
     _, _, stats, centres = cv2.connectedComponentsWithStats(bare)
-    largest = sorted(range(1, len(stats)), key=lambda i: -int(stats[i, cv2.CC_STAT_AREA]))[:_BLOBS]
-    return [
+    patches = [
         (
             np.array([x0, y0]) + step * centres[i],
             float(step * stats[i, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max()),
         )
-        for i in largest
+        for i in sorted(range(1, len(stats)), key=lambda i: -int(stats[i, cv2.CC_STAT_AREA]))[:_BLOBS]
         if stats[i, cv2.CC_STAT_AREA] >= _LEAST_BLOB * size**2
     ]
+    return [(centre, side) for centre, side in patches if not _is_neck(face, centre)]
+
+
+def _is_neck(face: Face, centre: NDArray[np.float64]) -> bool:
+    x0, _, x1, y1 = face.box
+    return bool(centre[1] > y1 and x0 < centre[0] < x1)
 
 
 def _surroundings(face: Face) -> tuple[float, float, float, float]:
