@@ -46,7 +46,7 @@ class Spread:
     """Radians of neck, jaw and eyes."""
     guess_betas: float = 0.7
     guess_expression: float = 0.25
-    guess_pose: float = 0.25
+    guess_pose: float = 0.17
     guess_head_pose: float = 0.1
 
 

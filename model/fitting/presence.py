@@ -13,18 +13,21 @@ _SURE = 1e-4  # probabilities count as no nearer to 0 or 1
 _LIKELIEST = 10  # head vertices whose mean guess of contact counts
 _MOST, _LEAST = 0.2, -0.3  # overlaps beyond these say nothing more
 # Logistic regression on synthetic scenes that no network was trained on (`benchmarks.model.fit_presence`)
-_WEIGHTS = np.array([0.39, 0.67, 1.6, 0.25])
+_WEIGHTS = np.array([0.475, 0.466, 1.575, -0.078])
+# where there is no network, a hand over the face touches it
+_POINTS_ALONE = np.array([0.0, 0.0, 12.0, 0.0])
 
 
 def touch_probability(presence: float, head_contact: Floats, detection: Detection) -> float:
     """Probability in [0, 1] that hand and face touch.
 
     Args:
-        presence: the network's probability, NaN where it has none.
+        presence: the network's probability; NaN counts as 0.5.
         head_contact: (V,) the network's probability of contact of each head vertex; all 0 where there is no network.
         detection: the person's keypoints.
     """
-    return float(1 / (1 + np.exp(-(presence_features(presence, head_contact, detection) @ _WEIGHTS))))
+    weights = _WEIGHTS if head_contact.any() else _POINTS_ALONE
+    return float(1 / (1 + np.exp(-(presence_features(presence, head_contact, detection) @ weights))))
 
 
 def presence_features(presence: float, head_contact: Floats, detection: Detection) -> NDArray[np.float64]:
