@@ -23,8 +23,8 @@ class Noise:
     """Hand landmarks in metres about their mean, once scaled to the hand's size."""
     distance: float = 0.016
     """Hand to face along the view as the network says it, metres."""
-    away: float = 0.06
-    """The same of a hand that does not touch: its size in the picture then says more than the network."""
+    away: float = 0.03
+    """The same of a hand that does not touch."""
     contact: float = 0.004
     """Predicted contact vertices to the other surface, metres."""
 
@@ -46,7 +46,7 @@ class Spread:
     """Radians of neck, jaw and eyes."""
     guess_betas: float = 0.7
     guess_expression: float = 0.25
-    guess_pose: float = 0.25
+    guess_pose: float = 0.17
     guess_head_pose: float = 0.1
 
 

@@ -131,7 +131,8 @@ class Energy:
         value = x @ prior.rows.T
         beyond = value - value.clamp(prior.low, prior.high)
         cost = ((pull * off).sum(1) + _BOUND_PRECISION * beyond.square().sum(1)) / 2
-        active = prior.rows * (beyond != 0)[..., None]
+        at = (beyond != 0).any(0)  # bounds that somebody is beyond: few of them all
+        active = prior.rows[at] * (beyond[:, at] != 0)[..., None]
         matrix = prior.precision + _BOUND_PRECISION * active.mT @ active
         return cost, pull + _BOUND_PRECISION * beyond @ prior.rows, matrix
 

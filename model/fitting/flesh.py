@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 CONTACT = 0.0025  # metres: surfaces nearer than this touch
 _NEAR = 0.003  # metres: hand vertices farther out than this do not come to press within a round
-_DEEP = 0.022  # metres: nor do those farther from the skin than this, in or out
+_DEEP, _BULGE = 0.022, 0.006  # metres: nor do those that are deeper inside, or farther out than skin may bulge
 _FAR = 0.03  # metres from every head vertex, from where on a hand vertex does not touch
 _ROUNDS, _GOOD = 4, 0.0003  # rounds at most, and the overlap in metres that is good enough
 _GAP = 0.0002  # metres the skin is pushed beyond the hand's vertices, for their edges' sake
@@ -84,13 +84,14 @@ class Flesh:
         best = u = np.zeros_like(head)
         if not len(near):
             return best
-        least, candidates = np.inf, hand
+        surface = FitSurface(head, near)
+        candidates = _may_press(surface, hand)
+        if not len(candidates):
+            return best
+        least = np.inf
         for k in range(_ROUNDS + 1):
-            surface = FitSurface(head + u, near)
-            if k == 0:
-                candidates = hand[np.abs(surface.signed_distance(hand, candidates=6)) < _DEEP]
-                if not len(candidates):
-                    return u
+            if k:
+                surface = FitSurface(head + u, near)
             found = surface.closest(candidates, candidates=10)
             deepest = -float(found.distance.min())
             if deepest < least:
@@ -99,6 +100,16 @@ class Flesh:
                 break
             u = self.displacement(_contacts(surface, found, u, pressable), len(head))
         return best
+
+
+def _may_press(surface: FitSurface, hand: Array) -> Array:
+    """The hand's vertices (N, 3) that are inside the skin or may come to be when it bulges."""
+    low, high = surface.corners.min((0, 1)) - _BULGE, surface.corners.max((0, 1)) + _BULGE
+    hand = hand[((hand > low) & (hand < high)).all(1)]
+    if not len(hand):
+        return hand
+    distance = surface.signed_distance(hand, candidates=6)
+    return hand[(distance > -_DEEP) & (distance < _BULGE)]
 
 
 def _contacts(surface: FitSurface, found: Closest, u: Array, pressable: NDArray[np.bool_]) -> Contacts:

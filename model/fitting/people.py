@@ -22,7 +22,7 @@ from handface.model.network.decode import NamedBody, mirrored_hand, mirrored_hea
 from handface.model.prediction.prediction import Detection, Fit, Floats, Part, Person, PinholeCamera
 
 _TOUCHES = 0.5  # probability from which hand and face are taken to touch
-_AWAY = 0.04  # metres by which a hand that does not touch is nearer to the camera than the network says
+_AWAY = (0.7, -0.10)  # of a hand that does not touch: its distance as the network says it, times and plus (metres)
 _FACE_LENGTH = 0.14  # metres: longer side of the box around the 68 points of a usual face
 _FOCAL_RANGE = (0.7, 4.0)  # longer picture sides between which an unknown focal length is sought
 
@@ -138,7 +138,7 @@ class PeopleFitter:
             world[:, 0] *= -1
         cx, cy = picture.centre or ((picture.width - 1) / 2, (picture.height - 1) / 2)
         centre = (picture.width - 1 - cx if person.side == "left" else cx, cy)
-        presence = touch_probability(person.presence, detection)
+        presence = touch_probability(person.presence, person.head.contact, detection)
         return _Case(replace(person, presence=presence), hand, head, face, fingers, world, focal, centre, picture.width)
 
     @torch.inference_mode()
@@ -157,13 +157,14 @@ class PeopleFitter:
             float(case.hand.vertices[:, 2].mean() - (case.head.vertices + case.head.deformation)[:, 2].mean())
             for case in cases
         ]
+        distance = torch.nan_to_num(stack(apart))
         touches = torch.tensor([case.person.presence >= _TOUCHES for case in cases], device=self.device)
         hands = [_vector(case.hand, self.hand) for case in cases]
         heads = [_vector(case.head, self.head) for case in cases]
         guess = Guess(
             self.solver.hand_points.unpack(stack(hands)),
             self.solver.head_points.unpack(stack(heads)),
-            torch.nan_to_num(stack(apart)) - _AWAY * ~touches,
+            torch.where(touches, distance, _AWAY[0] * distance + _AWAY[1]),
             touches,
             torch.ones(len(cases), device=self.device),
         )

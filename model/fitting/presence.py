@@ -1,4 +1,4 @@
-"""Whether hand and face touch: what the network says, and whether a fingertip lies over the face in the picture at all."""
+"""Whether hand and face touch: what the network says, and how far the hand lies over the face in the picture."""
 
 from __future__ import annotations
 
@@ -9,17 +9,37 @@ from handface.model.prediction.prediction import Detection, Floats
 
 _BROWS, _CHIN, _NOSE = slice(17, 27), 8, 27
 _FOREHEAD = 0.35  # of the height from chin to nose bridge that the forehead reaches above the brows
-# Score = by_network * logit + by_overlap * overlap + constant. More than 1 for the network: better on scenes, worse on photos.
-_BY_NETWORK, _BY_OVERLAP, _CONSTANT = 1.0, 12.0, -0.4
+_SURE = 1e-4  # probabilities count as no nearer to 0 or 1
+_LIKELIEST = 10  # head vertices whose mean guess of contact counts
 _MOST, _LEAST = 0.2, -0.3  # overlaps beyond these say nothing more
+# Logistic regression on synthetic scenes that no network was trained on (`benchmarks.model.fit_presence`)
+_WEIGHTS = np.array([0.475, 0.466, 1.575, -0.078])
+# where there is no network, a hand over the face touches it
+_POINTS_ALONE = np.array([0.0, 0.0, 12.0, 0.0])
 
 
-def touch_probability(presence: float, detection: Detection) -> float:
-    """Probability in [0, 1] that hand and face touch. presence: the network's."""
-    known = float(np.clip(np.nan_to_num(presence, nan=0.5), 1e-3, 1 - 1e-3))
-    overlap = float(np.clip(face_overlap(detection), _LEAST, _MOST))
-    score = _BY_NETWORK * np.log(known / (1 - known)) + _BY_OVERLAP * overlap + _CONSTANT
-    return float(1 / (1 + np.exp(-score)))
+def touch_probability(presence: float, head_contact: Floats, detection: Detection) -> float:
+    """Probability in [0, 1] that hand and face touch.
+
+    Args:
+        presence: the network's probability; NaN counts as 0.5.
+        head_contact: (V,) the network's probability of contact of each head vertex; all 0 where there is no network.
+        detection: the person's keypoints.
+    """
+    weights = _WEIGHTS if head_contact.any() else _POINTS_ALONE
+    return float(1 / (1 + np.exp(-(presence_features(presence, head_contact, detection) @ weights))))
+
+
+def presence_features(presence: float, head_contact: Floats, detection: Detection) -> NDArray[np.float64]:
+    """(4,): the logits of presence and of the likeliest contact on the head, how far the hand lies over the face, 1."""
+    likeliest = np.partition(head_contact, -_LIKELIEST)[-_LIKELIEST:] if head_contact.any() else np.array([0.5])
+    overlap = np.clip(face_overlap(detection), _LEAST, _MOST)
+    return np.array([_logit(np.array([presence])).mean(), _logit(likeliest).mean(), overlap, 1.0])
+
+
+def _logit(probability: Floats) -> NDArray[np.float64]:
+    inside = np.clip(np.nan_to_num(probability.astype(np.float64), nan=0.5), _SURE, 1 - _SURE)
+    return np.asarray(np.log(inside / (1 - inside)))
 
 
 def face_overlap(detection: Detection) -> float:

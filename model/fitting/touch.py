@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyArrays
 from handface.model.fitting.contact import CONTACT_REACH, contact_probability
-from handface.model.fitting.distance import FitSurface
 from handface.model.fitting.flesh import Flesh, closed_faces, measure_touch
+from handface.model.fitting.sight import meet_skin
 from handface.model.prediction.prediction import Part
 
 Array = NDArray[np.float64]
@@ -18,8 +18,6 @@ _GRAZE = 0.0008  # metres that a touching hand is pressed into the resting skin 
 _PRESS = 0.010  # metres that the softest skin yields at most
 _CLEAR = 0.002  # metres that a hand keeps which does not touch
 _REACH = 0.10  # metres along the view that the hand is moved at most
-_NEAREST = 120  # hand points that are followed on their way: those that were nearest at first
-_MARGIN = 0.02  # metres round the hand on its way: what lies farther from it is never touched
 _APART = 0.005  # metres between the surfaces from which on nothing touches, whatever the network says
 
 
@@ -51,45 +49,17 @@ class Touching:
         no more than it yields, and is moved to the nearer end of that range otherwise. 0 where the skin is out of reach.
         """
         ray = hand.mean(0) / np.linalg.norm(hand.mean(0))
-        surface = self._surface(hand, head, np.stack([-back * ray, _REACH * ray]))
         points = hand[self._facing(hand, head)]
-        if surface is None or not len(points):
+        met = meet_skin(points, ray, head, self.flesh.faces, back)
+        if not len(met.offset):
             return 0.0
         if not touches:
-            clear = self._meet(surface, points, ray, -back, np.full(len(head), -_CLEAR))
-            return 0.0 if clear is None else min(clear, 0.0)
-        graze = self._meet(surface, points, ray, -back, np.full(len(head), _GRAZE))
-        if graze is None or graze >= 0:
-            return graze or 0.0
-        pressed = self._meet(surface, points, ray, graze, self.allowance)
-        return graze if pressed is None else min(max(pressed, graze), 0.0)
-
-    def _surface(self, hand: Array, head: Array, way: Array) -> FitSurface | None:
-        """The head's triangles that the hand may come near to; None if there is none. way: (2, 3) metres that it is moved at most."""
-        low, high = hand.min(0) + way.min(0) - _MARGIN, hand.max(0) + way.max(0) + _MARGIN
-        near = ((head > low) & (head < high)).all(1)[self.flesh.faces].any(1)
-        return FitSurface(head, self.flesh.faces[near]) if near.any() else None
-
-    @staticmethod
-    def _meet(surface: FitSurface, points: Array, ray: Array, start: float, allowance: Array) -> float | None:
-        """Sphere tracing: the offset from `start` on at which the first of the points is as deep as the skin there allows.
-
-        allowance: (V,) metres, negative: to be kept clear.  None if that is not within reach.
-        """
-        travelled = start
-        for step in range(20):
-            found = surface.closest(points + travelled * ray, candidates=4)
-            allowed = (allowance[surface.faces[found.face]] * found.weights).sum(1)
-            each = found.distance + allowed
-            slack = float(each.min())
-            if slack < 0.0003:
-                break
-            if step == 0 and len(points) > _NEAREST:
-                points = points[np.argpartition(each, _NEAREST)[:_NEAREST]]
-            travelled += 0.95 * slack
-            if travelled > _REACH:
-                return None
-        return travelled
+            return min(met.first(np.full(len(met.offset), -_CLEAR)), 0.0)
+        graze = met.first(np.full(len(met.offset), _GRAZE))
+        if graze >= 0:
+            return graze if graze <= _REACH else 0.0
+        pressed = met.first((self.allowance[met.corners] * met.weights).sum(1))
+        return min(max(pressed, graze), 0.0)
 
     @staticmethod
     def _facing(hand: Array, head: Array) -> NDArray[np.int64]:

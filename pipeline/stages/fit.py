@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from handface.model.prediction.prediction import Detection, Part, Person
     from handface.model.prediction.predictor import Predictor
 
-VERSION = "2"  # 2: focal length by the face's usual distance; contact, free hands
+VERSION = "3"  # 3: learned presence, the hand meets the skin along the line of sight
 _CONTACT = 0.5  # probability from which a vertex is labelled as touching
 _MOVES = 1e-5  # metres from which a displacement is stored
 

@@ -161,5 +161,17 @@ def test_presence_needs_a_hand_over_the_face() -> None:
     one = detection(0)
     away = replace(one, hand=one.hand + np.float32([0.8 * SIZE, 0, 0]))
     assert face_overlap(away) < 0 < face_overlap(one)
-    assert touch_probability(0.9, away) < 0.5 < touch_probability(0.9, one)
-    assert touch_probability(0.2, one) < touch_probability(0.9, one)
+    nothing = np.zeros(100, np.float32)
+    assert touch_probability(0.5, nothing, away) < 0.5 < touch_probability(0.5, nothing, one)
+
+
+def test_presence_rises_with_all_that_speaks_for_touch() -> None:
+    one = detection(0)
+    away = replace(one, hand=one.hand + np.float32([0.8 * SIZE, 0, 0]))
+    low, high = (np.full(100, value, np.float32) for value in (0.01, 0.9))
+    usual = touch_probability(0.9, high, one)
+    assert 0.5 < usual < 1
+    assert touch_probability(0.2, high, one) < usual
+    assert touch_probability(0.9, low, one) < usual
+    assert touch_probability(0.9, high, away) < usual
+    assert touch_probability(0.0, low, one) < 0.05
