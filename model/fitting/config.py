@@ -17,7 +17,7 @@ class Noise:
     jaw: float = 0.05
     """Detectors put the jaw line on the silhouette, bodies on the bone."""
     hand: float = 0.02
-    outlier: float = 3.0
+    outlier: float = 8.0
     """Residuals beyond this many standard deviations hardly count (Geman-McClure)."""
     world: float = 0.012
     """Hand landmarks in metres about their mean, once scaled to the hand's size."""
@@ -46,7 +46,7 @@ class Spread:
     """Radians of neck, jaw and eyes."""
     guess_betas: float = 0.7
     guess_expression: float = 0.25
-    guess_pose: float = 0.17
+    guess_pose: float = 0.2
     guess_head_pose: float = 0.1
 
 
