@@ -97,10 +97,11 @@ def _parse(kind: Any, options: dict[str, Any]) -> Any:
         with redirect_stderr(said):
             return tyro.cli(kind, **options)
     except SystemExit as ended:
-        cause: BaseException | None = ended
-        while cause := cause.__cause__ or cause.__context__:
+        cause = ended.__cause__ or ended.__context__
+        while cause is not None:
             if isinstance(cause, ValueError) and _raised_here(cause):
                 raise cause from None
+            cause = cause.__cause__ or cause.__context__
         sys.stderr.write(said.getvalue())
         raise
 

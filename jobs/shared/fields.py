@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import partial
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 
@@ -66,8 +67,12 @@ def dress_for_help(kind: type, whole: bool) -> tuple[type, list[str]]:
             hidden.append(one.name)
             hint = Annotated[hint, tyro.conf.Suppress]
         names["__annotations__"][one.name] = hint
-        names[one.name] = field(default_factory=lambda value=default: value)
+        names[one.name] = field(default_factory=partial(_itself, default))
     return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), names)), hidden
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _convert(value: Any, copy: type) -> Any:
