@@ -81,7 +81,7 @@ VERBS = (
         "train",
         "Train",
         "train the network on shards; the same command continues a run that was stopped",
-        "train --train out/synthetic --wild out/parts --validation out/validation --output out/run",
+        "train --preset dice-nano --train out/synthetic --wild out/parts --validation out/validation --output out/run",
     ),
     Verb(
         "evaluate",
@@ -226,10 +226,8 @@ def _overview() -> str:
 
 
 def _unknown(name: str) -> str:
-    from difflib import get_close_matches
+    from handface.suggest import suggest
 
     if name.startswith("-"):
         return f"handface: {name} belongs behind the verb: `handface VERB {name} ...` (`handface VERB --help` shows its flags)"
-    near = get_close_matches(name, BY_NAME, n=1)
-    hint = f"did you mean `handface {near[0]}`?" if near else "one of: " + ", ".join(BY_NAME)
-    return f"handface: no verb {name!r}; {hint} (`handface --help`)"
+    return f"handface: no verb {name!r}; {suggest(name, BY_NAME, '`handface {}`')} (`handface --help`)"

@@ -79,6 +79,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.pictures < 0:
             raise ValueError(f"pictures is {self.pictures}; 0 draws none")
+        for flag, value in (("--limit", self.limit), ("--train-limit", self.train_limit)):
+            if value is not None and value < 1:
+                raise ValueError(f"{flag} {value} must be at least 1")
 
 
 def run(config: Config) -> int:

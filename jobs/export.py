@@ -13,14 +13,6 @@ import tyro
 
 from handface.pipeline.export.config import ExportConfig
 
-_WHY = {
-    "repeated": "the same crop is in another part, too",
-    "subset": "not in --subset",
-    "excluded": "named by a list of --exclude",
-    "in_test_set": "like a picture of --test-sets",
-    "copy": "copies of a sample that stays (--dedupe-distance -1 keeps them)",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ExportConfig):
@@ -39,6 +31,7 @@ def run(config: Config) -> int:
     from handface.jobs.shared.progress import byte_progress
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.export.release import release
+    from handface.pipeline.export.select import WHY_DROPPED
 
     settings = ExportConfig(**{f.name: getattr(config, f.name) for f in fields(ExportConfig)})
     with byte_progress("exporting") as advance:
@@ -51,7 +44,8 @@ def run(config: Config) -> int:
     for split, count in made.samples.items():
         print(f"{split:<12} {count:>9,} samples")
     for reason, count in made.dropped.items():
-        print(f"{'left out':<12} {count:>9,} {_WHY.get(reason, reason)}")
+        hint = " (--dedupe-distance -1 keeps copies)" if reason == "copy" else ""
+        print(f"{'left out':<12} {count:>9,} {WHY_DROPPED.get(reason, reason)}{hint}")
     print(
         f"{len(shards)} shards, {sum(info.bytes for info in shards) / 1e6:,.1f} MB, revision {made.revision}: {config.output}"
     )

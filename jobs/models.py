@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from handface.pipeline.contract.model_store import ModelError, ModelStore, file_sha256, models
+from handface.suggest import suggest
 
 _ACTIONS = ("list", "pull", "verify")
 _WIDE = 1000  # columns
@@ -24,9 +25,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.action not in _ACTIONS:
-            raise ValueError(
-                f"nothing is called {self.action!r} here; give one of {', '.join(_ACTIONS)}, then models' names"
-            )
+            raise ValueError(f"nothing is called {self.action!r} here; {suggest(self.action, _ACTIONS)}")
 
 
 def run(config: Config) -> int:
@@ -34,7 +33,7 @@ def run(config: Config) -> int:
     chosen = config.names or tuple(models())
     for name in chosen:
         if name not in models():
-            raise ModelError(f"there is no model {name!r}; there are {', '.join(models())}")
+            raise ModelError(f"there is no model {name!r}; {suggest(name, models())}")
     if config.action == "list":
         return _list(chosen)
     return _pull(chosen) if config.action == "pull" else _verify(chosen, config.names)

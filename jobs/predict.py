@@ -341,7 +341,7 @@ def untrained_notice(model: str) -> None:
     from rich.panel import Panel
 
     text = (
-        f"The network {model} is UNTRAINED: its weights are fresh random numbers, so meshes, contact and parameters mean"
+        f"The network {model} is UNTRAINED: its weights are random numbers, or were a few steps ago, so meshes, contact and parameters mean"
         ' NOTHING. Only detections and crops are real. Every result says "trained": false; give --model a trained checkpoint.'
     )
     Console(stderr=True).print(Panel(text, title="UNTRAINED NETWORK", style="bold red"))

@@ -38,6 +38,11 @@ def run(config: Config) -> int:
     """Plan, render, show what came out. Returns 0, or 1 if some units or subjects failed."""
     if config.count < 1:
         raise ValueError(f"--count {config.count}: at least one scene")
+    if config.pictures.backgrounds is not None:
+        from handface.pipeline.synthesis.scene.background import background_files
+
+        # what is missing is said now, not once per scene
+        background_files(config.pictures.backgrounds)
     return _film(config) if config.layout == "decaf" else _shards(config)
 
 

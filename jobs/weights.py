@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -195,8 +194,8 @@ def _info(config: Info) -> int:
     from handface.model.weights.named import require_checkpoint
     from handface.pipeline.contract.checkpoints import local_weights
 
-    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
-        folder = require_checkpoint(local_weights(config.folder, Path(scratch)))
+    with local_weights(config.folder) as local:
+        folder = require_checkpoint(local)
         description = describe(read_config(folder))
         tensors = read_safetensors(folder / TENSORS)
     statistics = ("running_mean", "running_var", "num_batches_tracked")
@@ -217,8 +216,8 @@ def _export(config: Export) -> int:
     from handface.model.network.deploy.export import OnnxExportError, compare, example, export_onnx, openvino_session
     from handface.model.network.deploy.fold import fold
 
-    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
-        folder = require_checkpoint(local_weights(config.folder, Path(scratch)))
+    with local_weights(config.folder) as local:
+        folder = require_checkpoint(local)
         model = load_network(folder, config.hand_model, config.head_model).network
     errors = export_onnx(model, config.output, config.tolerance)
     print(

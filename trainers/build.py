@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from handface.model.network.config import DiceConfig, MobileNetConfig, preset
 from handface.model.network.dice import Dice
 from handface.model.network.topology import Topology
-from handface.model.weights.checkpoint import CONFIG, load_dice, read_config
+from handface.model.weights.checkpoint import CONFIG, TENSORS, is_trained, load_dice, read_config
 from handface.model.weights.named import require_checkpoint
 from handface.pipeline.contract.checkpoints import local_weights
 from handface.trainers.config import TrainConfig
@@ -25,8 +25,8 @@ def build_network(config: TrainConfig) -> Dice:
     """
     topology = Topology.from_bodies(config.data.hand_body or "free-hand", config.data.head_body or "free-head")
     if config.init is not None:
-        with tempfile.TemporaryDirectory(prefix="handface-init-") as scratch:
-            network = load_dice(with_retries(config.init, local_weights, config.init, Path(scratch)), topology)
+        with _initial_weights(config.init) as folder:
+            network = load_dice(folder, topology)
     else:
         chosen = preset(config.preset, topology.sizes)
         if isinstance(chosen.backbone, MobileNetConfig) and chosen.backbone.frozen:
@@ -44,12 +44,27 @@ def build_network(config: TrainConfig) -> Dice:
     return network
 
 
+def starts_trained(config: TrainConfig) -> bool:
+    """Whether the run goes on from weights that were trained, and not from random ones."""
+    if config.init is None:
+        return False
+    with _initial_weights(config.init) as folder:
+        return is_trained(folder)
+
+
 def network_config(init: str | None, name: str) -> DiceConfig:
     """The architecture that a run trains: of its initial weights, else of its preset. Raises WeightsError or ValueError."""
     if init is None:
         return preset(name)
-    with tempfile.TemporaryDirectory(prefix="handface-init-") as scratch:
-        return read_config(require_checkpoint(with_retries(init, local_weights, init, Path(scratch), (CONFIG,))))
+    with _initial_weights(init, (CONFIG,)) as folder:
+        return read_config(folder)
+
+
+@contextmanager
+def _initial_weights(init: str, files: tuple[str, ...] = (CONFIG, TENSORS)) -> Iterator[Path]:
+    """The folder of a run's first weights, on this machine; a storage that is away is waited for."""
+    with ExitStack() as stack:
+        yield require_checkpoint(with_retries(init, lambda: stack.enter_context(local_weights(init, files))))
 
 
 def check_bodies(network: Dice, state: Mapping[str, torch.Tensor]) -> None:

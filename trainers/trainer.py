@@ -23,7 +23,7 @@ import torch
 from handface.pipeline.contract.lock import RENEW_S, STALE_S, lock_folder
 from handface.pipeline.contract.storage import Folder
 from handface.trainers.batch import Batch
-from handface.trainers.build import build_network, check_bodies
+from handface.trainers.build import build_network, check_bodies, starts_trained
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import make_loader
 from handface.trainers.data.probe import with_bodies
@@ -89,6 +89,7 @@ class Trainer:
             torch.backends.cudnn.benchmark = True
         self.loader = make_loader(config.data, ranks.rank, ranks.world)
         self.step = TrainStep(build_network(config), config, ranks)
+        self._from_random = ranks.is_main and not starts_trained(config)
         self.validation = Validation(config, ranks) if config.validation else None
         self.progress = RunProgress()
         self.metric: str | None = None
@@ -304,7 +305,7 @@ class Trainer:
         """What is kept with exported weights."""
         config = self.config
         data = [{"name": d.name, "shards": d.shards, "weak": d.weak, "limit": d.limit} for d in config.data.datasets]
-        run = {"steps": self.progress.step, "metric": self.metric, "error": error}
+        run = {"steps": self.progress.step, "metric": self.metric, "error": error, "from_random": self._from_random}
         return run | {"seed": config.seed, "preset": config.preset, "data": data}
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from handface.extras import require_opencv
@@ -55,8 +53,7 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
 
     require_opencv()
     device = _device(options.device)
-    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
-        folder = local_weights(options.model, Path(scratch))
+    with local_weights(options.model) as folder:
         loaded = load_network(folder, options.hand_model, options.head_model)
     if loaded.note:
         log.info("%s: %s", options.model, loaded.note)

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_type_hints
 
-from handface.jobs.shared.fields import dataclass_of, dress_for_help, list_flags, takes_many
+from handface.jobs.shared.fields import choices_of, dataclass_of, dress_for_help, list_flags, takes_many
 from handface.jobs.shared.messages import QUIET, VERBOSE
 from handface.pipeline.contract.settings import read_mapping, unknown_key
+from handface.suggest import suggest
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,6 +60,7 @@ def parse_arguments(module: ModuleType, prog: str, description: str, arguments: 
     rest = list(arguments)
     kind, prog = _choose(module, prog, rest)
     if isinstance(kind, type):
+        _check_words(kind, rest)
         rest = _join_repeated(kind, rest)
     own_config = any(f.name == "config" for f in fields(kind)) if is_dataclass(kind) else True
     default, dump = None, None
@@ -165,11 +166,29 @@ def _choose(module: ModuleType, prog: str, rest: list[str]) -> tuple[Any, str]:
         name = rest.pop(0)
         return subcommands[name], f"{prog} {name}"
     if rest and not rest[0].startswith("-"):
-        near = get_close_matches(rest[0], subcommands, n=1)
-        hint = f"did you mean `{prog} {near[0]}`?" if near else f"there are {', '.join(subcommands)}"
-        raise ValueError(f"no command {rest[0]!r}; {hint}")
+        raise ValueError(f"no command {rest[0]!r}; {suggest(rest[0], subcommands, f'`{prog} {{}}`')}")
     choices = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in subcommands.items())
     return Union[choices], prog  # noqa: UP007
+
+
+def _check_words(kind: type, arguments: list[str]) -> None:
+    """Raise ValueError for a flag that the verb does not have, or a value that is none of a flag's choices, with the nearest one."""
+    import tyro
+
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    positional = tyro.conf.Positional
+    hints = {flag: hint for flag, hint in list_flags(kind) if positional not in getattr(hint, "__metadata__", ())}
+    others = (CONFIG, DUMP_CONFIG, HELP_ALL, "--help")
+    for argument, following in zip(arguments[:end], [*arguments[1:end], ""], strict=False):
+        name, equals, value = argument.partition("=")
+        flag = name.replace("_", "-")
+        if not flag.startswith("--") or flag.startswith("--tyro-") or flag in others:
+            continue
+        if flag not in hints:
+            raise ValueError(f"no flag {name}; {suggest(flag, [*hints, *others], otherwise=f'{HELP_ALL} lists them')}")
+        choices, value = choices_of(hints[flag]), value if equals else following
+        if choices and value not in choices:
+            raise ValueError(f"{name} {value}: no such choice; {suggest(value, choices)}")
 
 
 def _join_repeated(kind: type, arguments: list[str]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import partial
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def dataclass_of(hint: Any) -> type | None:
@@ -24,6 +25,8 @@ def list_flags(kind: type, prefix: str = "--") -> Iterator[tuple[str, Any]]:
         nested = dataclass_of(hint)
         if nested is None:
             yield f"{prefix}{'no-' if one.default is True else ''}{name}", hint
+            for mark in getattr(hint, "__metadata__", ()):
+                yield from ((alias, hint) for alias in getattr(mark, "aliases", None) or ())
         else:
             bare = tyro.conf.OmitArgPrefixes in get_args(hint)
             yield from list_flags(nested, prefix if bare else f"{prefix}{name}.")
@@ -33,6 +36,15 @@ def takes_many(hint: Any) -> bool:
     """Whether a flag takes any number of values."""
     bare = hint.__origin__ if hasattr(hint, "__metadata__") else hint
     return get_origin(bare) is tuple and get_args(bare)[-1] is Ellipsis
+
+
+def choices_of(hint: Any) -> tuple[str, ...]:
+    """The words that a flag takes one of; none if it takes others, or no word at all."""
+    bare = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    kinds = get_args(bare) if get_origin(bare) in (Union, UnionType) else (bare,)
+    if not all(kind is NoneType or get_origin(kind) is Literal for kind in kinds):
+        return ()
+    return tuple("None" if kind is NoneType else str(word) for kind in kinds for word in get_args(kind) or ("",))
 
 
 def dress_for_help(kind: type, whole: bool) -> tuple[type, list[str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from handface.model.network.topology import PartSizes, Sizes
+from handface.suggest import suggest
 
 
 @dataclass(frozen=True)
@@ -318,5 +319,5 @@ PRESETS = {"dice-w64": _W64, "dice-s": _S, "dice-m": _M, "dice-nano": _NANO}
 def preset(name: str, sizes: Sizes | None = None) -> DiceConfig:
     """A preset by name, for these body models (the released ones if None). Raises ValueError for other names."""
     if name not in PRESETS:
-        raise ValueError(f"no preset {name!r}; one of {', '.join(PRESETS)}")
+        raise ValueError(f"no preset {name!r}; {suggest(name, PRESETS)}")
     return PRESETS[name] if sizes is None else replace(PRESETS[name], sizes=sizes)

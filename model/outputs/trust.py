@@ -33,7 +33,7 @@ def count_words(people: int, hands: int) -> str:
 def trust(person: Person, trained: bool) -> tuple[str, str]:
     """How far to trust a person's meshes: level and words."""
     if not trained:
-        return "low", "The network is untrained: meshes, contact and parameters mean nothing."
+        return "low", "The network is untrained, or nearly so: meshes, contact and parameters mean nothing."
     quality, reason = finite(person.quality), "" if person.fit is None else person.fit.reason
     if quality is None:
         return "unknown", "Not fitted to the photo, so its quality is not known. Look at the overlay."

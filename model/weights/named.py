@@ -13,15 +13,22 @@ from handface.model.network.dice import Dice
 from handface.model.network.topology import Topology
 from handface.model.weights.checkpoint import CONFIG, TENSORS, is_trained, load_dice, read_config
 from handface.model.weights.unpickle import WeightsError
+from handface.suggest import suggest
 
 EMBEDDED = Path(__file__).parents[1] / "data"  # a checkpoint folder per preset that ships one
 _NOTE = "training.json"
 _SEED = 0
+# from random weights: no recipe shows a face before its first hundreds
+_FEW_STEPS = 100
 
 
 @dataclass(frozen=True)
 class NamedNetwork:
-    """A network in eval mode. trained: False if its weights are fresh random numbers.  note: how far it was trained, "" if nobody wrote it."""
+    """A network in eval mode.
+
+    trained: False if its weights are fresh random numbers, or were for all but a few steps.  note: how far it was trained, "" if nobody
+    wrote it.
+    """
 
     network: Dice
     trained: bool
@@ -43,7 +50,8 @@ def load_network(name: str | Path, hand: str | None = None, head: str | None = N
     if hand is not None or head is not None:
         topology = Topology.from_bodies(hand or sizes.hand.body, head or sizes.head.body)
     network = load_dice(folder, topology)
-    return NamedNetwork(network, is_trained(folder), str(folder), _note(folder))
+    note, enough = _note(folder)
+    return NamedNetwork(network, is_trained(folder) and enough, str(folder), note)
 
 
 def find_checkpoint(name: str | Path) -> Path | None:
@@ -60,8 +68,8 @@ def find_checkpoint(name: str | Path) -> Path | None:
     if not folder.is_dir():
         kind = "no checkpoint folder" if folder.exists() else "no such preset, folder or file"
         raise WeightsError(
-            f"{name}: {kind}; give one of {', '.join(PRESETS)}, or a folder with {CONFIG} and {TENSORS}"
-            " (`handface weights import` makes one of a released model.bin)"
+            f"{name}: {kind}; give a folder with {CONFIG} and {TENSORS} (`handface weights import` makes one of a released model.bin),"
+            f" or a preset: {suggest(str(name), PRESETS)}"
         )
     return folder
 
@@ -82,13 +90,15 @@ def _fresh(name: str, hand: str | None, head: str | None) -> NamedNetwork:
     return NamedNetwork(network.eval(), False, name)
 
 
-def _note(folder: Path) -> str:
-    """What the trainer left beside the weights, in words."""
+def _note(folder: Path) -> tuple[str, bool]:
+    """What the trainer left beside the weights, in words, and whether its steps are enough to mean something."""
     try:
         told = json.loads((folder / _NOTE).read_bytes())
         steps = f"trained for {told['steps']:,} steps"
+        if told.get("from_random") and told["steps"] < _FEW_STEPS:
+            return f"{steps} from random weights: as good as untrained", False
         if told["error"] is None:
-            return f"{steps} without validation: nobody knows how good it is"
-        return f"{steps}, validation {told['metric']} {told['error']:.1f}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+            return f"{steps} without validation: nobody knows how good it is", True
+        return f"{steps}, validation {told['metric']} {told['error']:.1f}", True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "", True

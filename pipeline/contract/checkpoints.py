@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from handface.pipeline.contract.storage import Folder
@@ -9,12 +12,12 @@ from handface.pipeline.contract.storage import Folder
 _FILES, _NOTE = ("config.json", "model.safetensors"), "training.json"
 
 
-def local_weights(name: str, scratch: Path, files: tuple[str, ...] = _FILES) -> str:
-    """A network's name or local folder as it is; of a folder on an object store (s3://, gs://) a copy of it in `scratch`.
+@contextmanager
+def local_weights(name: str, files: tuple[str, ...] = _FILES) -> Iterator[str]:
+    """A network's name or local folder as it is; of a folder on an object store (s3://, gs://) a copy, which goes with the block.
 
     Args:
         name: A preset, a folder, a fsspec URI of one, or the model.safetensors in one.
-        scratch: An empty folder, which has to stay until the weights are loaded.
         files: What is needed of it.
 
     Raises:
@@ -22,13 +25,16 @@ def local_weights(name: str, scratch: Path, files: tuple[str, ...] = _FILES) -> 
         AddressRefusedError: A web address.
     """
     if "://" not in name:
-        return str(Path(name).expanduser())
+        yield str(Path(name).expanduser())
+        return
     remote = Folder(name.rstrip("/").removesuffix("/model.safetensors"))
-    for file in files:
-        try:
-            (scratch / file).write_bytes(remote.read(file))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{remote.uri}/{file}: no such file; weights are a folder with {files}") from error
-    if remote.exists(_NOTE):
-        (scratch / _NOTE).write_bytes(remote.read(_NOTE))
-    return str(scratch)
+    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
+        for file in files:
+            try:
+                (Path(scratch) / file).write_bytes(remote.read(file))
+            except FileNotFoundError as error:
+                where = f"{remote.uri}/{file}"
+                raise FileNotFoundError(f"{where}: no such file; weights are a folder with {files}") from error
+        if remote.exists(_NOTE):
+            (Path(scratch) / _NOTE).write_bytes(remote.read(_NOTE))
+        yield scratch

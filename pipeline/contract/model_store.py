@@ -7,6 +7,7 @@ user's cache, then fetched from the sources in models.toml. Once a file is there
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from handface.pipeline.contract.sample import AnnotatorRecord
+from handface.suggest import suggest
 
+log = logging.getLogger(__name__)
 FOLDERS_VARIABLE = "HANDFACE_MODELS"
 _CHUNK = 1 << 20
 _TIMEOUT = 300  # seconds a package client may take
@@ -65,7 +68,7 @@ class ModelStore:
     def path(self, name: str, progress: Progress = lambda _: None) -> Path:
         """The file, fetched if need be. Raises ModelError listing every source that was tried."""
         if name not in models():
-            raise ModelError(f"there is no model {name!r}; there are {', '.join(models())}")
+            raise ModelError(f"there is no model {name!r}; {suggest(name, models())}")
         return self.find(name) or self._fetch(models()[name], progress)
 
     def record(self, name: str, thresholds: dict[str, float] | None = None) -> AnnotatorRecord:
@@ -76,6 +79,7 @@ class ModelStore:
     def _fetch(self, model: Model, progress: Progress) -> Path:
         folder = self.folders[0]
         folder.mkdir(parents=True, exist_ok=True)
+        log.info("fetching %s (%.1f MB, %s) once, into %s", model.name, model.bytes / 1e6, model.licence, folder)
         tried = []
         for source in model.sources:
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:

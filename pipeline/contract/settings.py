@@ -6,9 +6,10 @@ import dataclasses
 import json
 import types
 from collections.abc import Collection, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from handface.suggest import suggest
 
 Kind = TypeVar("Kind")
 
@@ -58,9 +59,7 @@ def _reason(found: Mapping[str, Any]) -> str:
 
 def unknown_key(name: str, known: Collection[str], where: str = "") -> str:
     """What to say about a key that does not exist. where: the group it is in, ending in a dot."""
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {where}{near[0]}?" if near else f"there are {', '.join(known)}"
-    return f"no setting {where}{name}; {hint}"
+    return f"no setting {where}{name}; {suggest(name, known, where + '{}')}"
 
 
 def _unknown(value: Any, kind: Any, where: str) -> Iterator[str]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import ceil
+from threading import Thread
 from typing import Any
 
 log = logging.getLogger(__name__)
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Of a cluster that is started here: it listens on loopback alone, sends nothing home, and has no dashboard to send figures to.
 _OWN_CLUSTER = _LOOPBACK | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
+# Ray's core says so of every pool of actors that Ray Data starts, since their arguments always lie in the object store: neither we nor
+# a user can do anything about it. RAY_BACKEND_LOG_LEVEL would hide it behind a line about itself.
+_NOISE = re.compile(rb"\] core_worker\.cc:\d+: Actor with class name: .* constructor arguments in the object store")
 _STARTS = 3  # Ray gives a start up after half a minute, which a busy machine can need
 _STORE_BYTES, _STORE_BYTES_PER_WORKER = 256 << 20, 64 << 20
 
@@ -26,7 +32,7 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
     exist at all.  Raises ConnectionError if RAY_ADDRESS leads nowhere, PermissionError if the cluster wants another token.
     """
     address = os.environ.get("RAY_ADDRESS")
-    with _environment({} if address else _OWN_CLUSTER):
+    with _environment({} if address else _OWN_CLUSTER), _core_filtered():
         import ray
         import ray.data
 
@@ -82,6 +88,38 @@ def _join(address: str, options: dict[str, Any]) -> None:
             f"RAY_ADDRESS={address}: the cluster did not take this shell's token; export RAY_AUTH_MODE=token, and put the head's "
             "token into RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
+
+
+@contextmanager
+def _core_filtered() -> Iterator[None]:
+    """Pass on what Ray's core, which knows no logger, writes to file descriptor 2, but for `_NOISE`; Python's stderr is left alone."""
+    terminal, python = os.dup(2), sys.stderr
+    reading, writing = os.pipe()
+
+    def forward() -> None:
+        with os.fdopen(reading, "rb") as lines, os.fdopen(os.dup(terminal), "wb", 0) as out:
+            for line in lines:
+                if not _NOISE.search(line):
+                    out.write(line)
+
+    thread = Thread(target=forward, daemon=True)
+    thread.start()
+    try:
+        if python.fileno() == 2:
+            sys.stderr = os.fdopen(os.dup(2), "w", 1, python.encoding, python.errors)
+    except (AttributeError, OSError, ValueError):
+        # not a file: a test or a notebook has put something in its place
+        pass
+    os.dup2(writing, 2)
+    os.close(writing)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        sys.stderr = python
+        # a process of Ray that is slow to end may hold the other end of the pipe
+        thread.join(1)
+        os.close(terminal)
 
 
 @contextmanager

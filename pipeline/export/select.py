@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# what the reasons say, after "left out:"
+WHY_DROPPED = {
+    "repeated": "the same crop is in another part, too",
+    "subset": "not in --subset",
+    "excluded": "named by a list of --exclude",
+    "in_test_set": "like a picture of --test-sets",
+    "copy": "a copy of a sample that stays",
+}
 # bits, where copies are kept
 _FAMILY_RADIUS = 6
 # dropped samples written at once

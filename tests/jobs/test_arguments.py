@@ -68,7 +68,21 @@ def test_every_flag_is_known_by_its_name() -> None:
             ["crawl", "--input", "x", "--output", "o", "--contact", "a@b.c", "--http.attempts", "0"],
             "attempts must be at least 1",
         ),
-        (["models", "nope"], "nothing is called 'nope'"),
+        (["models", "pul"], "nothing is called 'pul' here; did you mean pull?"),
+        (["predict", "a.jpg", "--otput", "x"], "no flag --otput; did you mean --output?"),
+        (
+            ["annotate", "--input", "a", "--decode.min_sides=3"],
+            "no flag --decode.min_sides; did you mean --decode.min-side?",
+        ),
+        (["weights", "info", "x", "--modl"], "no flag --modl; --help-all lists them"),
+        (
+            ["train", "--train", "x", "--preset", "dice-nanp"],
+            "--preset dice-nanp: no such choice; did you mean dice-nano?",
+        ),
+        (["predict", "a.jpg", "--output", "x", "--fit=of"], "--fit of: no such choice; did you mean off?"),
+        (["evaluate", "x", "--limit", "0"], "--limit 0 must be at least 1"),
+        (["evaluate", "x", "--train-limit", "0"], "--train-limit 0 must be at least 1"),
+        (["predict", "a.jpg", "--output", "x", "--limit", "0"], "--limit 0 must be at least 1"),
         (
             ["decaf-to-shards", "--decaf", "nowhere", "--output", "o"],
             "--decaf nowhere: no such folder; give the folder",

@@ -119,7 +119,7 @@ def test_unknown_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["valdate"]) == 2
     assert "did you mean `handface validate`" in capsys.readouterr().err
     assert cli.main(["qqqqqq"]) == 2
-    assert "one of: demo" in capsys.readouterr().err
+    assert "there are demo" in capsys.readouterr().err
 
 
 def test_the_help_of_no_verb_waits_for_torch_or_ray() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from handface.jobs.cli import main
+from handface.jobs.cli import BY_NAME, main
 
 CONTACT = ("--contact", "me@example.org")
 TRANSFORMS = ("--hand-transforms", "urls.txt", "--head-transforms", "urls.txt")
@@ -53,7 +53,7 @@ FOLDERS = [
 
 # Files that a flag names beside the input.
 FLAGS = [
-    ["annotate", "--local", "--input", "good.jpg", "--exclude", "WRONG", "--output", "OUT"],
+    ["annotate", "--local", "--input", "good.jpg", "--dedupe.exclude", "WRONG", "--output", "OUT"],
     ["annotate", "--local", "--input", "good.jpg", "--depth.depth-anything", "./WRONG.pth", "--output", "OUT"],
     ["crawl", "--local", *CONTACT, "--input", "urls.txt", "--exclude", "WRONG", "--output", "OUT"],
     ["predict", "good.jpg", "--model", "./WRONG", "--output", "OUT"],
@@ -63,6 +63,13 @@ FLAGS = [
     ["annotate", "--local", "--input", "good.jpg", "--keypoints.checkpoint", "WRONG.onnx", "--output", "OUT"],
     ["annotate", "--local", "--input", "good.jpg", "--fit.model", "./WRONG", "--output", "OUT"],
     ["train", "--config", "WRONG", "--output", "OUT"],
+    ["synthesize", "--local", "--count", "1", "--pictures.backgrounds", "WRONG", "--output", "OUT"],
+    ["evaluate", "good.jpg", "--model", "./WRONG", "--output", "OUT"],
+    ["jobs", "submit", "--working-dir", "WRONG", "--address", "http://127.0.0.1:1", "--", "stats", "x"],
+    ["models", "verify", "WRONG"],
+    ["doctor", "--config", "WRONG"],
+    ["demo", "--config", "WRONG", "--output", "OUT"],
+    ["rehearse", "--config", "WRONG", "--output", "OUT"],
 ]
 
 
@@ -100,3 +107,7 @@ def test_wrong_inputs(command, kind, folder, capsys):
 @pytest.mark.parametrize("command", FLAGS, ids=lambda command: " ".join(command[:5]))
 def test_wrong_flags(command, folder, capsys):
     ends_with_2(command, "nowhere", folder, capsys)
+
+
+def test_no_verb_is_left_out():
+    assert {command[0] for command in (*FOLDERS, *FLAGS)} == set(BY_NAME)

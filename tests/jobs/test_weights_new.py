@@ -85,7 +85,7 @@ def test_a_list_of_nobody_is_not_written(tmp_path: Path, make_sample, write_tar,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("dice-xx",), "no preset 'dice-xx'; one of dice-w64"),
+        (("dice-xx",), "no preset 'dice-xx'; did you mean dice-"),
         (("dice-m", "--imagenet", "absent.pth"), "absent.pth: no such file"),
         (("dice-nano", "--points", "absent"), "dice-nano does not look at points"),
     ],

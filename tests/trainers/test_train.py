@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from handface.model.weights.checkpoint import is_trained, load_dice
+from handface.model.weights.named import load_network
 from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
 from handface.trainers.data import DatasetConfig
 from handface.trainers.losses import LossConfig, LossWeights
@@ -38,7 +39,9 @@ def test_a_run_writes_weights_logs_checkpoints_and_its_configuration(make_run: M
         assert (
             is_trained(Path(config.output) / name) and load_dice(Path(config.output) / name).config.preset == "narrow"
         )
-    assert json.loads((Path(config.output) / "best" / "training.json").read_text())["metric"] == "pve"
+    note = json.loads((Path(config.output) / "best" / "training.json").read_text())
+    assert note["metric"] == "pve" and note["from_random"]
+    assert not load_network(Path(config.output) / "best").trained  # after four steps
     assert TrainConfig.loads((Path(config.output) / "config.json").read_text()) == config
     assert list((Path(config.output) / "tensorboard").iterdir())
     values = logged(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -35,8 +34,8 @@ def open_network(
     """
     if folder is None:
         return None, Topology.from_bodies(hand_body or "free-hand", head_body or "free-head").sizes
-    with tempfile.TemporaryDirectory(prefix="handface-weights-") as scratch:
-        found = require_checkpoint(local_weights(folder, Path(scratch)))
+    with local_weights(folder) as local:
+        found = require_checkpoint(local)
         known = read_config(found).sizes
         model = load_dice(found, Topology.from_bodies(hand_body or known.hand.body, head_body or known.head.body))
     return model.to(device), model.config.sizes

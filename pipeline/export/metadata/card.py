@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from handface.pipeline.export.select import WHY_DROPPED
+
 if TYPE_CHECKING:
     from handface.pipeline.export.manifest import Release
     from handface.pipeline.export.metadata.index import Figures
@@ -69,9 +71,10 @@ def _contents(made: Release) -> str:
 
 def _origin(made: Release, figures: Figures) -> str:
     total = sum(made.samples.values())
+    dropped = {WHY_DROPPED.get(reason, reason): count for reason, count in made.dropped.items()}
     away = [
         (stage, reason, f"{count:,}")
-        for stage, reasons in (*made.funnel.items(), ("export", made.dropped))
+        for stage, reasons in (*made.funnel.items(), ("export", dropped))
         for reason, count in sorted(reasons.items())
     ]
     hosts = [(host, f"{count:,}") for host, count in figures.hosts[:_TOP]]

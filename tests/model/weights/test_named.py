@@ -54,9 +54,11 @@ def test_an_embedded_checkpoint_is_what_its_preset_means(nano, tmp_path, monkeyp
     assert load_network("dice-nano").source == str(tmp_path / "dice-nano")
 
 
-@pytest.mark.parametrize("name", ["dice-xxl", "out/absent"])
-def test_an_unknown_name_lists_what_there_is(name):
-    with pytest.raises(WeightsError, match=r"no such preset, folder or file; give one of dice-w64, dice-s"):
+@pytest.mark.parametrize(
+    ("name", "hint"), [("dice-xxl", "did you mean dice-s"), ("out/absent", "there are dice-w64, dice-s")]
+)
+def test_an_unknown_name_is_answered_with_what_there_is(name, hint):
+    with pytest.raises(WeightsError, match=rf"no such preset, folder or file; .* or a preset: {hint}"):
         load_network(name)
 
 
@@ -119,6 +121,17 @@ def test_the_trainers_note_is_read_if_there_is_one(folder, text, note):
     if text is not None:
         (folder / "training.json").write_text(text)
     assert load_network(folder).note == note
+
+
+def test_a_few_steps_from_random_weights_count_as_untrained(nano, tmp_path):
+    folder = save_dice(nano, tmp_path / "run", trained=True)
+    note = {"steps": 4, "metric": None, "error": None, "from_random": True}
+    (folder / "training.json").write_text(json.dumps(note))
+    loaded = load_network(folder)
+    assert not loaded.trained and loaded.note == "trained for 4 steps from random weights: as good as untrained"
+    for other in ({"steps": 1500}, {"from_random": False}):
+        (folder / "training.json").write_text(json.dumps(note | other))
+        assert load_network(folder).trained
 
 
 def test_the_folder_of_a_run_is_answered_with_where_its_weights_are(nano, tmp_path):

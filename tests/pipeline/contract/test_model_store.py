@@ -48,10 +48,12 @@ def npm(tmp_path, monkeypatch):
     return tmp_path / "calls"
 
 
-def test_a_package_source_is_unpacked_once_and_then_never_asked_again(store, npm):
+def test_a_package_source_is_unpacked_once_and_then_never_asked_again(store, npm, caplog):
     ready = store("npm:a-package@1.0!package/net.bin")
     assert ready.find("net") is None
-    path = ready.path("net")
+    with caplog.at_level("INFO"):
+        path = ready.path("net")
+    assert caplog.messages == [f"fetching net (0.0 MB, MIT) once, into {path.parent}"]
     assert path.read_bytes() == BYTES and ready.path("net") == path
     assert len(npm.read_text().splitlines()) == 1 and "a-package@1.0" in npm.read_text()
     assert [p.name for p in path.parent.iterdir()] == ["net.bin"]  # nothing half-fetched stays

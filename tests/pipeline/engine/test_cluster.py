@@ -11,28 +11,33 @@ import psutil
 import pytest
 
 
-def test_a_cluster_of_our_own_listens_on_loopback_alone() -> None:
-    """Whoever reaches Ray's ports may run code on the machine."""
+def test_a_cluster_of_our_own_listens_on_loopback_alone_and_is_quiet() -> None:
+    """Whoever reaches Ray's ports may run code on the machine. Ray's core takes actors like those of Ray Data for an error."""
     code = """
 import os, sys
 from handface.pipeline.engine.cluster import cluster
 with cluster(1) as resources:
     import ray
     assert resources["CPU"] == 1 and ray.get(ray.remote(lambda: 7).remote()) == 7
+    actor = ray.remote(type("Restarts", (), {"__init__": lambda self, value: None})).options(max_restarts=-1)
+    ray.get(actor.remote(ray.put(1)).__ray_ready__.remote())
+    print("from Python", file=sys.stderr)
+    os.write(2, b"from the core\\n")
     print(" ".join(node["NodeManagerAddress"] for node in ray.nodes()))
     print("up", flush=True)
     sys.stdin.read()
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     command = [sys.executable, "-c", code]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment | {"RAY_AUTH_MODE": "disabled"}, **pipes) as process:  # type: ignore[call-overload]
         assert process.stdout.readline().split() == ["127.0.0.1"] and process.stdout.readline() == "up\n"
         started = psutil.Process(process.pid)
         family = [started, *started.children(recursive=True)]
         sockets = [socket for one in family for socket in one.net_connections("tcp")]
-        process.communicate("", timeout=60)
+        _, said = process.communicate("", timeout=60)
     assert process.returncode == 0
+    assert "Actor with" not in said and {"from Python", "from the core"} <= set(said.splitlines()), said
     addresses = [socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN]
     assert len(addresses) > 3 and set(addresses) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 

@@ -21,6 +21,7 @@ def test_copies_are_dropped_or_stay_together(tmp_path: Path) -> None:
     parts = write_parts(tmp_path / "parts", units)
     made = release([parts], str(tmp_path / "dropped"), CONFIG)
     assert made.dropped == {"copy": 1} and sum(made.samples.values()) == 12
+    assert "| export | a copy of a sample that stays | 1 |" in (tmp_path / "dropped/README.md").read_text()
     (gone,) = pq.read_table(tmp_path / "dropped/dropped.parquet").to_pylist()
     pair = sorted([units[0].sample.key, units[-1].sample.key])
     assert (gone["key"], gone["because"]) == (pair[1], pair[0])  # the smaller key stays
