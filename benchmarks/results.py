@@ -12,7 +12,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,24 @@ class Row(Figure):
     machine: str = ""
     date: str = ""
     commit: str = ""
+
+
+def tabulate(table: str, rows: Mapping[str, Mapping[str, str]]) -> list[Figure]:
+    """{row: {column: value}} -> the figures of a table."""
+    return [
+        Figure(f"{table} | {row} | {column}", value)
+        for row, columns in rows.items()
+        for column, value in columns.items()
+    ]
+
+
+def report(subject: str, figures: Sequence[Figure], save: bool) -> None:
+    """Print the figures as tables and, if asked, save them (`save_figures`)."""
+    found = [Row(**asdict(one)) for one in figures]
+    for table in dict.fromkeys(one.name.partition(" | ")[0] for one in figures):
+        print(f"\n{table}\n{make_table(table, found).partition('Measured by')[0]}")
+    if save:
+        save_figures(subject, figures)
 
 
 def save_figures(subject: str, figures: Sequence[Figure], command: str = "", folder: Path = FOLDER) -> Path:

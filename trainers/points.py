@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from handface.model.bodies.names import KEYPOINTS
 from handface.model.network.dice import Dice
-from handface.model.network.points import POINTS
 from handface.trainers.bodies import Bodies, at_levels, pose_body
 from handface.trainers.data import make_pass
 from handface.trainers.data.config import AugmentConfig, DataConfig, DatasetConfig
@@ -131,7 +131,7 @@ def point_loss(network: Dice, bodies: Bodies, labels: PointLabels) -> torch.Tens
     loss = _miss(placed, labels.tokens, groups)
     few = slice(max(len(cells) // _POSED, 2))
     loss = loss + _miss(posed_tokens(network, bodies, placed[few]), labels.tokens[few], groups)
-    true = labels.tokens[:, :POINTS].roll(-groups[0], 1)  # as the points are ordered: face, hand
+    true = labels.tokens[:, :KEYPOINTS].roll(-groups[0], 1)  # as the points are ordered: face, hand
     camera, size = network.camera(cells), network.config.input.size
     seen = camera[:, None, :1] * true[..., :2] + camera[:, None, 1:]
     known = labels.points[..., 2] > 0

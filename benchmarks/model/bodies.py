@@ -1,19 +1,17 @@
-"""How long the bodies take: forward and backward of hand + head, batch 64, on the CPU. Writes docs/results/<date>-bodies.md.
+"""How long the bodies take: forward and backward of hand + head, batch 64, on the CPU; and how exact their keypoints are.
 
-Run as `python -m benchmarks.model.bodies`.
+python -m benchmarks.model.bodies --save
 """
 
 from __future__ import annotations
 
-import datetime
-import json
 import os
 import time
-from pathlib import Path
 
 import torch
 import tyro
 
+from benchmarks.results import Figure, report, tabulate
 from handface.model.bodies import ParametricBody, load_body
 from handface.model.bodies.build.fit import read_fit
 from handface.model.bodies.load import DATA
@@ -40,47 +38,37 @@ def timed(bodies: list[ParametricBody], batch: int, backward: bool) -> float:
     return sorted(seconds[2:])[4]
 
 
-def main(batch: int = 64, output: Path = Path("docs/results")) -> None:
-    """Measure and write."""
+def main(batch: int = 64, save: bool = False) -> None:
+    """Measure and print.
+
+    Args:
+        batch: people at once.
+        save: write the figures to docs/results/bodies.csv and its page.
+    """
     bodies = [load_body("free-hand", "decaf"), load_body("free-head", "decaf")]
-    lines = [
-        "# Bodies",
-        "",
-        f"torch {torch.__version__}, {os.cpu_count()} CPU cores (shared), float32, batch {batch}, hand + head.",
-        "",
-    ]
-    lines += ["| threads | forward, ms | forward + backward, ms |", "| --- | --- | --- |"]
+    speed = {}
     for threads in sorted({1, os.cpu_count() or 1}):
         torch.set_num_threads(threads)
-        lines.append(
-            f"| {threads} | {1000 * timed(bodies, batch, False):.0f} | {1000 * timed(bodies, batch, True):.0f} |"
-        )
+        speed[str(threads)] = {
+            "forward, ms": f"{1000 * timed(bodies, batch, False):.0f}",
+            "forward + backward, ms": f"{1000 * timed(bodies, batch, True):.0f}",
+        }
+    sizes = {file.name: {"kB": f"{file.stat().st_size / 1e3:.0f}"} for file in sorted(DATA.glob("*.npz"))}
+    report("bodies", [*tabulate("threads", speed), *keypoint_errors(), *tabulate("files", sizes)], save)
+
+
+def keypoint_errors() -> list[Figure]:
+    """Keypoints against MediaPipe's on held-out renders, as `benchmarks/model/fit_body_keypoints.py` left them."""
     fit = read_fit()
-    errors, hand = (
-        fit["landmarks"]["error_percent_of_eye_distance"]["held_out"],
-        fit["hand"]["held_out_error_percent_of_palm"],
-    )
-    lines += [
-        "",
-        f"Keypoints against MediaPipe {fit['mediapipe']} on held-out renders (`benchmarks/model/fit_body_keypoints.py`):",
-        "",
+    face = fit["landmarks"]["error_percent_of_eye_distance"]["held_out"]
+    hand = fit["hand"]["held_out_error_percent_of_palm"]
+    rows = {name: {part: f"{value:.1f}" for part, value in hand[name].items()} for name in ("before", "after")}
+    return [
+        *tabulate(
+            "face, % of the eye distance", {"68 landmarks": {part: f"{value:.1f}" for part, value in face.items()}}
+        ),
+        *tabulate("hand, % of the palm", {f"{name} the offsets": row for name, row in rows.items()}),
     ]
-    lines.append(
-        "- 68 landmarks, % of the distance of the outer eye corners: "
-        + ", ".join(f"{k} {v:.1f}" for k, v in errors.items())
-    )
-    for name in ("before", "after"):
-        lines.append(
-            f"- hand, {name} the offsets, % of the palm: " + ", ".join(f"{k} {v:.1f}" for k, v in hand[name].items())
-        )
-    lines += [
-        "",
-        "Files: " + ", ".join(f"{p.name} {p.stat().st_size / 1e3:.0f} kB" for p in sorted(DATA.glob("*.npz"))),
-        "",
-    ]
-    path = output / f"{datetime.date.today()}-bodies.md"
-    path.write_text("\n".join(lines))
-    print("\n".join(lines), json.dumps({"written": str(path)}), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The network against the released one written plainly (eager, fp32): speed and error, same weights, one run.
 
     python -m benchmarks.model.model                              # CPU, or the GPU if there is one
-    python -m benchmarks.model.model --write docs/results/model.md
+    python -m benchmarks.model.model --save
 
 Cases take turns, so that a change of the machine's load hits all of them; figures are medians over the rounds.
 Rows for onnxruntime and OpenVINO appear where these are installed (OpenVINO: the `openvino` extra).
@@ -23,6 +23,7 @@ import tyro
 from rich.progress import Progress
 from torch import nn
 
+from benchmarks.results import report, tabulate
 from handface.model.network.deploy.export import as_output, export_onnx, onnx_session, openvino_session
 from handface.model.network.deploy.fold import fold
 from handface.model.network.deploy.inference import InferenceConfig, prepare
@@ -49,8 +50,10 @@ class Config:
     """CPU threads for every case."""
     compile: bool = False
     """Also torch.compile on CPU (a minute more); always on a GPU."""
-    write: Path | None = None
-    """Markdown file for the table."""
+    subject: str = "model"
+    """Page and CSV under docs/results; `model_gpu` on a GPU."""
+    save: bool = False
+    """Write the figures there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,21 +294,19 @@ def main(config: Config) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
         rows, notes = measure(config, device, Path(folder))
-    lines = [
-        "| case | batch | ms | images/s | x plain | relative error | share of ceiling | GPU GiB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        memory = "" if row.memory is None else f"{row.memory:.2f}"
-        lines.append(
-            f"| {row.case} | {row.batch} | {row.seconds * 1000:.1f} | {row.batch / row.seconds:.2f} | {row.ratio:.2f}"
-            f" | {row.error:.1e} | {row.share:.0%} | {memory} |"
-        )
-    text = "\n".join([TARGETS[device.type], "", *(f"- {note}" for note in notes), "", *lines])
-    print(text)
-    if config.write:
-        title = "# dice-w64: ours against the released network written plainly"
-        config.write.write_text(f"{title}\n\nCommand: `python -m benchmarks.model.model`\n\n{text}\n")
+    print("\n".join([TARGETS[device.type], *notes]))
+    table = {
+        f"{row.case}, {row.batch}": {
+            "ms": f"{row.seconds * 1000:.1f}",
+            "images/s": f"{row.batch / row.seconds:.2f}",
+            "x plain": f"{row.ratio:.2f}",
+            "relative error": f"{row.error:.1e}",
+            "share of ceiling": f"{row.share:.0%}",
+            "GPU GiB": "" if row.memory is None else f"{row.memory:.2f}",
+        }
+        for row in rows
+    }
+    report(config.subject, tabulate("case", table), config.save)
 
 
 if __name__ == "__main__":

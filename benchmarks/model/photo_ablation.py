@@ -19,7 +19,7 @@ import torch
 import tyro
 
 from benchmarks.model.fit import Seen, _photos, _samples, auc, compare, look
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 from handface.model.fitting.quality import guess_residuals
 
 
@@ -56,10 +56,7 @@ def main(config: Config) -> None:
         for folder in config.synthetic:
             seen = list(look(predictor, _samples(folder, config.limit)))
             figures += _rows(f"networks on {Path(folder).name}", name, on_scenes(seen))
-    for figure in figures:
-        print(figure.name, figure.value)
-    if config.save:
-        save_figures("ablation", figures)
+    report("ablation", figures, config.save)
 
 
 def held_out(path: str) -> bool:

@@ -1,6 +1,6 @@
 """Throughput of `handface annotate` on Ray against a plain serial loop over the same models, pipeline overhead, memory.
 
-    python -m benchmarks.pipeline.annotate [--input DIR] [--write docs/results/annotate.md]
+    python -m benchmarks.pipeline.annotate [--input DIR] [--save]
 
 All in one run on the same pictures, so that ratios mean something: (1) a serial loop that calls the networks and nothing else
 of the pipeline; (2) `--local`, the whole pipeline in one process; (3) Ray with `--workers` workers, while the resident memory
@@ -26,6 +26,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
+from benchmarks.results import Figure, report, tabulate
 from handface.pipeline.annotators.analyser import DetectorError
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.parts import read_parts
@@ -53,8 +54,8 @@ class Config:
     unit_size: int = 32
     segmenter: bool = True
     """Use the skin segmenter (model selfie-multiclass in the model store)."""
-    write: Path | None = None
-    """Markdown file for the results."""
+    save: bool = False
+    """Write the figures to docs/results/annotate.csv and its page."""
 
 
 @dataclass
@@ -90,14 +91,11 @@ def main(config: Config) -> None:
         local = engine_run(folder / "local", paths, annotate, workers=0)
         ray = engine_run(folder / "ray", paths, annotate, workers=config.workers)
         assert_same(folder / "local", folder / "ray")
-        lines = throughput_table(config, serial, local, ray) + stage_table(folder / "local")
+        figures = throughput(config, serial, local, ray) + stage_times(folder / "local")
         if config.memory_inputs:
             many = [paths[i % len(paths)] for i in range(config.memory_inputs)]
-            lines += memory_table(engine_run(folder / "memory", many, annotate, workers=config.workers).memory)
-    text = "\n".join(lines)
-    print(text)
-    if config.write:
-        config.write.write_text(f"# Throughput, overhead and memory of `handface annotate`\n\n{text}\n")
+            figures += memory_use(engine_run(folder / "memory", many, annotate, workers=config.workers).memory)
+    report("annotate", figures, config.save)
 
 
 def make_pictures(config: Config, folder: Path) -> list[Path]:
@@ -273,28 +271,29 @@ def assert_same(first: Path, second: Path) -> None:
         raise RuntimeError("Ray and --local wrote different samples")
 
 
-def throughput_table(config: Config, serial: Serial, local: EngineRun, ray: EngineRun) -> list[str]:
+def throughput(config: Config, serial: Serial, local: EngineRun, ray: EngineRun) -> list[Figure]:
     """Rates and the two claims."""
     n = config.images
     rate = n / serial.seconds
-    return [
-        f"{n} pictures, {ray.kept} kept, units of {config.unit_size}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} "
-        "at the end; equal samples from Ray and `--local`.",
-        "",
-        "| run | images/s | against serial |",
-        "|---|---|---|",
-        f"| serial loop over the same models | {rate:.2f} | 1.00 |",
-        f"| `--local`, whole pipeline, one process | {n / local.seconds:.2f} | {n / local.seconds / rate:.2f} |",
-        f"| Ray, {config.workers} workers, with start-up | {n / ray.seconds:.2f} | {n / ray.seconds / rate:.2f} |",
-        f"| Ray, {config.workers} workers, after the first units | {ray.steady:.2f} | **{ray.steady / rate:.2f}** |",
-        "",
-        f"Networks alone: {serial.models / n * 1e3:.1f} ms an image ({serial.depth_maps} depth maps). Whole pipeline, one "
-        f"process, after its first unit: {1e3 / local.steady:.1f} ms. Overhead **{n / local.steady / serial.models - 1:+.1%}**.",
-        "",
-    ]
+    rates = {
+        "serial loop over the same models": rate,
+        "`--local`, whole pipeline, one process": n / local.seconds,
+        f"Ray, {config.workers} workers, with start-up": n / ray.seconds,
+        f"Ray, {config.workers} workers, after the first units": ray.steady,
+    }
+    times = {
+        "networks alone": {"ms an image": f"{serial.models / n * 1e3:.1f}"},
+        "whole pipeline, one process, after its first unit": {"ms an image": f"{1e3 / local.steady:.1f}"},
+    }
+    print(
+        f"{n} pictures, {ray.kept} kept, units of {config.unit_size}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the "
+        f"end, {serial.depth_maps} depth maps; equal samples from Ray and --local. Overhead {n / local.steady / serial.models - 1:+.1%}."
+    )
+    table = {run: {"images/s": f"{one:.2f}", "against serial": f"{one / rate:.2f}"} for run, one in rates.items()}
+    return [*tabulate("run", table), *tabulate("overhead", times)]
 
 
-def stage_table(output: Path) -> list[str]:
+def stage_times(output: Path) -> list[Figure]:
     """Where the time of the one-process run went."""
     total: dict[str, float] = {}
     inputs = 0
@@ -304,18 +303,18 @@ def stage_table(output: Path) -> list[str]:
             inputs += unit["inputs"]
             for stage, seconds in unit["seconds"].items():
                 total[stage] = total.get(stage, 0.0) + seconds
-    rows = [f"| {stage} | {seconds / inputs * 1e3:.2f} |" for stage, seconds in total.items()]
-    return ["| stage | ms per input |", "|---|---|", *rows, ""]
+    return tabulate(
+        "stage", {stage: {"ms per input": f"{seconds / inputs * 1e3:.2f}"} for stage, seconds in total.items()}
+    )
 
 
-def memory_table(memory: Memory) -> list[str]:
-    """Resident memory at 10 % and 100 % of the inputs."""
-    rows = [(share, memory.at(share)) for share in (0.1, 0.25, 0.5, 0.75, 1.0)]
-    lines = ["| inputs done | driver MB | workers MB |", "|---|---|---|"]
-    lines += [
-        f"| {done} ({share:.0%}) | {driver / MB:.0f} | {workers / MB:.0f} |" for share, (done, driver, workers) in rows
-    ]
-    return lines
+def memory_use(memory: Memory) -> list[Figure]:
+    """Resident memory as inputs get done."""
+    table = {}
+    for share in (0.1, 0.25, 0.5, 0.75, 1.0):
+        done, driver, workers = memory.at(share)
+        table[f"{done} ({share:.0%})"] = {"driver MB": f"{driver / MB:.0f}", "workers MB": f"{workers / MB:.0f}"}
+    return tabulate("inputs done", table)
 
 
 if __name__ == "__main__":

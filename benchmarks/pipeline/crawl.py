@@ -1,6 +1,6 @@
 """Images per CPU-second of `handface crawl` and of img2dataset, side by side: the same server, pictures, resizing and encoding.
 
-    python -m benchmarks.pipeline.crawl --peer /path/to/its/venv/bin/img2dataset --output docs/results
+    python -m benchmarks.pipeline.crawl --peer /path/to/its/venv/bin/img2dataset --save
 
 The server (its own process, its CPU not counted) holds N JPEGs on several loopback addresses under 200 host names. robots.txt and
 every check of ours are on. img2dataset cannot be told addresses of made-up names, so it asks the same pictures by address. Both
@@ -18,9 +18,10 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing import Process, Queue
 from pathlib import Path
+
+from benchmarks.results import report, tabulate
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 ROBOTS = b"User-agent: *\nDisallow: /private/\n"
@@ -40,8 +41,8 @@ class Config:
     """Loopback addresses the server listens on."""
     peer: Path | None = None
     """The `img2dataset` command of an environment of its own; without it only our side runs."""
-    output: Path | None = None
-    """Folder for the dated result; printed only, without it."""
+    save: bool = False
+    """Write the figures to docs/results/crawl.csv and its page."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,7 @@ def main(config: Config) -> int:
     server = Process(target=_serve, args=(pictures, config.addresses, queue), daemon=True)
     server.start()
     port = queue.get(timeout=60)
-    lines = [
-        "| mode | side | kept | wall s | CPU s | of these start-up | CPU ms/image | without start-up |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    ratios = []
+    table, ratios = {}, []
     small = max(10, config.images // 100)
     sides = ("handface", "img2dataset") if config.peer else ("handface",)
     try:
@@ -79,21 +76,24 @@ def main(config: Config) -> int:
                 few, all_ = (min(runs[side, count], key=lambda run: run.cpu) for count in (small, config.images))
                 costs[side] = net = (all_.cpu - few.cpu) / max(all_.kept - few.kept, 1)
                 start = few.cpu - few.kept * net
-                lines.append(
-                    f"| {mode} | {side} | {all_.kept} | {all_.wall:.1f} | {all_.cpu:.1f} | {start:.1f} "
-                    f"| {1000 * all_.cpu / max(all_.kept, 1):.2f} | {1000 * net:.2f} |"
-                )
+                table[f"{mode}, {side}"] = {
+                    "kept": str(all_.kept),
+                    "wall s": f"{all_.wall:.1f}",
+                    "CPU s": f"{all_.cpu:.1f}",
+                    "of these start-up": f"{start:.1f}",
+                    "CPU ms/image": f"{1000 * all_.cpu / max(all_.kept, 1):.2f}",
+                    "without start-up": f"{1000 * net:.2f}",
+                }
             if len(costs) == 2:
                 ratios.append(
                     f"{mode}: {costs['img2dataset'] / costs['handface']:.2f}x img2dataset's images per CPU-second"
                 )
     finally:
         server.terminate()
-    text = _report(config, pictures, lines, ratios)
-    print(text)
-    if config.output:
-        config.output.mkdir(parents=True, exist_ok=True)
-        (config.output / f"{datetime.now(UTC):%Y-%m-%d}-crawl.md").write_text(text)
+    report("crawl", tabulate("mode", table), config.save)
+    mean = sum(map(len, pictures)) / len(pictures) / 1000
+    print(f"pictures of {mean:.0f} kB on average, {os.cpu_count()} CPUs", *ratios, sep="\n")
+    print(f"decoding, resizing and encoding one picture in `reencode`, on our side: {_floor(pictures):.2f} ms of CPU")
     return 0
 
 
@@ -229,26 +229,6 @@ def _floor(pictures: list[bytes]) -> float:
             make_original(picture, config)
         spent.append((time.process_time() - start) / len(pictures))
     return 1000 * min(spent)
-
-
-def _report(config: Config, pictures: list[bytes], lines: list[str], ratios: list[str]) -> str:
-    mean = sum(map(len, pictures)) / len(pictures) / 1000
-    return "\n".join(
-        [
-            "# Crawling: CPU per image",
-            "",
-            f"`python -m benchmarks.pipeline.crawl --images {config.images}`: {config.images} JPEGs 640x480, {mean:.0f} kB mean, {config.hosts} host "
-            f"names on {config.addresses} loopback addresses, one worker process each, {os.cpu_count()} CPUs. Ours with robots.txt, "
-            "ai.txt, tdmrep.json and every other check; malloc thresholds raised for both. The last column subtracts a run of a "
-            f"hundredth of the size, with as many pictures per host. Least CPU time of {config.repeats}.",
-            "",
-            *lines,
-            "",
-            *(f"{ratio}  " for ratio in ratios),
-            f"Decoding, resizing and encoding one picture in `reencode`, on our side: {_floor(pictures):.2f} ms of CPU.",
-            "",
-        ]
-    )
 
 
 if __name__ == "__main__":

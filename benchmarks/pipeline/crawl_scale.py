@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pipeline.crawl import _serve
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 
 LEDGER = """
 import random, resource, sys, time
@@ -76,10 +76,7 @@ class Config:
 def main(config: Config) -> int:
     """Measure, print, and write if asked. Returns 0."""
     figures = [*_crawl(config.images), *_ledger(config.urls)]
-    for figure in figures:
-        print(f"{figure.name}: {figure.value} {figure.unit}")
-    if config.save:
-        save_figures("crawl_scale", figures)
+    report("crawl_scale", figures, config.save)
     return 0
 
 

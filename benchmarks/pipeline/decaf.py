@@ -1,12 +1,11 @@
 """How fast Decaf frames become samples, where the time goes, and whether memory stays flat over a long video.
 
-python -m benchmarks.pipeline.decaf --frames 400 --write docs/results/decaf.md
+python -m benchmarks.pipeline.decaf --frames 400 --save
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import tempfile
 import time
 from collections import defaultdict
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+
+from benchmarks.results import Figure, report, tabulate
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -36,8 +37,8 @@ class Config:
     """Of the synthetic videos; Decaf's own size."""
     hand_model: str | None = "free-hand"
     head_model: str | None = "free-head"
-    write: Path | None = None
-    """Markdown file for the result."""
+    save: bool = False
+    """Write the figures to docs/results/decaf.csv and its page."""
 
 
 class Clock:
@@ -69,11 +70,8 @@ def main(config: Config) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = config.decaf or film(config, Path(folder) / "decaf")
-        text = report(config, *measure(config, root))
-    print(text)
-    if config.write is not None:
-        config.write.parent.mkdir(parents=True, exist_ok=True)
-        config.write.write_text(text)
+        figures = figures_of(*measure(config, root))
+    report("decaf", figures, config.save)
 
 
 def film(config: Config, root: Path) -> Path:
@@ -137,28 +135,16 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def report(config: Config, frames: int, cpu: float, parts: dict[str, float], memory: list[tuple[int, float]]) -> str:
-    """The page."""
-    where = "a dataset that was given" if config.decaf else f"synthetic, {config.width} x {config.height}, one camera"
-    lines = [
-        f"# Decaf frames to samples ({time.strftime('%Y-%m-%d')})",
-        "",
-        f"`python -m benchmarks.pipeline.decaf --frames {config.frames}`; {platform.processor() or platform.machine()}, one thread,"
-        f" load {os.getloadavg()[0]:.1f} at the end; {where}.",
-        "",
-        f"{frames / cpu:.1f} frames per second and core ({frames} frames, {cpu:.1f} s of CPU).",
-        "",
-        "| what | ms per frame |",
-        "|---|---:|",
-        *(f"| {name} | {1e3 * seconds / frames:.1f} |" for name, seconds in sorted(parts.items(), key=lambda p: -p[1])),
-        f"| everything else | {1e3 * (cpu - sum(parts.values())) / frames:.1f} |",
-        "",
-        "| frames done | MB resident |",
-        "|---:|---:|",
-        *(f"| {done} | {megabytes:.0f} |" for done, megabytes in memory),
-        "",
+def figures_of(frames: int, cpu: float, parts: dict[str, float], memory: list[tuple[int, float]]) -> list[Figure]:
+    """The figures of what `measure` returns."""
+    print(
+        f"{frames / cpu:.1f} frames per second and core ({frames} frames, {cpu:.1f} s of CPU), load {os.getloadavg()[0]:.1f} at the end"
+    )
+    spent = dict(sorted(parts.items(), key=lambda part: -part[1])) | {"everything else": cpu - sum(parts.values())}
+    return [
+        *tabulate("what", {name: {"ms per frame": f"{1e3 * seconds / frames:.1f}"} for name, seconds in spent.items()}),
+        *tabulate("frames done", {str(done): {"MB resident": f"{megabytes:.0f}"} for done, megabytes in memory}),
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
 """Depth Anything on the CPU: OpenVINO bfloat16 against eager float32, on a ViT-S checkpoint with random weights.
 
-python benchmarks/pipeline/depth.py --output docs/results/depth.md
+    python -m benchmarks.pipeline.depth --save
+
+512 px crops one at a time, pre- and post-processing included. Speed and agreement of the two backends; accuracy needs trained weights.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 
+from benchmarks.results import report, tabulate
 from handface.pipeline.annotators.depth_anything import DepthAnything, DepthAnythingConfig
 
 
@@ -46,46 +48,36 @@ def milliseconds(annotator: DepthAnything, images: list[np.ndarray]) -> float:
     return float(np.median(times)) * 1e3
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+def main(images: int = 7, threads: int = 1, save: bool = False) -> None:
+    """Measure and print.
+
+    Args:
+        images: crops; the median of their times counts.
+        threads: of every network.
+        save: write the figures to docs/results/depth.csv and its page.
+    """
+    torch.set_num_threads(threads)
     noise = np.random.default_rng(0)
-    images = [
+    crops = [
         np.kron(noise.integers(0, 256, (32, 32, 3), dtype=np.uint8), np.ones((16, 16, 1), np.uint8))
-        for _ in range(arguments.images)
+        for _ in range(images)
     ]
-    rows = []
+    table = {}
     with tempfile.TemporaryDirectory() as folder:
         save_vit_small(Path(folder))
         for side in (392, 518):
             eager = DepthAnything(DepthAnythingConfig(folder, backend="torch", side=side))
             fast = DepthAnything(DepthAnythingConfig(folder, backend="openvino", side=side))
-            slow_ms, fast_ms = milliseconds(eager, images), milliseconds(fast, images)
-            a, b = eager.annotate(images[:1])[0], fast.annotate(images[:1])[0]
-            error = float(np.abs(a - b).mean() / np.abs(a).mean())
-            rows.append(f"| {side} | {slow_ms:.0f} | {fast_ms:.0f} | {slow_ms / fast_ms:.1f}x | {error:.2%} |")
-    text = "\n".join(
-        [
-            "# Depth Anything on the CPU: OpenVINO bfloat16 against eager float32",
-            "",
-            f"Made by `benchmarks/pipeline/depth.py --threads {arguments.threads}`. ViT-S sizes, random weights (speed and agreement "
-            f"of the two backends, not accuracy), 512 px crops one at a time, {arguments.threads} thread(s), median of "
-            f"{arguments.images} images, pre- and post-processing included; torch {version('torch')}, "
-            f"openvino {version('openvino')}. Other jobs were running on the machine; the ratio is of one run.",
-            "",
-            "| network side | eager fp32 ms | OpenVINO bf16 ms | ratio | mean relative difference |",
-            "| --- | --- | --- | --- | --- |",
-            *rows,
-            "",
-        ]
-    )
-    arguments.output.write_text(text)
-    print(text)
+            slow_ms, fast_ms = milliseconds(eager, crops), milliseconds(fast, crops)
+            a, b = eager.annotate(crops[:1])[0], fast.annotate(crops[:1])[0]
+            table[str(side)] = {
+                "eager fp32 ms": f"{slow_ms:.0f}",
+                "OpenVINO bf16 ms": f"{fast_ms:.0f}",
+                "ratio": f"{slow_ms / fast_ms:.1f}x",
+                "mean relative difference": f"{float(np.abs(a - b).mean() / np.abs(a).mean()):.2%}",
+            }
+    report("depth", tabulate("network side", table), save)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -1,6 +1,6 @@
 """Who is kept: the hand-face filter on labelled photos, photos where nothing touches, and rendered scenes with known answers.
 
-    python -m benchmarks.pipeline.detection --photos DIR --wild DIR --scenes DIR
+    python -m benchmarks.pipeline.detection --photos DIR --wild DIR --scenes DIR --save
 
 --photos holds an `index.csv` with file, hand_touches_face (yes, near, occluding, unclear, no) and tags (`partial_face`).
 `benchmarks.pipeline.contact_rule` learns from one half of them (by the names' hashes), from --wild and from scenes below
@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.contact import ContactStage
@@ -41,6 +41,8 @@ class Config:
     wild: Path | None = None
     scenes: Path | None = None
     most_scenes: int = 10_000
+    save: bool = False
+    """Write the figures to docs/results/detection.csv and its page."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,7 @@ def main(config: Config) -> None:
     if config.scenes:
         scenes = [scene for scene in read_scenes(config.scenes) if not scene.tuned][: config.most_scenes]
         figures += scene_figures(scenes, ways["whole filter"])
-    print("\n".join(f"{figure.name}: {figure.value} {figure.unit}" for figure in figures))
-    save_figures("detection", figures)
+    report("detection", figures, config.save)
 
 
 def is_tuned(name: str) -> bool:

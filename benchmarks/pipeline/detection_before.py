@@ -1,6 +1,6 @@
 """Hands that the build before this detector finds in the same scenes, beside those of `benchmarks.pipeline.detection`.
 
-    python -m benchmarks.pipeline.detection_before --scenes DIR --before TREE
+    python -m benchmarks.pipeline.detection_before --scenes DIR --before TREE --save
 
 TREE is a checkout of commit 27dc664 (`git worktree add TREE 27dc664`).
 """
@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from benchmarks.pipeline.detection import hand_figures, read_scenes
-from benchmarks.results import save_figures
+from benchmarks.results import report
 from handface.pipeline.contract.detections import Hand
 
 # runs inside the other build: paths in, a line of hands for each out
@@ -40,13 +40,14 @@ open(sys.argv[2], "w").write(json.dumps(answers))
 class Config:
     scenes: Path
     before: Path
+    save: bool = False
+    """Write the figures to docs/results/detection.csv and its page."""
 
 
 def main(config: Config) -> None:
     scenes = [scene for scene in read_scenes(config.scenes) if not scene.tuned and scene.row["hands"]]
     figures = hand_figures(scenes, find_hands([scene.path for scene in scenes], config.before), "build before")
-    print("\n".join(f"{figure.name}: {figure.value}" for figure in figures))
-    save_figures("detection", figures)
+    report("detection", figures, config.save)
 
 
 def find_hands(paths: list[Path], tree: Path) -> list[list[Hand]]:

@@ -1,6 +1,6 @@
 """CPU time and memory of `annotate --local` with this build and with another one, side by side on the same pictures.
 
-    python -m benchmarks.pipeline.detection_cost --photos DIR --before TREE
+    python -m benchmarks.pipeline.detection_cost --photos DIR --before TREE --save
 
 DIR holds photos. TREE is a checkout of another commit (`git worktree add TREE COMMIT`). Two inputs: the photos, and a mix as
 the web has it, one photo for nine pictures without a face. The builds take turns; the least of the rounds counts.
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import tyro
 
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Config:
     rounds: int = 2
     mix: int = 300
     """Pictures of the mix."""
+    save: bool = False
+    """Write the figures to docs/results/detection.csv and its page."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,7 @@ def main(config: Config) -> None:
         for name, folder in (("photos", config.photos), ("web mix", mix)):
             count = sum(path.suffix in (".jpg", ".png") for path in folder.iterdir())
             figures += compare(name, count, measure(config, few, folder, Path(temp)))
-    print("\n".join(f"{figure.name}: {figure.value} {figure.unit}" for figure in figures))
-    save_figures("detection", figures)
+    report("detection", figures, config.save)
 
 
 def measure(config: Config, few: Path, folder: Path, temp: Path) -> dict[str, Cost]:

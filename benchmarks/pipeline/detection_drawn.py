@@ -1,6 +1,6 @@
 """Drawn pictures: what the hand-face filter keeps of photos that were made to look drawn, and whether flatness tells them.
 
-    python -m benchmarks.pipeline.detection_drawn --photos DIR --scenes DIR
+    python -m benchmarks.pipeline.detection_drawn --photos DIR --scenes DIR --save
 
 The folders are those of `benchmarks.pipeline.detection`. Real drawings with known answers are not at hand; OpenCV's filters stand in.
 """
@@ -17,7 +17,7 @@ import tyro
 from rich.progress import track
 
 from benchmarks.pipeline.detection import Filter, rate, read_photos, read_scenes
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.detect import DetectConfig
@@ -32,6 +32,8 @@ PHOTOS_LOST = 0.01
 class Config:
     photos: Path
     scenes: Path
+    save: bool = False
+    """Write the figures to docs/results/detection.csv and its page."""
 
 
 def main(config: Config) -> None:
@@ -52,8 +54,7 @@ def main(config: Config) -> None:
             f"flatter than {1 - PHOTOS_LOST:.0%} of the photos": flat,
         }
         figures += [Figure(f"drawn | {name} | {column}", rate(n, len(pictures))) for column, n in columns.items()]
-    print("\n".join(f"{figure.name}: {figure.value}" for figure in figures))
-    save_figures("detection", figures)
+    report("detection", figures, config.save)
 
 
 def posterise(photo: Picture) -> Picture:

@@ -6,13 +6,12 @@ back once it is on the disk, as the export does. Where unused memory goes back t
 it takes fresh memory for every page; the goal is held against the faster one. Small samples: random pictures of 20 to 60 kB (40 kB on
 average, a 256 px crop is 20 to 40 kB) with keypoints and JSON. Imports are done before; reading the parts' tables, selection, checksums and metadata count.
 
-python -m benchmarks.pipeline.export --write docs/results/export.md
+python -m benchmarks.pipeline.export --save
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import shutil
 import statistics
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from benchmarks.results import report, tabulate
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.sample import Crop, Labels, Sample, SampleMeta, Scores, Source, sample_key
 from handface.pipeline.contract.storage import Folder
@@ -47,8 +47,8 @@ class Config:
     """Turns of copy and export; the median of their ratios counts."""
     folder: Path | None = None
     """Where to work; needs three times the data's size. Default: a temporary folder."""
-    write: Path | None = None
-    """Markdown file for the table."""
+    save: bool = False
+    """Write the figures to docs/results/export.csv and its page."""
 
 
 def make_parts(config: Config, folder: Path) -> None:
@@ -101,29 +101,26 @@ def main(config: Config) -> None:
                 times.append(time.perf_counter() - start)
                 shutil.rmtree(out)
         middle = {what: statistics.median(times) for what, times in seconds.items()}
-    text = io.StringIO()
     print(
-        f"{config.samples:,} samples of {size / config.samples / 1e3:.0f} kB, {size / 1e6:,.0f} MB, {os.cpu_count()} cores, load {load:.1f} before the turns; goal {GOAL:.0%}\n",
-        file=text,
+        f"{config.samples:,} samples of {size / config.samples / 1e3:.0f} kB, {size / 1e6:,.0f} MB, {os.cpu_count()} cores, load "
+        f"{load:.1f} before the turns"
     )
-    print("| | seconds, each turn | median | MB/s | export's rate of this one's |\n|---|---|---:|---:|---:|", file=text)
-    for what, value in middle.items():
-        turns = ", ".join(f"{one:.2f}" for one in seconds[what])
-        print(
-            f"| {what} | {turns} | {value:.2f} | {size / 1e6 / value:,.0f} | {value / middle[EXPORT]:.0%} |", file=text
-        )
+    table = {
+        what: {
+            "seconds, each turn": ", ".join(f"{one:.2f}" for one in seconds[what]),
+            "median": f"{value:.2f}",
+            "MB/s": f"{size / 1e6 / value:,.0f}",
+            "export's rate of this one's": f"{value / middle[EXPORT]:.0%}",
+        }
+        for what, value in middle.items()
+    }
+    report("export", tabulate("export against a plain copy", table), config.save)
     shares = [min(copies) / export for *copies, export in zip(*seconds.values(), strict=True)]
     share = statistics.median(shares)
-    turns = ", ".join(f"{one:.0%}" for one in shares)
-    verdict = "met" if share >= GOAL else "missed"
     print(
-        f"\nOf the faster copy's rate of the same turn: {turns}; median {share:.0%}, the goal is {verdict}.", file=text
+        f"Of the faster copy's rate of the same turn: {', '.join(f'{one:.0%}' for one in shares)}; median {share:.0%}, the goal "
+        f"of {GOAL:.0%} is {'met' if share >= GOAL else 'missed'}."
     )
-    print(text.getvalue())
-    if config.write:
-        title = "# Export against a plain copy\n\nCommand: `python -m benchmarks.pipeline.export`. All sync what they write; the copies are done by the kernel, "
-        title += "the second gives each file's memory back once it is on the disk, as the export does.\n\n"
-        config.write.write_text(title + text.getvalue())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Rows as a crawl and `annotate` leave them: addresses, licence, author, page, extra columns, evidence, scores. Samples are small (two
 members of one block), so that it is the tables that are measured. Memory a row: the growth of the peak from one size to the next.
 
-python -m benchmarks.pipeline.export_memory --write docs/results/export_memory.md
+python -m benchmarks.pipeline.export_memory --save
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-GOAL = 0.5  # kB a row
+from benchmarks.results import report, tabulate
+
 _UNIT = 500
 _RUN = "import sys; from benchmarks.pipeline.export_memory import export; export(sys.argv[1], sys.argv[2])"
 
@@ -32,8 +33,8 @@ class Config:
     """Sizes to measure, in rising order."""
     folder: Path | None = None
     """Where to work; 1 M rows need 6 GB. Default: a temporary folder."""
-    write: Path | None = None
-    """Markdown file for the table."""
+    save: bool = False
+    """Write the figures to docs/results/export_memory.csv and its page."""
 
 
 def make_parts(folder: Path, first: int, last: int) -> None:
@@ -92,7 +93,7 @@ def make_parts(folder: Path, first: int, last: int) -> None:
             part_name(unit, "parquet"): dump_table(pa.Table.from_pylist(rows, schema)),
         }
         infos = {name: FileInfo(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
-        manifest = Manifest(unit, len(rows), len(rows), ("read",), {}, "benchmark", infos)
+        manifest = Manifest(unit, len(rows), len(rows), ("read",), {}, {}, "benchmark", infos)
         for name, data in (files | {part_name(unit, "json"): manifest.dumps()}).items():
             (folder / name).write_bytes(data)
     assert Folder(str(folder)).exists(part_name(f"{first:016x}", "json"))
@@ -110,8 +111,7 @@ def export(parts: str, output: str) -> None:
 
 
 def main(config: Config) -> None:
-    text = io.StringIO()
-    print("| rows | CPU s | peak MB | kB a further row |\n|---:|---:|---:|---:|", file=text)
+    table: dict[str, dict[str, str]] = {}
     before: tuple[int, float] | None = None
     with tempfile.TemporaryDirectory(dir=config.folder) as name:
         parts, done = Path(name) / "parts", 0
@@ -128,15 +128,9 @@ def main(config: Config) -> None:
             )
             seconds, peak, samples = run.stdout.split()
             growth = f"{(float(peak) - before[1]) * 1024 / (rows - before[0]):.2f}" if before else ""
-            print(f"| {int(samples):,} | {seconds} | {peak} | {growth} |", file=text, flush=True)
+            table[f"{int(samples):,}"] = {"CPU s": seconds, "peak MB": peak, "kB a further row": growth}
             before = rows, float(peak)
-            sys.stderr.write(text.getvalue().splitlines()[-1] + "\n")
-    print(text.getvalue())
-    if config.write:
-        config.write.write_text(
-            "# Memory of an export\n\nCommand: `python -m benchmarks.pipeline.export_memory`; the goal is at most "
-            f"{GOAL} kB a row.\n\n{text.getvalue()}"
-        )
+    report("export_memory", tabulate("rows", table), config.save)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Speed, touch quality and detectability of synthetic scenes; writes a dated result and, if asked, a contact sheet.
+"""Speed, touch quality and detectability of synthetic scenes, in one thread; if asked, a contact sheet.
 
-python -m benchmarks.pipeline.synthesis --count 500 --unoccluded 200 --detect --rows rows.jsonl --result docs/results/synthesis.md
+python -m benchmarks.pipeline.synthesis --count 500 --unoccluded 200 --detect --rows rows.jsonl --save
 
 With --rows a run may be stopped, or given a smaller --count first: the next one goes on after the last scene in the file.
 """
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.results import Figure, report, tabulate
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -40,8 +42,8 @@ class Config:
     """Write a contact sheet with keypoints, contact and deformation drawn."""
     shown: int = 100
     """Scenes on the sheet."""
-    result: Path | None = None
-    """Markdown file to write."""
+    save: bool = False
+    """Write the figures to docs/results/synthesis.csv and its page."""
 
 
 def main(config: Config) -> None:
@@ -86,11 +88,7 @@ def main(config: Config) -> None:
         if config.rows is not None:
             with config.rows.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-    text = report(config, rows)
-    print(text)
-    if config.result is not None:
-        config.result.parent.mkdir(parents=True, exist_ok=True)
-        config.result.write_text(text)
+    report("synthesis", figures_of(config, rows), config.save)
     if config.sheet is not None:
         cv2.imwrite(str(config.sheet), sheet(pictures)[..., ::-1])
 
@@ -160,7 +158,7 @@ class Finder:
         return row
 
 
-def report(config: Config, rows: list[dict]) -> str:
+def figures_of(config: Config, rows: list[dict]) -> list[Figure]:
     scenes = [r for r in rows if "kind" in r]
     touching = [r for r in scenes if r["kind"] == "touch"]
     both = [r for r in touching if r["hands"] == 2]
@@ -170,33 +168,24 @@ def report(config: Config, rows: list[dict]) -> str:
         for step, seconds in row["cpu"].items():
             cpu[step] += seconds
     whole = sum(cpu.values())
-    lines = [
-        f"# Synthetic scenes: {len(rows)} of seed {config.seed} at {config.size} px",
-        "",
-        f"Made by `benchmarks/pipeline/synthesis.py`; one process, one thread, CPU time per scene; load average {os.getloadavg()[0]:.1f} at the end.",
-        "",
-        "| step | ms per scene |",
-        "| --- | ---: |",
-        *(f"| {step} | {seconds / n * 1e3:.0f} |" for step, seconds in cpu.items()),
-        f"| **whole sample** | {whole / n * 1e3:.0f} |",
-        f"| whole sample, wall clock | {wall / n * 1e3:.0f} |",
-        "",
-        f"{n / whole:.2f} scenes per second of CPU. {len(rows) - n} of {len(rows)} scenes found no touch. "
-        f"Kinds: {dict(Counter(r['kind'] for r in scenes))}. "
-        f"Attempts per scene: mean {np.mean([r['attempts'] for r in scenes]):.2f}.",
-        "",
-    ]
+    print(
+        f"{n / whole:.2f} scenes per second of CPU, load {os.getloadavg()[0]:.1f} at the end. {len(rows) - n} of {len(rows)} scenes "
+        f"found no touch. Kinds: {dict(Counter(r['kind'] for r in scenes))}. "
+        f"Attempts per scene: mean {np.mean([r['attempts'] for r in scenes]):.2f}."
+    )
+    steps = cpu | {"whole sample": whole, "whole sample, wall clock": wall}
+    figures = tabulate("step", {step: {"ms per scene": f"{seconds / n * 1e3:.0f}"} for step, seconds in steps.items()})
     if touching:
-        lines += _touch_lines(touching)
+        figures += _touch_figures(touching)
     if both:
-        lines += _two_hands_lines(both, [r for r in touching if r["hands"] == 1])
+        figures += _two_hands_figures(both, [r for r in touching if r["hands"] == 1])
     if config.detect:
-        lines += _detection_lines(scenes)
-    return "\n".join(lines) + "\n"
+        figures += _detection_figures(scenes)
+    return figures
 
 
-def _touch_lines(touching: list[dict]) -> list[str]:
-    lines = ["| over touching scenes | median | 95 % | worst |", "| --- | ---: | ---: | ---: |"]
+def _touch_figures(touching: list[dict]) -> list[Figure]:
+    quality, regions = {}, {}
     for key, name in (
         ("deepest", "deepest hand vertex inside the deformed head, mm"),
         ("median", "median depth of the vertices inside, mm"),
@@ -205,19 +194,24 @@ def _touch_lines(touching: list[dict]) -> list[str]:
         ("head_contacts", "head vertices in contact"),
     ):
         values = np.array([r[key] for r in touching])
-        lines.append(f"| {name} | {np.median(values):.2f} | {np.percentile(values, 95):.2f} | {values.max():.2f} |")
-    regions = sorted({r["region"] for r in touching})
-    lines += ["", "| region | scenes | attempts | deformation mm, median / max |", "| --- | ---: | ---: | ---: |"]
-    for region in regions:
+        quality[name] = {
+            "median": f"{np.median(values):.2f}",
+            "95 %": f"{np.percentile(values, 95):.2f}",
+            "worst": f"{values.max():.2f}",
+        }
+    for region in sorted({r["region"] for r in touching}):
         mine = [r for r in touching if r["region"] == region]
         moved = [r["deformation"] for r in mine]
-        attempts = np.mean([r["attempts"] for r in mine])
-        lines.append(f"| {region} | {len(mine)} | {attempts:.1f} | {np.median(moved):.1f} / {max(moved):.1f} |")
-    return [*lines, ""]
+        regions[region] = {
+            "scenes": str(len(mine)),
+            "attempts": f"{np.mean([r['attempts'] for r in mine]):.1f}",
+            "deformation mm, median / max": f"{np.median(moved):.1f} / {max(moved):.1f}",
+        }
+    return [*tabulate("over touching scenes", quality), *tabulate("region", regions)]
 
 
-def _two_hands_lines(both: list[dict], single: list[dict]) -> list[str]:
-    lines = [f"## Two hands: {len(both)} scenes", "", "| | median | least | most |", "| --- | ---: | ---: | ---: |"]
+def _two_hands_figures(both: list[dict], single: list[dict]) -> list[Figure]:
+    quality, speed = {}, {}
     for keys, name in (
         (("deepest", "second_deepest"), "deepest vertex of each hand inside the deformed head, mm"),
         (("median", "second_median"), "median depth of the vertices inside, mm"),
@@ -226,21 +220,23 @@ def _two_hands_lines(both: list[dict], single: list[dict]) -> list[str]:
         (("attempts",), "attempts at the first hand"),
     ):
         values = np.array([r[key] for r in both for key in keys])
-        lines.append(f"| {name} | {np.median(values):.2f} | {values.min():.2f} | {values.max():.2f} |")
-    lines.append("")
+        quality[name] = {
+            "median": f"{np.median(values):.2f}",
+            "least": f"{values.min():.2f}",
+            "most": f"{values.max():.2f}",
+        }
     for rows, name in ((both, "two hands"), (single, "one hand")):
         if rows:
-            geometry = np.mean([r["cpu"]["geometry"] for r in rows]) * 1e3
-            whole = np.mean([sum(r["cpu"].values()) for r in rows])
-            again = np.mean([r["attempts"] > 1 for r in rows])
-            lines.append(
-                f"- Touching with {name}: geometry {geometry:.0f} ms, {1 / whole:.2f} scenes per second of CPU; "
-                f"{again:.0%} drawn more than once."
-            )
-    return [*lines, ""]
+            speed[name] = {
+                "scenes": str(len(rows)),
+                "geometry ms": f"{np.mean([r['cpu']['geometry'] for r in rows]) * 1e3:.0f}",
+                "scenes per second of CPU": f"{1 / np.mean([sum(r['cpu'].values()) for r in rows]):.2f}",
+                "drawn more than once": f"{np.mean([r['attempts'] > 1 for r in rows]):.0%}",
+            }
+    return [*tabulate("two hands", quality), *tabulate("touching with", speed)]
 
 
-def _detection_lines(scenes: list[dict]) -> list[str]:
+def _detection_figures(scenes: list[dict]) -> list[Figure]:
     groups = {
         "touching, face unoccluded (60 % of its points seen), hand seen (50 %)": [
             r for r in scenes if is_unoccluded(r)
@@ -251,17 +247,19 @@ def _detection_lines(scenes: list[dict]) -> list[str]:
         "near": [r for r in scenes if r["kind"] == "near"],
         "in front": [r for r in scenes if r["kind"] == "front"],
     }
-    lines = ["| MediaPipe | scenes | face found | hand found | hand error, palms | nose error, eye spans |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+    table = {}
     for name, mine in groups.items():
         if mine:
             hand = [r["hand_error"] for r in mine if "hand_error" in r] or [np.nan]
             nose = [r["nose_error"] for r in mine if "nose_error" in r] or [np.nan]
-            lines.append(
-                f"| {name} | {len(mine)} | {np.mean([r['face'] for r in mine]):.1%} | "
-                f"{np.mean([r['hand'] for r in mine]):.1%} | {np.median(hand):.3f} | {np.median(nose):.3f} |"
-            )
-    return [*lines, ""]
+            table[name] = {
+                "scenes": str(len(mine)),
+                "face found": f"{np.mean([r['face'] for r in mine]):.1%}",
+                "hand found": f"{np.mean([r['hand'] for r in mine]):.1%}",
+                "hand error, palms": f"{np.median(hand):.3f}",
+                "nose error, eye spans": f"{np.median(nose):.3f}",
+            }
+    return tabulate("MediaPipe", table)
 
 
 def drawn(made, sample, scene_id: int, row: dict) -> np.ndarray:

@@ -8,7 +8,7 @@ studio scenes and "wild" ones (domain open) of which only 2D keypoints and depth
     handface synthesize --count 300 --seed 41 --size 192 --pictures.domain studio --output out/held_studio
     handface synthesize --count 300 --seed 42 --size 192 --output out/held_open
     python -m benchmarks.trainers.ablation --studio out/studio --wild out/wild --held studio=out/held_studio open=out/held_open \
-        --output out/ablation --write ablation
+        --output out/ablation --save
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 from handface.model.network.deploy.inference import prepare
 from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
 from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_pass
@@ -70,8 +70,10 @@ class Config:
     """CPU threads."""
     interaction_losses: bool = False
     """Also touch and collision, which cost as much as everything else on a CPU."""
-    write: str | None = None
-    """Subject in docs/results that gets the figures, such as ablation or ablation_gpu."""
+    subject: str = "ablation"
+    """Page and CSV under docs/results; `ablation_gpu` on a GPU."""
+    save: bool = False
+    """Write the figures there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,10 +241,7 @@ def main(config: Config) -> None:
     results = {row.name: [result_of(config, seed, row) for seed in config.seeds] for row in rows}
     results = {"mean pose of the studio scenes": [mean_pose(config)]} | results
     figures = [figure for held in held_out(config) for figure in figures_of(held, results)]
-    for figure in figures:
-        print(f"{figure.name}: {figure.value}")
-    if config.write:
-        save_figures(config.write, figures)
+    report(config.subject, figures, config.save)
 
 
 def figures_of(held: str, results: dict[str, list[dict[str, dict[str, float]]]]) -> list[Figure]:

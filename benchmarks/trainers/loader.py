@@ -1,6 +1,6 @@
 """Samples per second of one core: our loader against the obvious webdataset pipeline, on the same pictures and labels.
 
-python -m benchmarks.trainers.loader --write
+python -m benchmarks.trainers.loader --save
 
 The obvious pipeline: tars of jpg + npz + json in WebDataset, a shuffle buffer, cv2.imdecode, np.load, one warp to 224 px, the same
 colour operations, stacked into tensors. Ours: tars of jpg + safetensors + json, offset index, scaled decoding. Each case runs in
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 
 SIDE, SIZE, BATCH = 512, 224, 32
 CASES = ("webdataset", "ours")
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--batches", type=int, default=60, help="batches that are timed in each process")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write the figures into docs/results/loader.*")
+    parser.add_argument("--save", action="store_true", help="write the figures to docs/results/loader.csv and its page")
     parser.add_argument("--measure", nargs=3, metavar=("CASE", "FOLDER", "BATCHES"), help="one figure, in this process")
     arguments = parser.parse_args()
     if arguments.measure:
@@ -275,10 +275,7 @@ def main() -> None:
             figures += figures_of(kind, compare(Path(name), kind, arguments.batches, arguments.repeats))
     packages = ("webdataset", "simplejpeg", "opencv-contrib-python", "torch")
     print(f"{size / 1e3:.0f} kB a picture; " + ", ".join(f"{one} {version(one)}" for one in packages))
-    for figure in figures:
-        print(f"{figure.name}: {figure.value}")
-    if arguments.write:
-        save_figures("loader", figures)
+    report("loader", figures, arguments.save)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 from handface.model.network.dice import Dice
 from handface.model.network.topology import Topology
 from handface.trainers.bodies import Bodies
@@ -68,8 +68,7 @@ def main(config: Config) -> None:
         row = "labelled points" if share == 0 else f"{share:.0%} the detector's"
         for name in runs[0]:
             figures.append(Figure(f"points alone | {row} | {name}", _with_interval([run[name] for run in runs])))
-    if config.save:
-        save_figures("ablation", figures)
+    report("ablation", figures, config.save)
 
 
 @torch.no_grad()

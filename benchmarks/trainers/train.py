@@ -1,7 +1,7 @@
 """Training: two ranks against one, the share of time waiting for data, and on a GPU bf16 pictures/s and MFU. All in one run.
 
     python -m benchmarks.trainers.train                              # makes a small synthetic set first
-    python -m benchmarks.trainers.train --shards out/studio --write train
+    python -m benchmarks.trainers.train --shards out/studio --save
 
 CPU cases are whole processes, as `handface train` and `torchrun` start them, and take turns; figures are read from their logs, as
 medians over the steps after the first few. The GPU case runs here, with the data really read.
@@ -24,7 +24,7 @@ import tyro
 
 from benchmarks.model.model import _device_name as device_name
 from benchmarks.model.model import ceiling
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 from handface.trainers.build import build_network
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import DataConfig, DatasetConfig, make_loader
@@ -57,8 +57,10 @@ class Config:
     """Steps on the GPU; the first 20 are not counted."""
     interaction: bool = False
     """Also touch and collision, which cost as much as all else on a CPU."""
-    write: str | None = None
-    """Subject in docs/results that gets the figures, such as train or train_gpu."""
+    subject: str = "train"
+    """Page and CSV under docs/results; `train_gpu` on a GPU."""
+    save: bool = False
+    """Write the figures there."""
 
 
 @dataclass(frozen=True)
@@ -212,13 +214,10 @@ def main(config: Config) -> None:
         figures = cpu_figures(config, shards, folder)
         if torch.cuda.is_available():
             figures += gpu_figures(config, shards, folder)
-    for figure in figures:
-        print(f"{figure.name}: {figure.value} {figure.unit}")
     losses = "all losses" if config.interaction else "all losses but touch and collision"
     print(f"{config.preset}, batch {config.batch} per rank; {losses}; {GOALS}")
     print(f"load average {load:.1f} before, {os.getloadavg()[0]:.1f} after; {time.monotonic() - start:.0f} s in all")
-    if config.write:
-        save_figures(config.write, figures)
+    report(config.subject, figures, config.save)
 
 
 if __name__ == "__main__":

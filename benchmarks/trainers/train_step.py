@@ -1,10 +1,10 @@
 """CPU time of one training step with all losses, beside another checkout's on the same samples in the same run.
 
     git worktree add ../before 27dc664
-    python -m benchmarks.trainers.train_step --shards out/scenes --before ../before --write
+    python -m benchmarks.trainers.train_step --shards out/scenes --before ../before --save
 
 Each case is a process of its own with one thread; checkouts take turns. `warm` starts from the weights that ship with the preset, `fresh`
-from random ones, where the time of the first steps depends on how the heads start. `--write` puts the figures into docs/results/train_step.*.
+from random ones, where the time of the first steps depends on how the heads start.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal
 
 import tyro
 
-from benchmarks.results import Figure, save_figures
+from benchmarks.results import Figure, report
 
 ROOT = Path(__file__).parents[2]
 STARTS: tuple[Literal["warm", "fresh"], ...] = ("warm", "fresh")
@@ -69,8 +69,8 @@ class Config:
     """Steps that are counted, of a fresh start; 0 leaves it out."""
     rounds: int = 3
     """Turns."""
-    write: bool = False
-    """Write the figures into docs/results/train_step.csv and the table of its page."""
+    save: bool = False
+    """Write the figures to docs/results/train_step.csv and its page."""
 
 
 def measure(config: Config, checkout: Path, start: Literal["warm", "fresh"]) -> float:
@@ -116,10 +116,7 @@ def main(config: Config) -> None:
             print(start, turn, {name: round(times[-1], 1) for name, times in found.items()}, flush=True)
         label = "warm" if start == "warm" else f"fresh, first {config.fresh_steps} steps"
         figures += figures_of(label, found)
-    for figure in figures:
-        print(f"{figure.name}: {figure.value} {figure.unit}")
-    if config.write:
-        save_figures("train_step", figures)
+    report("train_step", figures, config.save)
 
 
 if __name__ == "__main__":

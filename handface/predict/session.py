@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.predict.inputs import PhotoReader
+from handface.predict.inputs import InputError, PhotoReader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,13 +50,13 @@ class HandFace:
 
         Each prediction keeps its picture: to hold very many, save them first or `dataclasses.replace(prediction, image=None)`.
         """
-        from handface.model.prediction.crop import as_rgb
-
+        if isinstance(images, str | Path):
+            raise InputError(f"predict_many takes several photos; predict({str(images)!r}) takes one")
         waiting: deque[NDArray[np.uint8]] = deque()
 
         def read() -> Iterator[NDArray[np.uint8]]:
             for image in images:
-                waiting.append(as_rgb(self._pixels(image)))
+                waiting.append(self._pixels(image))
                 yield waiting[-1]
 
         for prediction in self.predictor.predict_many(read()):
@@ -71,11 +71,25 @@ class HandFace:
             yield from VideoPredictor(self.predictor, config or VideoConfig()).predict(frames)
 
     def _pixels(self, image: str | Path | NDArray[np.uint8] | Image) -> NDArray[np.uint8]:
-        if isinstance(image, np.ndarray):
-            return image
+        from handface.model.prediction.crop import as_rgb
+
         if isinstance(image, str | Path):
             return self._reader(image)
-        from PIL import ImageOps
+        if isinstance(image, np.ndarray):
+            try:
+                return as_rgb(image)
+            except ValueError as error:
+                raise InputError(str(error)) from error
+        from PIL import Image, ImageOps
 
-        upright = ImageOps.exif_transpose(image)
-        return np.asarray(upright.convert("RGBA" if "A" in upright.getbands() else "RGB"), np.uint8)
+        if not isinstance(image, Image.Image):
+            raise InputError(f"a photo is a path, a URL, a Pillow image or a uint8 array, not {type(image).__name__}")
+        if image.mode[0] in "IF":  # Pillow cuts them off at 255
+            raise InputError(
+                f"a Pillow image of mode {image.mode} has no 8-bit colours; give the path of its file instead"
+            )
+        try:
+            upright = ImageOps.exif_transpose(image)
+            return as_rgb(np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"), np.uint8))
+        except OSError as error:  # Pillow reads pixels only when they are asked for
+            raise InputError(f"cannot decode: {error}") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+FACE_KEYPOINTS, HAND_KEYPOINTS = 68, 21  # iBUG's and MediaPipe's
+KEYPOINTS = FACE_KEYPOINTS + HAND_KEYPOINTS
+
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")  # MANO's order
 HAND_JOINTS = ("wrist", *(f"{finger}{k}" for finger in FINGERS for k in (1, 2, 3)))
 HAND_PARENTS = (-1, *(0 if k == 1 else 3 * finger + k - 1 for finger in range(5) for k in (1, 2, 3)))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.body import BodyOutput, ParametricBody
 from handface.model.bodies.convention import named_convention
-from handface.model.bodies.names import IBUG_MIRROR
+from handface.model.bodies.names import HAND_KEYPOINTS, IBUG_MIRROR, KEYPOINTS
 from handface.model.fitting.config import FitConfig, Guess, Observations, Solution
 from handface.model.fitting.fit import BodyFitter, pose
 from handface.model.fitting.keypoint_body import FitParameters
@@ -92,7 +92,7 @@ class PeopleFitter:
             if person.detection is None:
                 continue
             if reason := refuse(person.detection, self.config.min_points):
-                results[index] = replace(person, fit=Fit(False, 0.0, reason, np.full(89, np.nan, np.float32)))
+                results[index] = replace(person, fit=Fit(False, 0.0, reason, np.full(KEYPOINTS, np.nan, np.float32)))
             else:
                 last = before[index] if before else None
                 usable = last is not None and last.side == person.side and last.fit is not None and last.fit.fitted
@@ -128,7 +128,7 @@ class PeopleFitter:
     ) -> _Case:
         hand, head = (person.hand, person.head) if last is None else (last.hand, last.head)
         face, fingers = np.array(detection.face, np.float32), np.array(detection.hand, np.float32)
-        world = np.full((21, 3), np.nan, np.float32)
+        world = np.full((HAND_KEYPOINTS, 3), np.nan, np.float32)
         if detection.hand_world is not None:
             world = np.array(detection.hand_world, np.float32)
         if person.side == "left":

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from handface.model.bodies.names import FACE_KEYPOINTS
 from handface.model.prediction.prediction import Detection, Fit, Floats, Person
 
 _JAW = 17
@@ -84,14 +85,14 @@ def guess_residuals(person: Person) -> Floats:
 
 def _typical(residuals: Floats) -> float:
     """Mean over the face without its jaw line, and over the hand, of what was seen."""
-    parts = [part[np.isfinite(part)] for part in (residuals[_JAW:68], residuals[68:])]
+    parts = [part[np.isfinite(part)] for part in (residuals[_JAW:FACE_KEYPOINTS], residuals[FACE_KEYPOINTS:])]
     return float(np.mean([part.mean() for part in parts if len(part)] or [np.inf]))
 
 
 def _quality(residuals: Floats) -> float:
     """1 for residuals of 0; the worse part counts."""
     values = []
-    for part, scale in ((residuals[_JAW:68], _FACE_SCALE), (residuals[68:], _HAND_SCALE)):
+    for part, scale in ((residuals[_JAW:FACE_KEYPOINTS], _FACE_SCALE), (residuals[FACE_KEYPOINTS:], _HAND_SCALE)):
         seen = part[np.isfinite(part)]
         if len(seen):
             values.append(1 / (1 + (float(seen.mean()) / scale) ** 2) * min(1.0, len(seen) / 15))

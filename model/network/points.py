@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from handface.model.bodies.names import FACE_KEYPOINTS, HAND_KEYPOINTS, KEYPOINTS
 from handface.model.network.config import PointsConfig
 
-FACE, HAND = 68, 21
-POINTS = FACE + HAND
-_INPUTS = POINTS * 3 + POINTS * 2 + HAND * 2 + 2 * 3
+_INPUTS = KEYPOINTS * 3 + KEYPOINTS * 2 + HAND_KEYPOINTS * 2 + 2 * 3
 _FAR = 4.0  # what lies farther out, in sizes of what it is measured by, says nothing more
 
 
@@ -42,7 +41,7 @@ class PointCells(nn.Module):
             both = torch.cat([cells, made], 1)
             return both, both
         # (B, 1, 1): 1 where face and hand were found
-        found = known[:, :FACE].amax(1, keepdim=True) * known[:, FACE:].amax(1, keepdim=True)
+        found = known[:, :FACE_KEYPOINTS].amax(1, keepdim=True) * known[:, FACE_KEYPOINTS:].amax(1, keepdim=True)
         return torch.cat([cells * (1 - found), made], 1), torch.cat([cells, made], 1)
 
     def forward(self, points: torch.Tensor | None, cells: torch.Tensor) -> torch.Tensor:
@@ -55,9 +54,9 @@ class PointCells(nn.Module):
     def _read(self, points: torch.Tensor | None, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Point cells, and which points are known, (B, 89, 1) 0 or 1; while training those that were not withheld."""
         if points is None:
-            points = cells.new_zeros(len(cells), POINTS, 3)
-        if points.shape != (len(cells), POINTS, 3):
-            raise ValueError(f"points have shape {tuple(points.shape)}, expected ({len(cells)}, {POINTS}, 3)")
+            points = cells.new_zeros(len(cells), KEYPOINTS, 3)
+        if points.shape != (len(cells), KEYPOINTS, 3):
+            raise ValueError(f"points have shape {tuple(points.shape)}, expected ({len(cells)}, {KEYPOINTS}, 3)")
         known = (points[..., 2:] > 0).to(cells.dtype)
         places = torch.where(known > 0, points[..., :2].to(cells.dtype) / (self.size - 1) * 2 - 1, 0.0)
         if self.training:
@@ -69,13 +68,13 @@ class PointCells(nn.Module):
         """Points as a detector might have found them: each a little off, each part a little off as a whole, some missing."""
         config, one = self.config, places[:, :1, :1]  # (B, 1, 1)
         amount = torch.rand_like(one) * 2 * config.jitter  # some pictures are easy for a detector
-        wide = torch.cat([one.new_full((FACE, 1), config.face), one.new_ones(HAND, 1)])
+        wide = torch.cat([one.new_full((FACE_KEYPOINTS, 1), config.face), one.new_ones(HAND_KEYPOINTS, 1)])
         face, hand = torch.randn_like(one.expand(-1, 1, 4)).split(2, 2)
-        whole = torch.cat([face.expand(-1, FACE, -1), hand.expand(-1, HAND, -1)], 1)
+        whole = torch.cat([face.expand(-1, FACE_KEYPOINTS, -1), hand.expand(-1, HAND_KEYPOINTS, -1)], 1)
         places = places + amount * wide * (whole + torch.randn_like(places))
         lost = torch.rand_like(one[:, 0].expand(-1, 3)) < config.drop
         kept_face, kept_hand = ~(lost[:, :1] | lost[:, 1:2]), ~(lost[:, :1] | lost[:, 2:])
-        kept = torch.cat([kept_face.expand(-1, FACE), kept_hand.expand(-1, HAND)], 1)[..., None]
+        kept = torch.cat([kept_face.expand(-1, FACE_KEYPOINTS), kept_hand.expand(-1, HAND_KEYPOINTS)], 1)[..., None]
         return places * kept, known * kept
 
 
@@ -86,9 +85,14 @@ def describe(places: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     How a hand is bent and where it is at the face does not depend on how large both are in the picture; this way nobody needs to
     learn that.
     """
-    face, face_middle, face_size = _about_own(places[:, :FACE], known[:, :FACE])
-    hand, hand_middle, hand_size = _about_own(places[:, FACE:], known[:, FACE:])
-    at_face = (places[:, FACE:] - face_middle) / face_size * known[:, FACE:] * known[:, :FACE].amax(1, keepdim=True)
+    face, face_middle, face_size = _about_own(places[:, :FACE_KEYPOINTS], known[:, :FACE_KEYPOINTS])
+    hand, hand_middle, hand_size = _about_own(places[:, FACE_KEYPOINTS:], known[:, FACE_KEYPOINTS:])
+    at_face = (
+        (places[:, FACE_KEYPOINTS:] - face_middle)
+        / face_size
+        * known[:, FACE_KEYPOINTS:]
+        * known[:, :FACE_KEYPOINTS].amax(1, keepdim=True)
+    )
     parts = [places * known, known, face, at_face.clamp(-_FAR, _FAR), hand]
     parts += [face_middle, face_size.log(), hand_middle, hand_size.log()]
     return torch.cat([part.flatten(1) for part in parts], 1)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.model.bodies.names import IBUG_MIRROR
+from handface.model.bodies.names import FACE_KEYPOINTS, IBUG_MIRROR, KEYPOINTS
 from handface.model.prediction.prediction import Detection, Floats
 from handface.model.prediction.view import Box, crop_box, square
 
@@ -59,7 +59,7 @@ def crop_points(crop: Crop, detection: Detection | None) -> Floats:
 
     All zero where there is no detection, and of points that were not found or are no numbers.
     """
-    points = np.zeros((89, 3), np.float32)
+    points = np.zeros((KEYPOINTS, 3), np.float32)
     if detection is None:
         return points
     points[:] = np.concatenate([detection.face, detection.hand])
@@ -67,7 +67,7 @@ def crop_points(crop: Crop, detection: Detection | None) -> Floats:
     points[:, :2] = (np.hstack([points[:, :2], ones]) @ np.linalg.inv(crop.affine).T)[:, :2]
     if crop.side == "left":
         points[:, 0] = crop.pixels.shape[1] - 1 - points[:, 0]
-        points[:68] = points[list(IBUG_MIRROR)]
+        points[:FACE_KEYPOINTS] = points[list(IBUG_MIRROR)]
     points[~(np.isfinite(points).all(1) & (points[:, 2] > 0))] = 0
     return points
 

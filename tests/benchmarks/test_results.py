@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results import FOLDER, Figure, read_figures, render_page, save_figures
+from benchmarks.results import FOLDER, Figure, read_figures, render_page, report, save_figures, tabulate
 
 PAGE = "# Speed\n\n<!-- figures: steps -->\n<!-- end -->\n\nText.\n"
 
@@ -43,3 +43,15 @@ def test_the_command_on_a_page_names_no_folder_of_the_machine(tmp_path: Path, mo
     save_figures("speed", [Figure("steps | train | now", "1", "ms")], folder=tmp_path)
     command = read_figures(tmp_path / "speed.csv")[0].command
     assert command.endswith("--photos photos --most 3 out/scenes")
+
+
+def test_a_table_is_printed_and_saved_only_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved: list[str] = []
+    monkeypatch.setattr("benchmarks.results.save_figures", lambda subject, figures: saved.append(subject))
+    figures = tabulate("steps", {"train": {"now": "1 ms"}, "test": {"now": "2 ms"}})
+    report("speed", figures, save=False)
+    assert "| train | 1 ms |\n| test | 2 ms |" in capsys.readouterr().out and not saved
+    report("speed", figures, save=True)
+    assert saved == ["speed"]

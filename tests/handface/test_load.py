@@ -72,6 +72,44 @@ def test_a_bad_file_says_why(tmp_path, content):
         HandFace(predictor([])).predict(tmp_path / "absent.jpg")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        None,
+        3,
+        b"abc",
+        [],
+        np.zeros((9, 9, 3), np.float32),
+        np.zeros((0, 9, 3), np.uint8),
+        Image.new("I;16", (9, 9)),
+        Image.new("F", (9, 9)),
+    ],
+    ids=lambda source: type(source).__name__ + str(getattr(source, "mode", "")),
+)
+def test_what_is_no_photo_is_an_input_error(source):
+    with pytest.raises(InputError, match=r"a photo is|a picture|give the path"):
+        HandFace(predictor([])).predict(source)
+
+
+def test_one_path_is_not_many_photos(tmp_path):
+    with pytest.raises(InputError, match="takes several photos"):
+        list(HandFace(predictor([])).predict_many(str(tmp_path / "photo.jpg")))
+
+
+def test_palette_transparency_is_laid_on_white():
+    clear = Image.new("P", (90, 60), 0)
+    clear.info["transparency"] = 0
+    assert (HandFace(predictor([])).predict(clear).image == 255).all()
+
+
+def test_a_cut_pillow_image_is_an_input_error(tmp_path):
+    path = tmp_path / "cut.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(InputError, match="cannot decode"):
+        HandFace(predictor([])).predict(Image.open(path))
+
+
 def test_a_video_streams(image, tmp_path):
     path = str(tmp_path / "a.mp4")
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (400, 260))

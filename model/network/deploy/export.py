@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from handface.extras import extra
+from handface.model.bodies.names import KEYPOINTS
 from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
 from handface.model.network.openvino_import import import_openvino, openvino_core
 from handface.model.network.output import DiceOutput
-from handface.model.network.points import POINTS
 
 OPSET = 17
 INPUTS = ("images", "points")  # the second only of networks that look at points
@@ -47,8 +47,8 @@ def example(model: Dice, batch: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
     images = torch.rand(batch, 3, size, size, generator=generator)
     if model.config.points is None:
         return (images,)
-    points = torch.rand(batch, POINTS, 3, generator=generator) * torch.tensor([size, size, 1.0])
-    points[-1, : POINTS // 2, 2] = 0  # some that nobody found
+    points = torch.rand(batch, KEYPOINTS, 3, generator=generator) * torch.tensor([size, size, 1.0])
+    points[-1, : KEYPOINTS // 2, 2] = 0  # some that nobody found
     return images, points
 
 

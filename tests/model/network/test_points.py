@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from handface.model.bodies.names import FACE_KEYPOINTS, KEYPOINTS
 from handface.model.network.config import PointsConfig, preset
 from handface.model.network.deploy.export import example, export_onnx
 from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
-from handface.model.network.points import FACE, POINTS, PointCells, describe
+from handface.model.network.points import PointCells, describe
 from tests.model.narrow import narrow_config, narrow_topology
 
 CELLS = torch.zeros(3, 4, 16)
@@ -24,7 +25,7 @@ def reader() -> PointCells:
 
 
 def some_points(batch: int = 3, seed: int = 1) -> torch.Tensor:
-    points = torch.rand(batch, POINTS, 3, generator=torch.Generator().manual_seed(seed)) * 64
+    points = torch.rand(batch, KEYPOINTS, 3, generator=torch.Generator().manual_seed(seed)) * 64
     points[..., 2] = 1
     return points
 
@@ -67,7 +68,7 @@ def test_where_there_are_points_the_picture_moves_no_mesh_but_may_say_what_touch
     model, points = network(), some_points(2)
     one, other = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4))
     half = points.clone()
-    half[:, FACE:, 2] = 0  # a face without a hand
+    half[:, FACE_KEYPOINTS:, 2] = 0  # a face without a hand
 
     def answers(points: torch.Tensor | None) -> list[dict[str, torch.Tensor]]:
         with torch.no_grad():
@@ -88,12 +89,12 @@ def test_shapes_that_are_no_points_are_refused():
     with pytest.raises(ValueError, match=r"points have shape \(3, 88, 3\), expected \(3, 89, 3\)"):
         reader()(torch.zeros(3, 88, 3), CELLS)
     with pytest.raises(ValueError, match=r"expected \(3, 89, 3\)"):
-        reader()(torch.zeros(2, POINTS, 3), CELLS)
+        reader()(torch.zeros(2, KEYPOINTS, 3), CELLS)
 
 
 def test_how_the_hand_is_bent_is_told_whatever_its_place_and_size():
-    places, known = some_points()[..., :2] / 32 - 1, torch.ones(3, POINTS, 1)
-    same = slice(POINTS * 3, POINTS * 5 + 2 * 21)  # about the face, and about the hand
+    places, known = some_points()[..., :2] / 32 - 1, torch.ones(3, KEYPOINTS, 1)
+    same = slice(KEYPOINTS * 3, KEYPOINTS * 5 + 2 * 21)  # about the face, and about the hand
     moved = describe(places * 0.4 + torch.tensor([0.3, -0.2]), known)
     torch.testing.assert_close(moved[:, same], describe(places, known)[:, same], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(moved[:, : same.start], describe(places, known)[:, : same.start])
@@ -101,15 +102,15 @@ def test_how_the_hand_is_bent_is_told_whatever_its_place_and_size():
 
 def test_training_moves_points_and_loses_some_and_says_nothing_of_lost_ones():
     read = reader().train()
-    places, known = torch.zeros(4000, POINTS, 2), torch.ones(4000, POINTS, 1)
+    places, known = torch.zeros(4000, KEYPOINTS, 2), torch.ones(4000, KEYPOINTS, 1)
     torch.manual_seed(0)
     moved, left = read._disturb(places, known)
     assert (moved[left[..., 0] == 0] == 0).all()
-    lost_face, lost_hand = 1 - float(left[:, 0, 0].mean()), 1 - float(left[:, FACE, 0].mean())
+    lost_face, lost_hand = 1 - float(left[:, 0, 0].mean()), 1 - float(left[:, FACE_KEYPOINTS, 0].mean())
     assert lost_face == pytest.approx(0.19, abs=0.03) and lost_hand == pytest.approx(0.19, abs=0.03)
     off = moved.norm(dim=2)
-    face = float(off[:, :FACE][left[:, :FACE, 0] > 0].mean())
-    hand = float(off[:, FACE:][left[:, FACE:, 0] > 0].mean())
+    face = float(off[:, :FACE_KEYPOINTS][left[:, :FACE_KEYPOINTS, 0] > 0].mean())
+    hand = float(off[:, FACE_KEYPOINTS:][left[:, FACE_KEYPOINTS:, 0] > 0].mean())
     # two normal numbers, each itself and all together: mean length sqrt(pi / 2) sqrt(2) of the deviation
     assert hand == pytest.approx(CONFIG.jitter * 3.14159**0.5, rel=0.05)
     assert face == pytest.approx(CONFIG.face * hand, rel=0.05)
