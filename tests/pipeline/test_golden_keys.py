@@ -1,5 +1,6 @@
 """Three pictures through the real networks: their keys and scores are the same under every supported version of every library.
 
+They were written on a CPU without AVX-512; other kernels round otherwise, which may move a crop (docs/results/install.md).
 If this fails after an upgrade, the upgrade changes labels: see `TESTED` in pipeline/engine/libraries.py.
 """
 
