@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast test-unpinned setup lint tree format docs browser schema clean
+.PHONY: demo test test-fast test-unpinned test-oldest setup lint tree format docs browser schema clean
 
 demo: $(VENV)/.demo
 	$(BIN)/handface demo --output out/demo
@@ -13,13 +13,20 @@ demo: $(VENV)/.demo
 test: lint docs browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# The newest versions that pip finds today, but for torch, of which it would fetch a CUDA build: labels and the way to a mesh are the same.
-test-unpinned:
-	$(PYTHON) -m venv --clear $(VENV)-unpinned
-	$(VENV)-unpinned/bin/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(VENV)-unpinned/bin/python -m pip install --quiet . pytest pytest-timeout
-	$(VENV)-unpinned/bin/python -m pytest tests/pipeline/test_golden.py
-	$(VENV)-unpinned/bin/handface predict jobs/page/examples/temple.jpg --output out/unpinned
+# The newest versions that pip finds today, and the oldest that pyproject.toml allows, but for torch, of which pip would fetch a CUDA build:
+# the same labels, and a way to a mesh.
+test-unpinned: VERSIONS = grep '^torch==' constraints.txt
+test-oldest:   VERSIONS = grep '^torch==' constraints.txt; sed -nE 's/^  "([a-z-]+)(\[[a-z]+\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml | grep -v '^torch='
+test-unpinned test-oldest: test-%:
+	$(PYTHON) -m venv --clear $(VENV)-$*
+	{ $(VERSIONS); } > $(VENV)-$*/versions.txt
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-$*/versions.txt torch
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-$*/versions.txt '.[demo]' pytest pytest-timeout
+	$(VENV)-$*/bin/python -m pip check
+	OMP_NUM_THREADS=1 $(VENV)-$*/bin/python -m pytest tests/pipeline/test_golden.py tests/pipeline/test_golden_keys.py
+	rm -rf out/$*
+	$(VENV)-$*/bin/handface predict jobs/page/examples/temple.jpg --output out/$*/predictions
+	$(VENV)-$*/bin/handface annotate --local --input jobs/page/examples --output out/$*/parts
 
 setup: $(VENV)/.dev
 
@@ -68,4 +75,4 @@ schema: setup
 	$(BIN)/python -c 'import json, handface.pipeline.contract.sample as sample; print(json.dumps(sample.json_schema(), indent=1))' > docs/sample.schema.json
 
 clean:
-	rm -rf $(VENV) out build .lint
+	rm -rf $(VENV) $(VENV)-unpinned $(VENV)-oldest out build .lint

@@ -142,8 +142,8 @@ def _check_packages(config: AnnotateConfig) -> None:
     if config.detect.annotator == "mediapipe":
         check_graphs()
     else:
-        # The device is for the workers to say: they may sit on other machines.
-        check_runtime(replace(config.detect.detector.runtime, device="cpu"))
+        # Device and precision are for the workers to say: they may sit on other machines.
+        check_runtime(replace(config.detect.detector.runtime, device="cpu", precision="f32"))
     if config.nsfw.threshold is not None:
         require("onnxruntime", "--nsfw.threshold", "onnxruntime")
     if config.depth.fastdepth:

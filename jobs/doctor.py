@@ -19,6 +19,8 @@ from handface.extras import OPENCV_LIBRARIES
 
 Level = Literal["ok", "warn", "fail"]
 GIB = 1 << 30
+# The oldest and the newest Python that labels and the way to a mesh were tried with: docs/results/install.md.
+TESTED_PYTHON = ((3, 11), (3, 14))
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -80,11 +82,15 @@ def _checks(output: Path) -> Iterator[Check]:
 
 
 def check_python(found: tuple[int, int] = sys.version_info[:2]) -> Check:
-    """3.11 or later."""
+    """3.11 or later; a later one than was tried may work."""
+    oldest, newest = ("{}.{}".format(*number) for number in TESTED_PYTHON)
     detail = f"{found[0]}.{found[1]} at {sys.executable}"
-    if found >= (3, 11):
-        return Check("python", "ok", detail)
-    return Check("python", "fail", detail, "make a virtual environment with Python 3.11 or later")
+    if found < TESTED_PYTHON[0]:
+        return Check("python", "fail", detail, f"make a virtual environment with Python {oldest} or later")
+    if found > TESTED_PYTHON[1]:
+        fix = f"if something breaks, make a virtual environment with Python {newest}"
+        return Check("python", "warn", f"{detail}; tried with {oldest} to {newest}", fix)
+    return Check("python", "ok", detail)
 
 
 def check_import(package: str, fix: str) -> Check:

@@ -46,10 +46,10 @@ class HandFaceDetector:
 
     def __init__(self, config: DetectorConfig = DetectorConfig()) -> None:
         self.config = config
-        exact, proposals = config.runtime, config.runtime.for_proposals()
+        runtime = config.runtime
         # LiteRT lacks operators of the mesh
-        mesh_runtime = replace(exact, name="onnxruntime") if exact.name == "litert" else exact
-        runtimes = (proposals, proposals, mesh_runtime, proposals, exact)
+        mesh_runtime = replace(runtime, name="onnxruntime") if runtime.name == "litert" else runtime
+        runtimes = (runtime, runtime, mesh_runtime, runtime, runtime)
         short, full, mesh, palm, hand = map(open_network, NETWORKS, runtimes)
         near, far = FaceDetector(short, full_range=False), FaceDetector(full, full_range=True)
         self.find_faces = FaceSearch(near, far, FaceMesh(mesh), config)

@@ -23,8 +23,7 @@ class SelfieSegmenter:
     """Class maps of pictures. Raises NetworkError if the file in the model store is no such network."""
 
     def __init__(self, runtime: RuntimeConfig = RuntimeConfig()) -> None:
-        # 0.3 % of the classes' borders move
-        self._network = SkinSegmenter(open_network(SEGMENTER, runtime.for_proposals()))
+        self._network = SkinSegmenter(open_network(SEGMENTER, runtime))
 
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB -> (H, W) uint8 classes (see the constants of this module)."""

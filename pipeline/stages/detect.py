@@ -51,7 +51,7 @@ class DetectStage(Stage):
     name = "detect"
     reads = ("image",)
     writes = ("faces", "hands", "skin", "annotators")
-    version = 4  # second hands on bare skin
+    version = 5  # float32 on every CPU
 
     def __init__(self, config: DetectConfig = DetectConfig()) -> None:
         self.config = config

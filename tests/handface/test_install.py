@@ -1,10 +1,11 @@
-"""The built wheel, installed into an environment of its own, beside files that bear the names of our folders."""
+"""The sdist and the wheel built from it, installed into an environment of its own, beside files that bear the names of our folders."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -19,9 +20,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that no build folder is left in the tree."""
-    copy, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    copy, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("sdist")
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -30,10 +31,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     ).stdout.split("\n")
     for name in filter(None, files):
-        if (ROOT / name).is_file() and not name.startswith("tests/"):
+        if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((ROOT / name).read_bytes())
-    build = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(copy)]
+    build = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", build, str(target)], cwd=copy, stdout=subprocess.DEVNULL, check=True, timeout=240
+    )
+    return next(target.glob("*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist, as pip does where there is no wheel."""
+    target = tmp_path_factory.mktemp("wheel")
+    build = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(sdist)]
     subprocess.run([sys.executable, "-m", *build], check=True, timeout=240)
     return next(target.glob("*.whl"))
 
@@ -59,6 +71,14 @@ def hostile_folder(tmp_path: Path) -> Path:
         (tmp_path / room).mkdir()
         (tmp_path / room / "__init__.py").write_text("raise RuntimeError('not handface')\n")
     return tmp_path
+
+
+def test_sdist_holds_what_builds_and_no_tests(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "setup.py"} <= names
+    assert not [name for name in names if name.split("/")[0] in ("tests", "benchmarks", "findings")]
+    assert sdist.stat().st_size < 25_000_000
 
 
 def test_wheel_holds_only_handface_with_its_data_and_no_tests(wheel: Path) -> None:

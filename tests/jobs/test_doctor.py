@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import tomllib
 from collections import namedtuple
 from importlib import metadata
 from pathlib import Path
@@ -58,9 +59,19 @@ def test_a_check_that_breaks_is_a_failed_line(monkeypatch: pytest.MonkeyPatch, t
     assert (line.level, "RuntimeError: no" in line.detail) == ("fail", True)
 
 
-@pytest.mark.parametrize(("found", "level"), [((3, 10), "fail"), ((3, 11), "ok"), ((3, 12), "ok"), ((3, 14), "ok")])
+@pytest.mark.parametrize(
+    ("found", "level"), [((3, 10), "fail"), ((3, 11), "ok"), ((3, 12), "ok"), ((3, 14), "ok"), ((3, 15), "warn")]
+)
 def test_python_versions(found: tuple[int, int], level: str) -> None:
     assert doctor.check_python(found).level == level
+
+
+def test_the_tested_pythons_are_those_that_the_package_names() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    oldest, newest = doctor.TESTED_PYTHON
+    assert project["requires-python"] == ">={}.{}".format(*oldest)
+    named = [name.rpartition(" ")[2] for name in project["classifiers"] if "Python :: 3." in name]
+    assert named == [f"3.{minor}" for minor in range(oldest[1], newest[1] + 1)]
 
 
 def test_a_missing_package_fails_with_its_command() -> None:

@@ -1,5 +1,6 @@
 """Three pictures through the real networks: their keys and scores are the same under every supported version of every library.
 
+They were written on a CPU without AVX-512; other kernels round otherwise, which may move a crop (docs/results/install.md).
 If this fails after an upgrade, the upgrade changes labels: see `TESTED` in pipeline/engine/libraries.py.
 """
 
@@ -21,9 +22,9 @@ from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
 ROOT = Path(__file__).parents[2]
 # {picture: (key, contact score)}
 GOLDEN = {
-    "touch_astronaut_left.jpg": ("ef5bf8e03a3509e1", 0.424),
-    "touch_astronaut_right_again.jpg": ("faee5a24980808bd", 0.432),
-    "touch_hopper_right.jpg": ("a65c940cf326dbb1", 0.599),
+    "touch_astronaut_left.jpg": ("d19f6a5396cfd6a7", 0.421),
+    "touch_astronaut_right_again.jpg": ("a84c0209d0d5bd9c", 0.482),
+    "touch_hopper_right.jpg": ("921b0ad351640c43", 0.546),
 }
 
 
@@ -58,7 +59,7 @@ def test_the_constraints_lie_in_the_tested_range() -> None:
 
 
 def test_lower_bounds_are_the_oldest_tested_versions() -> None:
-    """What pip may resolve is what was tried; of torch no CPU build as old as its bound could be had."""
+    """What pip may resolve is what was tried."""
     bounds = dict(re.findall(r'"([a-z-]+)>=([\d.]+)', (ROOT / "pyproject.toml").read_text()))
-    for library in ("numpy", "openvino", "pillow", "simplejpeg"):
-        assert TESTED[library][0].startswith(bounds[library]), library
+    for library in ("numpy", "opencv-contrib-python", "openvino", "pillow", "simplejpeg", "torch"):
+        assert TESTED[library.partition("-")[0]][0].startswith(bounds[library]), library

@@ -111,7 +111,6 @@ def test_every_runtime_sees_the_same_hand(runtime, detector, touching):
     other = HandFaceDetector(DetectorConfig(RuntimeConfig(runtime)))
     (want,), (got,) = detector.annotate([touching]), other.annotate([touching])
     assert len(got.hands) == len(want.hands) == 1 and got.hands[0].side == want.hands[0].side
-    # openvino's proposals are in bf16, which moves the crops a little
     hand, face = (max(seen.box[2] - seen.box[0], seen.box[3] - seen.box[1]) for seen in (want.hands[0], want.faces[0]))
     np.testing.assert_allclose(got.hands[0].keypoints, want.hands[0].keypoints, atol=0.02 * hand)
     np.testing.assert_allclose(got.faces[0].mesh, want.faces[0].mesh, atol=0.01 * face)

@@ -1,12 +1,15 @@
 """Reading, conversion and runtimes, on the real files; regions and detection arithmetic on numbers."""
 
 import contextlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from handface.pipeline.annotators import detector, selfie_segmenter
 from handface.pipeline.annotators.detector import NETWORKS
 from handface.pipeline.annotators.networks import runtime as runtimes
+from handface.pipeline.annotators.networks.mediapipe import open_network
 from handface.pipeline.annotators.networks.regions import NetworkPicture, Region, turned_region
 from handface.pipeline.annotators.networks.runtime import Network, NetworkError, RuntimeConfig, check_runtime
 from handface.pipeline.annotators.networks.ssd import decode, make_anchors, suppress
@@ -100,9 +103,32 @@ def test_runtimes_that_cannot_be_used_are_one_clear_error(monkeypatch):
         check_runtime(RuntimeConfig("openvino", "cuda"))
     with pytest.raises(NetworkError, match="onnxruntime-gpu"):
         check_runtime(RuntimeConfig("onnxruntime", "cuda:1"))
+    with pytest.raises(NetworkError, match="onnxruntime has no precision bf16"):
+        check_runtime(RuntimeConfig("onnxruntime", precision="bf16"))
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
     with pytest.raises(NetworkError, match=r"pip install 'handface\[litert\]'"):
         check_runtime(RuntimeConfig("litert"))
+
+
+@pytest.mark.parametrize(("capabilities", "refused"), [(["FP32", "INT8"], True), (["FP32", "BF16"], False)])
+def test_bf16_is_refused_where_the_cpu_would_quietly_take_float32(monkeypatch, capabilities, refused):
+    monkeypatch.setattr(runtimes, "openvino_core", lambda: SimpleNamespace(get_property=lambda *_: capabilities))
+    with pytest.raises(NetworkError, match="no bf16") if refused else contextlib.nullcontext():
+        check_runtime(RuntimeConfig(precision="bf16"))
+
+
+def test_no_network_of_the_detector_leaves_float32_to_the_cpu(monkeypatch):
+    """Other boxes on CPUs with bf16 than on those without were other keys and scores for the same photo."""
+    opened = []
+
+    def watched(name, config):
+        opened.append(config)
+        return open_network(name, config)
+
+    monkeypatch.setattr(detector, "open_network", watched)
+    monkeypatch.setattr(selfie_segmenter, "open_network", watched)
+    detector.HandFaceDetector(), selfie_segmenter.SelfieSegmenter()
+    assert len(opened) == 6 and {config.precision for config in opened} == {"f32"}
 
 
 def test_answers_that_are_not_finite_are_refused(monkeypatch):
