@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handface.model.prediction.view import crop_box, square
+from handface.model.prediction.view import Box, crop_box, square
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.sample import MAX_CROP
 from handface.pipeline.engine.record import Record
@@ -16,6 +17,9 @@ from handface.pipeline.engine.stage import Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+_STEPS = 32  # at least so many grid steps along a side
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class CropStage(Stage):
     reads = ("image", "face", "person_hands", "scores")
     writes = ("crop", "affine", "scores")
     drops = ("image",)
+    version = 2  # whole pixels
 
     def __init__(self, config: CropConfig = CropConfig()) -> None:
         self.config = config
@@ -49,6 +54,7 @@ class CropStage(Stage):
             assert record.image is not None and record.face is not None and record.scores is not None
             height, width = record.image.shape[:2]
             box = crop_box(record.face.box, record.person_hands[0].box, self.config.margin, width, height)
+            box = snap_box(box, width, height)
             side = box[2] - box[0]
             if side < self.config.min_side:
                 record.reject(Reason.TOO_SMALL, f"crop of {side:.0f} px")
@@ -61,6 +67,25 @@ class CropStage(Stage):
             record.crop, record.affine = view.pixels, np.vstack([view.affine, [0.0, 0.0, 1.0]])
             record.scores = replace(record.scores, sharpness=round(sharpness, 2))
             record.image = None
+
+
+def snap_box(box: Box, width: int, height: int) -> Box:
+    """The square moved onto a grid of whole pixels, some 1/32 of its side wide; a photo's borders stay its borders.
+
+    Processors round otherwise, by some hundredths of a pixel; a sample's key, the hash of its crop, should not show it. A crop that is
+    not shrunk is then a plain copy.
+    """
+    side = box[2] - box[0]
+    step = 2 ** max(0, math.floor(math.log2(max(side, 1) / _STEPS)))
+    snapped = max(1, round(side / step) * step)
+    if side <= min(width, height):
+        snapped = min(snapped, width, height)
+    corners = []
+    for low, bound in ((box[0], width), (box[1], height)):
+        start = round((low + 0.5) / step) * step  # boxes begin half a pixel before the centre of their first pixel
+        corners.append((min(max(start, 0), bound - snapped) if snapped <= bound else start) - 0.5)
+    x, y = corners
+    return x, y, x + snapped, y + snapped
 
 
 def crop_sharpness(pixels: NDArray[np.uint8]) -> float:

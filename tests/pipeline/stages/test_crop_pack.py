@@ -7,7 +7,7 @@ from handface.model.prediction.view import crop_box
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import LEFT, Scores, decode, encode, sample_key
 from handface.pipeline.engine.record import Record
-from handface.pipeline.stages.crop import CropConfig, CropStage
+from handface.pipeline.stages.crop import CropConfig, CropStage, snap_box
 from handface.pipeline.stages.pack import PackStage
 from tests.pipeline.people import face_at, hand_at
 
@@ -82,3 +82,39 @@ def test_crop_box_is_square_holds_both_and_stays_inside_where_it_can(face, hand)
 def test_a_close_up_is_not_framed_in_black():
     x0, y0, x1, y1 = crop_box((60, -90, 430, 330), (150, 200, 420, 560), 1.4, 512, 512)
     assert (x0, y0, x1, y1) == pytest.approx((-0.5, -0.5, 511.5, 511.5), abs=52) and x1 - x0 <= 512 * 1.1
+
+
+@given(
+    face=st.tuples(st.floats(0, 300), st.floats(0, 300), st.floats(20, 200)),
+    hand=st.tuples(st.floats(0, 300), st.floats(0, 300), st.floats(20, 200)),
+    width=st.integers(200, 700),
+)
+def test_a_snapped_box_is_whole_pixels_near_the_box_and_inside_where_that_was(face, hand, width):
+    boxes = [(x, y, x + s, y + s) for x, y, s in (face, hand)]
+    box = crop_box(*boxes, 1.4, width, 500)
+    snapped = np.array(snap_box(box, width, 500))
+    side = snapped[2] - snapped[0]
+    assert side == snapped[3] - snapped[1] and (snapped + 0.5 == np.round(snapped + 0.5)).all()
+    assert np.abs(snapped - box).max() <= 0.06 * (box[2] - box[0]) + 1
+    if box[2] - box[0] <= min(width, 500):
+        assert snapped.min() >= -0.5 and snapped[2] <= width - 0.5 and snapped[3] <= 499.5
+
+
+def test_rounding_of_a_processor_leaves_nearly_every_box_where_it_is():
+    rng = np.random.default_rng(0)
+    same = 0
+    for _ in range(400):
+        side, (x, y) = rng.uniform(120, 500), rng.uniform(0, 500, 2)
+        box = (x, y, x + side, y + side)
+        moved = tuple(value + error for value, error in zip(box, np.tile(rng.normal(0, 0.03, 2), 2), strict=True))
+        same += snap_box(box, 1000, 1000) == snap_box(moved, 1000, 1000)
+    assert same >= 385
+
+
+def test_a_crop_that_is_not_shrunk_is_a_plain_copy():
+    record = seen()
+    image = record.image
+    CropStage()([record])
+    x, y = np.round(record.affine[:2, 2]).astype(int)
+    assert record.affine.tolist() == [[1, 0, x], [0, 1, y], [0, 0, 1]]
+    assert (record.crop == image[y : y + len(record.crop), x : x + len(record.crop)]).all()
