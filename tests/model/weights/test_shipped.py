@@ -21,8 +21,8 @@ def test_a_shipped_network_is_trained_small_and_its_presets(name):
     loaded = load_network(name)
     shipped, expected = loaded.network.config, preset(name, loaded.network.config.sizes)
     assert loaded.trained and loaded.note and not loaded.network.training
-    assert (shipped.backbone, shipped.mesh, shipped.points, shipped.placement, shipped.camera) == (
-        expected.backbone, expected.mesh, expected.points, expected.placement, expected.camera,
+    assert (shipped.backbone, shipped.mesh, shipped.points, shipped.placement, shipped.camera, shipped.nearness) == (
+        expected.backbone, expected.mesh, expected.points, expected.placement, expected.camera, expected.nearness,
     )  # fmt: skip
     assert all(torch.isfinite(value).all() for value in loaded.network.state_dict().values())
     file = EMBEDDED / name / "model.safetensors"
