@@ -145,19 +145,26 @@ def _new(config: New) -> int:
 
 
 def _points(config: Points) -> int:
+    from handface.jobs.shared.progress import Progress
     from handface.pipeline.contract.found_points import dump_points
+    from handface.pipeline.contract.shards import find_shards
     from handface.predict.found import find_points
 
     if config.processes < 1:
         raise ValueError(f"--processes is {config.processes}; at least 1")
-    found = find_points(config.shards, config.processes)
-    if not found.points:
+    shards, points, samples = find_shards(config.shards), {}, 0
+    with Progress("points", len(shards), unit="shards") as progress:
+        for found in find_points(shards, config.processes):
+            points |= found.points
+            samples += found.samples
+            progress.advance(1)
+    if not points:
         raise ValueError(
-            f"of {found.samples:,} samples in {', '.join(config.shards)} the detector finds nobody who is labelled"
+            f"of {samples:,} samples in {', '.join(config.shards)} the detector finds nobody who is labelled"
         )
     config.output.parent.mkdir(parents=True, exist_ok=True)
-    config.output.write_bytes(dump_points(found.points))
-    print(f"found the labelled person in {len(found.points):,} of {found.samples:,} samples; wrote {config.output}")
+    config.output.write_bytes(dump_points(points))
+    print(f"found the labelled person in {len(points):,} of {samples:,} samples; wrote {config.output}")
     return 0
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import chain
+from functools import cache, partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from handface.model.prediction.prediction import Detection, NobodyFoundError
 from handface.pipeline.contract.sample import LEFT, Labels
-from handface.pipeline.contract.shards import find_shards, iter_samples
+from handface.pipeline.contract.shards import iter_samples
 from handface.predict.people import PeopleDetector
 
 if TYPE_CHECKING:
@@ -32,18 +31,17 @@ class Found:
     samples: int = 0
 
 
-def find_points(uris: Sequence[str], processes: int = 1) -> Found:
-    """Look at every sample of the shards with 2D labels of a face and a hand.
+def find_points(shards: Sequence[str], processes: int = 1) -> Iterator[Found]:
+    """Look at every sample of each shard with 2D labels of a face and a hand; shards in order.
 
     Raises FileNotFoundError naming a missing shard, ShardError naming a damaged one.
     """
-    shards = find_shards(uris)
-    parts = [shards[first::processes] for first in range(min(processes, len(shards)))]
-    if len(parts) < 2:
-        return _look(shards)
-    with ProcessPoolExecutor(len(parts), get_context("spawn")) as pool:
-        found = list(pool.map(_look, parts))
-    return Found(dict(chain.from_iterable(one.points.items() for one in found)), sum(one.samples for one in found))
+    processes = min(processes, len(shards))
+    if processes < 2:
+        yield from map(_look, shards)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield from pool.map(_look, shards)
 
 
 def labelled_person(people: Sequence[Detection], labels: Labels) -> NDArray[np.float32] | None:
@@ -75,11 +73,17 @@ def _away(found: NDArray[np.float32], true: NDArray[np.float32], size: float) ->
     return float(np.linalg.norm(found[both, :2] - true[both, :2], axis=1).mean()) / size
 
 
-def _look(shards: Sequence[str]) -> Found:
+@cache
+def _detector() -> PeopleDetector:
+    """One a process: opening its networks takes a second."""
+    return PeopleDetector()
+
+
+def _look(shard: str) -> Found:
     import simplejpeg
 
-    detector, points, samples = PeopleDetector(), dict[str, "NDArray[np.float32]"](), 0
-    for sample in chain.from_iterable(map(iter_samples, shards)):
+    detector, points, samples = _detector(), dict[str, "NDArray[np.float32]"](), 0
+    for sample in iter_samples(shard):
         samples += 1
         try:
             people = detector(np.asarray(simplejpeg.decode_jpeg(sample.image, "RGB"), np.uint8))

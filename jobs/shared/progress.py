@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Counts inputs as they are listed, or as their units end. Use as a context manager.
+    """Counts inputs, or what `unit` says, as they are listed or their units end. Use as a context manager.
 
     Without a terminal a line is logged every few seconds, also while no unit ends.
 
@@ -27,19 +27,21 @@ class Progress:
         what: What is being done.
         total: Inputs there will be; None while listing.
         done: Those that earlier starts finished.
+        unit: What is counted, in the plural.
     """
 
-    def __init__(self, what: str, total: int | None = None, done: int = 0) -> None:
+    def __init__(self, what: str, total: int | None = None, done: int = 0, unit: str = "inputs") -> None:
         from rich import progress
         from rich.console import Console
 
-        columns: list[progress.ProgressColumn | str] = [f"{what}: {{task.completed:,}} inputs"]
+        columns: list[progress.ProgressColumn | str] = [f"{what}: {{task.completed:,}} {unit}"]
         if total is not None:
             columns = [f"{what} {{task.completed:,}}/{{task.total:,}}", progress.BarColumn()]
             columns += [progress.TaskProgressColumn(), progress.TimeElapsedColumn(), "{task.fields[text]}"]
         self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True, disable=not wants_bar())
         self._task = self._bar.add_task(what, total=total, completed=done, text="")
         self._what, self._total, self._done, self._here, self._note = what, total, done, 0, ""
+        self._unit = unit
         self._start = time.monotonic()
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
@@ -67,17 +69,18 @@ class Progress:
     def _beat(self) -> None:
         while not self._ended.wait(pause_after(time.monotonic() - self._start)):
             of = f"/{self._total:,}" if self._total is not None else ""
-            log.info("%s: %s%s inputs, %s%s", self._what, f"{self._done + self._here:,}", of, self._rate(), self._note)
+            done = f"{self._done + self._here:,}{of} {self._unit}"
+            log.info("%s: %s, %s%s", self._what, done, self._rate(), self._note)
 
     def _rate(self) -> str:
         seconds = time.monotonic() - self._start
         rate = self._here / max(seconds, 1e-9)
         if self._total is None:
-            return f"{rate:.0f} inputs/s"
+            return f"{rate:.0f} {self._unit}/s"
         if not self._here:
             return f"{seconds:.0f} s so far"
         left = (self._total - self._done - self._here) / max(rate, 1e-9)
-        return f"{rate:.1f} inputs/s, {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
+        return f"{rate:.1f} {self._unit}/s, {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def test_heads_learn_from_what_the_detector_finds(tmp_path: Path, make_sample, w
     shard = write_tar(tmp_path / "a.tar", samples)
     seen = sum(one.key[-1] not in "02468ace" for one in samples)
     assert 0 < seen < 8
-    monkeypatch.setattr("handface.predict.found.PeopleDetector", lambda: DetectorOfHalf(samples))
+    monkeypatch.setattr("handface.predict.found._detector", lambda: DetectorOfHalf(samples))
     found = tmp_path / "lists" / "found.parquet"
     assert main(["weights", "points", str(shard), "--output", str(found)]) == 0
     assert f"found the labelled person in {seen} of 8 samples" in capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_heads_learn_from_what_the_detector_finds(tmp_path: Path, make_sample, w
 def test_a_list_of_nobody_is_not_written(tmp_path: Path, make_sample, write_tar, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     samples = [one for one in studio_samples(make_sample, 12) if one.key[-1] in "02468ace"]
     shard = write_tar(tmp_path / "a.tar", samples)
-    monkeypatch.setattr("handface.predict.found.PeopleDetector", lambda: DetectorOfHalf(samples))
+    monkeypatch.setattr("handface.predict.found._detector", lambda: DetectorOfHalf(samples))
     assert main(["weights", "points", str(shard), "--output", str(tmp_path / "x.parquet")]) == 2
     assert "the detector finds nobody who is labelled" in capsys.readouterr().err
     assert not (tmp_path / "x.parquet").exists()
