@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import partial
 from types import NoneType, UnionType
@@ -15,21 +15,27 @@ def dataclass_of(hint: Any) -> type | None:
     return bare if isinstance(bare, type) and is_dataclass(bare) else None
 
 
-def list_flags(kind: type, prefix: str = "--") -> Iterator[tuple[str, Any]]:
-    """Every flag with the type of its value, also of the groups inside; switches that are on by default as `--no-NAME`."""
+def list_flags(kind: type, prefix: str = "--", bare: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every flag with the type of its value, also of the groups inside; switches that are on by default as `--no-NAME`.
+
+    bare: Groups inside give their flags no prefix, as tyro's OmitArgPrefixes asks for.
+    """
     import tyro
 
     hints = get_type_hints(kind, include_extras=True)
     for one in fields(kind):
         hint, name = hints[one.name], one.name.replace("_", "-")
         nested = dataclass_of(hint)
-        if nested is None:
+        keys = one.default_factory() if get_origin(hint) is Mapping and one.default_factory is not MISSING else ()
+        if keys:  # a flag for each
+            yield from ((f"{prefix}{name}.{key}", get_args(hint)[1]) for key in keys)
+        elif nested is None:
             yield f"{prefix}{'no-' if one.default is True else ''}{name}", hint
             for mark in getattr(hint, "__metadata__", ()):
                 yield from ((alias, hint) for alias in getattr(mark, "aliases", None) or ())
         else:
-            bare = tyro.conf.OmitArgPrefixes in get_args(hint)
-            yield from list_flags(nested, prefix if bare else f"{prefix}{name}.")
+            inside = bare or tyro.conf.OmitArgPrefixes in get_args(hint)
+            yield from list_flags(nested, prefix if inside else f"{prefix}{name}.", inside)
 
 
 def takes_many(hint: Any) -> bool:

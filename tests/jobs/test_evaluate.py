@@ -82,7 +82,7 @@ def test_without_a_network_the_baselines_are_measured_and_that_is_said(
     [
         ([], "name at least one data set"),
         (["nothing/here"], "nothing/here: no shard there"),
-        (["SHARDS", "--model", "no/such/folder"], "or a folder with config.json and model.safetensors"),
+        (["SHARDS", "--model", "no/such/folder"], "give a folder with config.json and model.safetensors"),
         (["SHARDS", "--device", "warp"], "device 'warp' cannot be used here"),
         (["SHARDS", "--hand-model", "nowhere.npz"], "nowhere.npz: no such file"),
     ],

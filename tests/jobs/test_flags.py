@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+import tyro
 
 from handface.jobs import cli
 from handface.jobs.shared.arguments import parse_arguments
-from handface.jobs.shared.fields import dataclass_of
+from handface.jobs.shared.fields import dataclass_of, list_flags
 
 FROZEN = Path(__file__).with_name("flags.txt")
 MOST_SHOWN = 25
@@ -54,6 +55,18 @@ def test_verbs_and_flags_are_the_frozen_ones() -> None:
         "the command line changed. If that is wanted, say so in CHANGELOG.md and write the new list: "
         "python -m tests.jobs.test_flags"
     )
+
+
+@pytest.mark.filterwarnings("ignore:get_parser")
+@pytest.mark.parametrize(("name", "kind"), configs(), ids=[name for name, _ in configs()])
+def test_the_flags_that_words_are_checked_against_are_those_that_tyro_reads(name: str, kind: type) -> None:
+    parser = tyro.extras.get_parser(kind, config=(tyro.conf.FlagCreatePairsOff,))
+    read = {
+        word.replace("_", "-") for action in parser._actions for word in action.option_strings if word.startswith("--")
+    }
+    positional = tyro.conf.Positional
+    known = {flag for flag, hint in list_flags(kind) if positional not in getattr(hint, "__metadata__", ())}
+    assert known == read - {"--help"}
 
 
 @pytest.mark.parametrize(("name", "kind"), configs(), ids=[name for name, _ in configs()])

@@ -106,7 +106,7 @@ def test_presets_on_the_free_bodies():
     expected = torch.from_numpy(part.coarse - origin).float()
     torch.testing.assert_close(small.template[sum(tokens[:2]) : sum(tokens[:3])], expected)
     assert preset("dice-w64").sizes.tokens == 843
-    with pytest.raises(ValueError, match="no preset 'dice-xl'; one of dice-w64, dice-s"):
+    with pytest.raises(ValueError, match="no preset 'dice-xl'; did you mean dice-s"):
         preset("dice-xl")
 
 

@@ -247,6 +247,7 @@ def test_other_settings_in_the_same_folder_are_refused(dataset: Path, capsys) ->
 def test_a_subject_that_cannot_be_filmed_is_named_and_the_run_fails(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
     nothing = tmp_path / "backgrounds"
     nothing.mkdir()
+    (nothing / "broken.png").write_bytes(b"no picture")
     assert main([*FILM, str(tmp_path / "out"), "--local", "--pictures.backgrounds", str(nothing)]) == 1
     assert "failed: BackgroundError" in caplog.text and "while filming studio:0/S1#1" in caplog.text
     assert not (tmp_path / "out" / "train").exists()
