@@ -13,6 +13,9 @@ from handface.extras import require
 from handface.jobs.shared.outputs import OneFile
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from handface.model.network.topology import Topology
 
 
@@ -152,7 +155,8 @@ def _points(config: Points) -> int:
 
     if config.processes < 1:
         raise ValueError(f"--processes is {config.processes}; at least 1")
-    shards, points, samples = find_shards(config.shards), {}, 0
+    shards, samples = find_shards(config.shards), 0
+    points: dict[str, NDArray[np.float32]] = {}
     with Progress("points", len(shards), unit="shards") as progress:
         for found in find_points(shards, config.processes):
             points |= found.points
