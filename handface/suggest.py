@@ -15,7 +15,9 @@ def suggest(word: str, known: Collection[str], form: str = "{}", otherwise: str 
         form: How the suggestion is written, with {} for the word: `handface {}`.
         otherwise: What to say in place of all of them where none is near.
     """
-    near = get_close_matches(word, known, n=1)
+    # dashes, which all flags have, are no likeness
+    bare = {one.lstrip("-"): one for one in known}
+    near = get_close_matches(word.lstrip("-"), bare, n=1)
     if near:
-        return f"did you mean {form.format(near[0])}?"
+        return f"did you mean {form.format(bare[near[0]])}?"
     return otherwise or f"there are {', '.join(known)}"

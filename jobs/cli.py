@@ -182,7 +182,7 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
         with heartbeat(name):
             return int(module.run(parsed.config))
     except KeyboardInterrupt:
-        print(f"handface {name}: interrupted", file=sys.stderr)
+        print(f"handface {name}: interrupted; give the same command again", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
         return _end_at_broken_pipe()

@@ -62,8 +62,13 @@ def run(config: Config) -> int:
 
             webbrowser.open(url)
 
+    async def say_end(app: web.Application) -> None:
+        print("ending, which takes a few seconds", flush=True)
+
     app.on_startup.append(say_where)
-    web.run_app(app, sock=listener, print=None, access_log=None)
+    app.on_shutdown.append(say_end)
+    # browsers keep connections open, which it would wait for
+    web.run_app(app, sock=listener, print=None, access_log=None, shutdown_timeout=1)
     return 0
 
 

@@ -115,6 +115,8 @@ class Summary:
             lines += [f"  {what} {name}: {reason}" for name, reason in list(names.items())[:_SHOWN]]
             if len(names) > _SHOWN:
                 lines.append(f"  ... and {len(names) - _SHOWN} more, see summary.json")
+        if "no face" in self.nobody.values():
+            lines.append("  no face: the picture has to show it from the brows to the chin")
         return "\n".join(lines)
 
     def _table(self) -> list[str]:

@@ -8,6 +8,7 @@ from) or with --set; flags that are given override the file.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ import tyro
 if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
     from handface.trainers.trainer import TrainResult
+
+log = logging.getLogger(__name__)
 
 _OF_PRESET = tyro.conf.arg(help_behavior_hint="(default: the preset's)")
 
@@ -88,6 +91,7 @@ def run(config: Config) -> int:
         config.dump_config.write_text(resolved.dumps())
         print(f"wrote {config.dump_config}")
         return 0
+    _warn_of_seen(resolved)
     if config.dry_run:
         from handface.trainers.data.summary import print_summary
 
@@ -193,6 +197,14 @@ def _plain(text: str) -> Any:
         return text
 
 
+def _warn_of_seen(config: TrainConfig) -> None:
+    """Say where a run is validated on what it is trained on."""
+    seen = {shard.rstrip("/") for one in config.data.datasets for shard in one.shards}
+    both = sorted({shard for one in config.validation for shard in one.shards if shard.rstrip("/") in seen})
+    if both:
+        log.warning("%s: trained on and validated on; the error says nothing of other pictures", ", ".join(both))
+
+
 def _datasets(arguments: tuple[str, ...], weak: bool) -> list[dict[str, Any]]:
     """Sets of shards as the file has them, from [NAME=]PATH[:WEIGHT]."""
     found = []
@@ -210,9 +222,11 @@ def _datasets(arguments: tuple[str, ...], weak: bool) -> list[dict[str, Any]]:
 
 
 def _print(config: TrainConfig, result: TrainResult) -> None:
-    weights = f"{config.output.rstrip('/')}/{'last' if result.best is None else 'best'}"
+    weights = f"{config.output.rstrip('/')}/{'best' if config.validation else 'last'}"
     if result.best is not None:
         print(f"step {result.steps}; best {result.metric} {result.best:.2f}, weights in {weights}")
+    elif config.validation:  # nothing was left to do
+        print(f"step {result.steps}, where the run had ended already; weights in {weights}")
     else:
         print(f"step {result.steps}; weights in {weights}; without --validation nothing says how good they are")
     print(f"measure them: handface evaluate SHARDS --model {weights}")

@@ -67,7 +67,7 @@ class Points:
 
     shards: tyro.conf.Positional[tuple[str, ...]]
     """Shards whose labels are the truth, as of `handface synthesize`."""
-    output: Path
+    output: Annotated[Path, OneFile()]
     """The parquet list to write."""
     processes: int = 1
     """How many detectors work side by side."""
@@ -153,6 +153,8 @@ def _points(config: Points) -> int:
     from handface.pipeline.contract.shards import find_shards
     from handface.predict.found import find_points
 
+    if not config.shards:
+        raise ValueError("give the shards: handface weights points SHARDS --output FILE")
     if config.processes < 1:
         raise ValueError(f"--processes is {config.processes}; at least 1")
     shards, samples = find_shards(config.shards), 0

@@ -149,8 +149,10 @@ class ListSource:
         alike = (
             alike or difflib.get_close_matches(wanted, names, 1) or [name for name in names if "url" in name.lower()]
         )
-        hint = f"--sources.url-column {alike[0]}" if alike else "name the right one (--sources.url-column)"
-        raise ValueError(f"{self.uri}: no column {wanted!r}; it has {', '.join(names)[:500] or 'none'}. Try {hint}")
+        flag = f"--sources.url-column {alike[0] if alike else 'NAME'}"
+        raise ValueError(
+            f"{self.uri}: no column {wanted!r}; it has {', '.join(names)[:500] or 'none'}. Rename one, or give `annotate` and `crawl` {flag}"
+        )
 
     def _item(self, row: Mapping[str, Any], number: int) -> SourceItem:
         if _BAD_ROW in row:

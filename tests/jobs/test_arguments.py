@@ -69,6 +69,7 @@ def test_every_flag_is_known_by_its_name() -> None:
             "attempts must be at least 1",
         ),
         (["models", "pul"], "nothing is called 'pul' here; did you mean pull?"),
+        (["annotate", "--prest", "x"], "no flag --prest; --help-all lists them"),
         (["predict", "a.jpg", "--otput", "x"], "no flag --otput; did you mean --output?"),
         (
             ["annotate", "--input", "a", "--decode.min_sides=3"],

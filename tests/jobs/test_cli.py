@@ -191,7 +191,7 @@ def test_bugs_and_debugging_keep_the_traceback(toys: None, monkeypatch: pytest.M
 
 def test_interrupt_exits_130(toys: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["toy", "interrupt"]) == 130
-    assert capsys.readouterr().err == "handface toy: interrupted\n"
+    assert capsys.readouterr().err == "handface toy: interrupted; give the same command again\n"
 
 
 def test_unknown_log_level_is_said(

@@ -169,6 +169,15 @@ def test_a_dry_run_counts_labels_and_draws_a_batch(
     assert (tmp_path / "out/run-batch.png").stat().st_size > 1000 and not (tmp_path / "out/run").exists()
 
 
+def test_validation_on_what_is_trained_on_is_said(
+    tmp_path: Path, shard: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sets = {"train": (str(shard),), "output": str(tmp_path / "run"), "dry_run": True}
+    assert main_train(**sets) == 0 and "trained on" not in caplog.text
+    assert main_train(**sets, validation=(str(shard),)) == 0
+    assert f"{shard}: trained on and validated on" in caplog.text
+
+
 def test_an_estimate_says_how_long_a_run_takes(
     make_sample, write_tar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # type: ignore[no-untyped-def]

@@ -73,6 +73,14 @@ def test_heads_learn_from_what_the_detector_finds(tmp_path: Path, make_sample, w
     assert not torch.equal(true, given)
 
 
+def test_where_a_list_cannot_be_written_nothing_is_looked_for(tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("handface.predict.found._look", lambda shard: pytest.fail("looked"))
+    assert main(["weights", "points", str(tmp_path), "--output", str(tmp_path)]) == 2
+    assert main(["weights", "points", "--output", str(tmp_path / "a.parquet")]) == 2
+    errors = capsys.readouterr().err
+    assert "is a folder, and a file is needed" in errors and "give the shards" in errors
+
+
 def test_a_list_of_nobody_is_not_written(tmp_path: Path, make_sample, write_tar, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     samples = [one for one in studio_samples(make_sample, 12) if one.key[-1] in "02468ace"]
     shard = write_tar(tmp_path / "a.tar", samples)

@@ -66,9 +66,7 @@ def decode_image(
     """
     kind = sniff(data)
     if kind is None:
-        start = data[:16].strip()
-        what = "HTML" if start[:1] == b"<" else f"starts with {data[:8].hex()}"
-        raise RejectedImage(Reason.NOT_IMAGE, what)
+        raise RejectedImage(Reason.NOT_IMAGE, _what_else(data))
     plain_jpeg = kind == "JPEG" and _plain_jpeg_size(data, config) is not None
     try:
         if plain_jpeg and not may_be_turned(data, kind):
@@ -88,12 +86,22 @@ def header_size(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[int
     """(width, height) as the header announces them, nothing decoded. Raises RejectedImage for no image and for too many pixels."""
     kind = sniff(data)
     if kind is None:
-        raise RejectedImage(Reason.NOT_IMAGE, f"starts with {data[:8].hex()}")
+        raise RejectedImage(Reason.NOT_IMAGE, _what_else(data))
     if kind == "JPEG" and (size := _plain_jpeg_size(data, config)):
         return size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about what is checked here
         return _open(data, kind, config).size
+
+
+def _what_else(data: bytes) -> str:
+    """What bytes are that are no picture, in words."""
+    start = data[:64].strip()
+    if start[:1] == b"<":
+        return "HTML"
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
+        return "text"
+    return f"starts with {data[:8].hex()}"
 
 
 def sniff(data: bytes) -> str | None:
@@ -116,7 +124,7 @@ def read_orientation(data: bytes, config: DecodeConfig = DecodeConfig()) -> int:
     """
     kind = sniff(data)
     if kind is None:
-        raise RejectedImage(Reason.NOT_IMAGE, f"starts with {data[:8].hex()}")
+        raise RejectedImage(Reason.NOT_IMAGE, _what_else(data))
     if not may_be_turned(data, kind):
         return 1
     with warnings.catch_warnings():

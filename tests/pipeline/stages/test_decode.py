@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image, sniff
+from handface.pipeline.contract.images.picture import (
+    DecodeConfig,
+    RejectedImage,
+    decode_image,
+    header_size,
+    read_orientation,
+    sniff,
+)
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.decode import DecodeStage
@@ -187,3 +194,13 @@ def test_whatever_a_decoder_raises_is_a_corrupt_file(error, monkeypatch):
     data = encode(photo(), "PNG")
     monkeypatch.setattr(Image.Image, "convert", lambda *_: broken(None))
     assert refusal(data).reason is Reason.CORRUPT
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"hello, I am\na letter", "text"), (b" <html>", "HTML"), (b"\x00\x01 and more bytes", "starts with 0001")],
+)
+def test_what_is_no_picture_is_told_in_words(data: bytes, said: str) -> None:
+    for read in (decode_image, header_size, read_orientation):
+        with pytest.raises(RejectedImage, match=said):
+            read(data)
