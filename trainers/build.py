@@ -20,13 +20,20 @@ from handface.trainers.run_folder.storage import with_retries
 
 
 def build_network(config: TrainConfig) -> Dice:
-    """The network with random weights of the run's seed, or those of `init`. Raises ValueError if it sees pictures of another size, or if
-    its backbone is frozen and there is no `init`.
+    """The network that a run starts from: `start_network` without its second answer."""
+    return start_network(config)[0]
+
+
+def start_network(config: TrainConfig) -> tuple[Dice, bool]:
+    """The network with random weights of the run's seed, or those of `init`, and whether these were trained.
+
+    Raises ValueError if it sees pictures of another size, or if its backbone is frozen and there is no `init`.
     """
+    trained = False
     topology = Topology.from_bodies(config.data.hand_body or "free-hand", config.data.head_body or "free-head")
     if config.init is not None:
         with _initial_weights(config.init) as folder:
-            network = load_dice(folder, topology)
+            network, trained = load_dice(folder, topology), is_trained(folder)
     else:
         chosen = preset(config.preset, topology.sizes)
         if isinstance(chosen.backbone, MobileNetConfig) and chosen.backbone.frozen:
@@ -41,15 +48,7 @@ def build_network(config: TrainConfig) -> Dice:
         raise ValueError(
             f"data.image_size is {config.data.image_size}, but {config.init or config.preset} sees {side} pixels"
         )
-    return network
-
-
-def starts_trained(config: TrainConfig) -> bool:
-    """Whether the run goes on from weights that were trained, and not from random ones."""
-    if config.init is None:
-        return False
-    with _initial_weights(config.init) as folder:
-        return is_trained(folder)
+    return network, trained
 
 
 def network_config(init: str | None, name: str) -> DiceConfig:

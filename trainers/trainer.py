@@ -23,7 +23,7 @@ import torch
 from handface.pipeline.contract.lock import RENEW_S, STALE_S, lock_folder
 from handface.pipeline.contract.storage import Folder
 from handface.trainers.batch import Batch
-from handface.trainers.build import build_network, check_bodies, starts_trained
+from handface.trainers.build import check_bodies, start_network
 from handface.trainers.config import TrainConfig
 from handface.trainers.data import make_loader
 from handface.trainers.data.probe import with_bodies
@@ -88,8 +88,9 @@ class Trainer:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.benchmark = True
         self.loader = make_loader(config.data, ranks.rank, ranks.world)
-        self.step = TrainStep(build_network(config), config, ranks)
-        self._from_random = ranks.is_main and not starts_trained(config)
+        network, trained = start_network(config)
+        self.step = TrainStep(network, config, ranks)
+        self._from_random = not trained
         self.validation = Validation(config, ranks) if config.validation else None
         self.progress = RunProgress()
         self.metric: str | None = None

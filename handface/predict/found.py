@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
@@ -27,8 +27,8 @@ _SAME_HAND, _SAME_FACE = 0.5, 0.3
 class Found:
     """points: {key: (89, 3)} face and hand of the labelled person, pixels of the stored picture.  samples: how many were looked at."""
 
-    points: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    samples: int = 0
+    points: dict[str, NDArray[np.float32]]
+    samples: int
 
 
 def find_points(shards: Sequence[str], processes: int = 1) -> Iterator[Found]:
