@@ -11,6 +11,7 @@ import tyro
 from handface.jobs.shared.outputs import OneFile
 
 if TYPE_CHECKING:
+    from handface.pipeline.contract.damage import Damage
     from handface.pipeline.contract.parts import FinishedPart
 
 
@@ -27,18 +28,20 @@ class Config:
 
 
 def run(config: Config) -> int:
-    """Write the table. Returns 0, or 1 if there was nothing to compare."""
+    """Write the table. Returns 0, or 1 if there was nothing to compare or a part was damaged."""
     import pyarrow as pa
 
+    from handface.pipeline.contract.damage import TABLES, Damage
     from handface.pipeline.contract.storage import write_file
     from handface.pipeline.contract.tables import dump_table
     from handface.pipeline.export.dedupe import Hashed, find_duplicates
 
     total = unhashed = 0
+    damage = Damage(TABLES)
 
     def kept() -> Iterator[Hashed]:
         nonlocal total, unhashed
-        for part in _parts(config.parts):
+        for part in _parts(config.parts, damage):
             rows = part.rows(["kept", "key", "phash", "sha256"]).to_pylist()
             for row in rows:
                 if row["kept"]:
@@ -58,10 +61,10 @@ def run(config: Config) -> int:
             f"{unhashed:,} have no perceptual hash (crawled or synthetic) and were compared by checksum alone; "
             "`handface annotate` adds hashes to crawled pictures"
         )
-    return 0 if total else 1
+    return max(damage.report(), 0 if total else 1)
 
 
-def _parts(uris: tuple[str, ...]) -> Iterator[FinishedPart]:
+def _parts(uris: tuple[str, ...], damage: Damage) -> Iterator[FinishedPart]:
     """Finished parts of folders, a crawl's round by round. Raises FileNotFoundError for a folder that holds none."""
     from handface.pipeline.contract.parts import read_parts
     from handface.pipeline.contract.storage import absolute
@@ -70,7 +73,7 @@ def _parts(uris: tuple[str, ...]) -> Iterator[FinishedPart]:
     for uri in uris:
         empty = True
         for folder in round_folders(absolute(uri)):
-            for part in read_parts(folder):
+            for part in read_parts(folder, damage):
                 empty = False
                 yield part
         if empty:

@@ -38,14 +38,16 @@ class Config:
 
 
 def run(config: Config) -> int:
-    """Ask and write. Returns 0, or 1 if the answer for some pictures is unknown."""
+    """Ask and write. Returns 0, or 1 if the answer for some pictures is unknown, or a part was damaged and not asked for."""
     from handface.jobs.shared.progress import Progress
+    from handface.pipeline.contract.damage import TABLES, Damage
     from handface.pipeline.contract.storage import Folder, absolute
     from handface.pipeline.crawl.recheck import kept_samples, recheck, write_exclusions
     from handface.pipeline.fetch.config import user_agent
 
     http = replace(config.http, user_agent=user_agent(config.contact))
-    samples = list(kept_samples(absolute(folder) for folder in config.folder))
+    damage = Damage(TABLES)
+    samples = list(kept_samples((absolute(folder) for folder in config.folder), damage))
     answers = Folder(f"{absolute(config.output)}.answers")
     with Progress("rechecking", len(samples)) as progress:
         found = recheck(
@@ -57,7 +59,7 @@ def run(config: Config) -> int:
     if found.unknown:
         print(f"{len(found.unknown):,} not asked, so neither listed nor cleared{_counts(found.unknown)}.")
         print("Run the same command again for these; the other answers are kept for a day.")
-    return 1 if found.unknown else 0
+    return max(damage.report(), 1 if found.unknown else 0)
 
 
 def _counts(refusals: Sequence[Refusal]) -> str:

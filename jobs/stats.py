@@ -20,34 +20,39 @@ class Config:
     """Folders or URIs with parts, or one release of `handface export`."""
     top: int = 20
     """Rows of each table."""
+    checksums: bool = False
+    """Also read every file and compare its checksum; without, sizes and tables are looked at."""
 
 
 def run(config: Config) -> int:
-    """Print the tables. Returns 0."""
+    """Print the tables. Returns 0, or 1 if damaged files were left out."""
+    from handface.pipeline.contract.damage import EVERYTHING, TABLES, Damage
     from handface.pipeline.contract.storage import Folder, absolute
-    from handface.pipeline.export.manifest import read_release
+    from handface.pipeline.export.manifest import INDEX, MANIFEST, read_release
     from handface.pipeline.export.metadata.index import Figures, index_tables
 
-    figures = Figures()
-
+    figures, damage = Figures(), Damage(EVERYTHING if config.checksums else TABLES)
     folders = [absolute(uri) for uri in config.folder]
     made = read_release(Folder(folders[0])) if len(folders) == 1 else None
     if made is not None:
+        damage.check(Folder(folders[0]), MANIFEST, made.files, Folder(folders[0]).sizes())
+        if (index := f"{folders[0].rstrip('/')}/{INDEX}") in damage.files:
+            raise ValueError(f"{index}: {damage.files[index]}; export the parts again")
         print(f"{made.name}, revision {made.revision}")
         _print_counts("split", list(made.samples.items()), sum(made.samples.values()), config.top)
         _print_reasons(made.funnel | ({"export": made.dropped} if made.dropped else {}), made.inputs)
         for table in index_tables(Folder(folders[0]), [*figures.columns, "host"]):
             figures.add(table)
         _print_sources(figures, config.top)
-        return 0
+        return damage.report()
     from handface.pipeline.export.catalogue import read_catalogue
 
-    catalogue = read_catalogue(folders)
+    catalogue = read_catalogue(folders, damage)
     _print_reasons(catalogue.funnel, catalogue.inputs)
     for table in catalogue.tables(figures.columns):
         figures.add(table)
     _print_sources(figures, config.top)
-    return 0
+    return damage.report()
 
 
 def _print_reasons(funnel: dict[str, dict[str, int]], inputs: int) -> None:

@@ -7,11 +7,12 @@ checksums).
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.inputs import SourceItem, unpack_items
 from handface.pipeline.contract.sample import SCHEMA_VERSION, Sample, Scores
 from handface.pipeline.contract.shards import iter_samples
@@ -21,10 +22,10 @@ from handface.pipeline.contract.tables import load_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-log = logging.getLogger(__name__)
 FOUND = "found.jsonl.gz"
 SCORES = tuple(f.name for f in fields(Scores) if f.name != "keypoint_agreement")
 _BATCH = 256  # manifests read at once
+_READERS = 8  # files compared at once
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,22 @@ def part_name(unit: str, extension: str) -> str:
     return f"part-{unit}.{extension}"
 
 
-def read_parts(uri: str | Folder) -> Iterator[FinishedPart]:
+def read_parts(uri: str | Folder, damage: Damage | None = None) -> Iterator[FinishedPart]:
     """The finished parts of a folder in name order; one whose files are missing or of another size is left out with a warning.
 
-    Reads only manifests and sizes; holds one batch of them at a time.
+    Reads only manifests and sizes, and what `damage`, which is told of what is left out, wants to have compared; holds one batch
+    of them at a time.
     """
+    known = Damage() if damage is None else damage
     folder = uri if isinstance(uri, Folder) else Folder(uri)
     sizes = folder.sizes(prefix="part-")
     names = sorted(name for name in sizes if name.endswith(".json"))
-    for start in range(0, len(names), _BATCH):
-        for name, blob in folder.read_many(names[start : start + _BATCH]).items():
-            if (manifest := _checked(folder, name, blob, sizes)) is not None:
-                yield FinishedPart(folder, manifest)
+    with ThreadPoolExecutor(_READERS) as pool:
+        for start in range(0, len(names), _BATCH):
+            blobs = folder.read_many(names[start : start + _BATCH])
+            for manifest in pool.map(lambda one: _checked(folder, one[0], one[1], sizes, known), blobs.items()):
+                if manifest is not None:
+                    yield FinishedPart(folder, manifest)
 
 
 def find_part(folder: Folder, unit: str) -> Manifest | None:
@@ -129,17 +134,13 @@ def find_part(folder: Folder, unit: str) -> Manifest | None:
     return manifest if whole else None
 
 
-def _checked(folder: Folder, name: str, blob: bytes, sizes: dict[str, int]) -> Manifest | None:
+def _checked(folder: Folder, name: str, blob: bytes, sizes: dict[str, int], damage: Damage) -> Manifest | None:
     try:
         manifest = Manifest.loads(blob)
     except ValueError as error:
-        log.warning("%s/%s: %s; the part does not count", folder.uri, name, error)
+        damage.add(f"{folder.uri.rstrip('/')}/{name}", f"{error}; the part does not count")
         return None
-    for file, info in manifest.files.items():
-        if sizes.get(file) != info.bytes:
-            log.warning("%s/%s: missing or not the size %s says; the part does not count", folder.uri, file, name)
-            return None
-    return manifest
+    return manifest if damage.check(folder, name, manifest.files, sizes) else None
 
 
 def row_schema() -> pa.Schema:

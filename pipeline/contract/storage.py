@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import shutil
@@ -101,6 +102,14 @@ class Folder:
     def read(self, name: str) -> bytes:
         """The whole file. Raises FileNotFoundError."""
         return bytes(self.filesystem.cat_file(self.path(name)))
+
+    @_named
+    def sha256(self, name: str) -> str:
+        """The checksum of a whole file in hex. Raises FileNotFoundError."""
+        if not self.local:
+            return hashlib.sha256(self.read(name)).hexdigest()
+        with Path(self.path(name)).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     @_named
     def read_many(self, names: Sequence[str]) -> dict[str, bytes]:

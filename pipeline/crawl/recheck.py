@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
+from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder
@@ -52,8 +53,11 @@ class Recheck:
     unknown: list[Refusal] = field(default_factory=list)
 
 
-def kept_samples(folders: Iterable[str]) -> Iterator[Sample]:
-    """(key, URL) of every kept sample that came from the web. Raises FileNotFoundError for a folder without parts."""
+def kept_samples(folders: Iterable[str], damage: Damage | None = None) -> Iterator[Sample]:
+    """(key, URL) of every kept sample that came from the web. Raises FileNotFoundError for a folder without parts.
+
+    damage: is told of parts that are left out.
+    """
     from handface.pipeline.sources.crawl import CRAWL, is_crawl
 
     for folder in folders:
@@ -62,7 +66,7 @@ def kept_samples(folders: Iterable[str]) -> Iterator[Sample]:
             rounds = json.loads(Folder(folder).read(CRAWL))["rounds"]
             inner = [f"{folder.rstrip('/')}/{entry['name']}" for entry in rounds]
         empty = True
-        for part in (part for one in inner for part in read_parts(one)):
+        for part in (part for one in inner for part in read_parts(one, damage)):
             empty = False
             table = part.rows().select(["key", "uri", "kept"])
             for row in table.to_pylist():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
 from handface.pipeline.contract.parts import FinishedPart, part_name, read_parts
 from handface.pipeline.contract.storage import Folder
@@ -81,17 +82,26 @@ class Catalogue:
                 yield ahead.popleft().result()
 
 
-def read_catalogue(folders: Sequence[str]) -> Catalogue:
+def read_catalogue(folders: Sequence[str], damage: Damage | None = None) -> Catalogue:
     """Find every finished part of some folders. A sample that is in two parts is listed twice.
 
-    Only manifests are read. Raises ExportError if a folder has no parts.
+    Only manifests are read, and what `damage`, which is told of parts that are left out, wants to have compared. Raises
+    ExportError if a folder has no parts, or none of them is whole.
     """
+    if not folders:
+        raise ExportError("name at least one folder of parts")
+    damage = Damage() if damage is None else damage
     parts: list[FinishedPart] = []
     for folder in folders:
-        found = list(read_parts(folder))
-        if not found:
+        before = len(damage.files)
+        found = list(read_parts(folder, damage))
+        if not found and len(damage.files) == before:
             raise ExportError(f"{folder}: no finished parts there; give a folder that `handface annotate` wrote")
         parts += found
+    if not parts:
+        raise ExportError(
+            f"{', '.join(folders)}: no part is whole ({next(iter(damage.files))} is damaged); run the job that wrote them again"
+        )
     funnel: dict[str, Counter[str]] = {}
     for part in parts:
         for stage, reasons in part.manifest.rejected.items():

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.lock import lock_folder
 from handface.pipeline.contract.sample import SCHEMA_VERSION
 from handface.pipeline.contract.storage import Folder
-from handface.pipeline.export.catalogue import ExportError, read_catalogue
+from handface.pipeline.export.catalogue import Catalogue, ExportError, read_catalogue
 from handface.pipeline.export.config import ExportConfig
 from handface.pipeline.export.manifest import (
     CARD,
@@ -50,7 +51,11 @@ _TAG = 8
 
 
 def release(
-    parts: Sequence[str], output: str, config: ExportConfig, advance: Callable[[int, int], None] = lambda *_: None
+    parts: Sequence[str],
+    output: str,
+    config: ExportConfig,
+    advance: Callable[[int, int], None] = lambda *_: None,
+    damage: Damage | None = None,
 ) -> Release:
     """Export finished parts; running it again gives the same bytes.
 
@@ -59,6 +64,7 @@ def release(
         output: folder of the release.
         config: what it holds, in which order.
         advance: told bytes written and bytes in all.
+        damage: says what is compared first, and is told of damaged parts, which are left out.
 
     Raises:
         ExportError: a release with other content is there already, or the parts cannot be used.
@@ -67,13 +73,12 @@ def release(
     """
     folder = Folder(output)
     with lock_folder(folder, "export", LOCK_WAIT_S):
-        return _release(parts, folder, config, advance)
+        return _release(read_catalogue(parts, damage), folder, config, advance)
 
 
 def _release(
-    parts: Sequence[str], folder: Folder, config: ExportConfig, advance: Callable[[int, int], None]
+    catalogue: Catalogue, folder: Folder, config: ExportConfig, advance: Callable[[int, int], None]
 ) -> Release:
-    catalogue = read_catalogue(parts)
     selection = select(catalogue, config)
     _warn_of_idle_lists(selection.lists)
     rows, order = selection.rows, shuffled(selection.rows["key"], config.seed)
@@ -180,9 +185,4 @@ def _fingerprint(keys: NDArray[np.bytes_], parts: str, config: ExportConfig) -> 
 
 
 def _info(folder: Folder, name: str) -> ReleaseFile:
-    if folder.local:
-        with open(folder.path(name), "rb") as stream:  # noqa: PTH123  (fsspec's own spelling of the path)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            return ReleaseFile(stream.tell(), digest)
-    data = folder.read(name)
-    return ReleaseFile(len(data), hashlib.sha256(data).hexdigest())
+    return ReleaseFile(folder.size(name) or 0, folder.sha256(name))

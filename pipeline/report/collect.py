@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.parts import FinishedPart, read_parts
 from handface.pipeline.contract.sample import LEFT, Sample, SampleError, decode
@@ -21,8 +21,6 @@ from handface.pipeline.report.draw import (
     nearness,
     points_permille,
 )
-
-log = logging.getLogger(__name__)
 
 # pictures that must not be kept: the page names them and does not hold them
 _NOT_SHOWN = (Reason.EXCLUDED, Reason.NSFW, Reason.OPTOUT, Reason.ROBOTS)
@@ -55,40 +53,53 @@ def collect(
     uris: Iterable[str],
     config: ReportConfig = ReportConfig(),
     progress: Callable[[float], None] = lambda _: None,
+    damage: Damage | None = None,
 ) -> Report:
     """Read folders of parts, or plain shards (which have no funnel), into a Report.
 
-    uris: folders, tars or globs.  progress: gets the share of the work done, 0 to 1.
+    uris: folders, tars or globs.  progress: gets the share of the work done, 0 to 1.  damage: is told of what is left out.
     Raises FileNotFoundError if there is nothing; damaged shards and samples are left out with a warning.
     """
-    report = Report()
+    report, damage = Report(), Damage() if damage is None else damage
     parts: list[FinishedPart] = []
     tars: list[tuple[str, int]] = []  # uri, samples
     for uri in uris:
-        if found := list(read_parts(uri)):
+        before = len(damage.files)
+        if (found := list(read_parts(uri, damage))) or len(damage.files) > before:
             parts += found
         else:
-            tars += [(tar, _count(tar)) for tar in find_shards([uri])]
+            tars += [(tar, _count(tar, damage)) for tar in find_shards([uri])]
     for part in parts:
         report.funnel.add(part.manifest)
     report.kept = report.funnel.kept + sum(count for _, count in tars)
     report.reasons = _reasons(report.funnel, parts, config.examples)
     shards = [(part.uri("tar"), part.manifest.kept) for part in parts] + tars
-    for sample, shard in _spread(shards, report.kept, config.max_samples):
-        report.samples.append(_card(sample, shard, report.annotators, config.thumbnail))
+    for sample, shard in _spread(shards, report.kept, config.max_samples, damage):
+        try:
+            report.samples.append(_card(sample, shard, report.annotators, config.thumbnail))
+        # Pillow's answers to broken pictures; SyntaxError on some broken headers
+        except (OSError, SyntaxError, ValueError):
+            damage.add(shard, f"sample {sample.key}: its picture or depth does not decode")
         progress(len(report.samples) / min(config.max_samples, report.kept))
     return report
 
 
-def _count(uri: str) -> int:
+def _count(uri: str, damage: Damage) -> int:
+    """Samples of a tar, of a damaged one those before the damage."""
+    count = 0
     try:
-        return sum(1 for _ in read_shard(uri))
+        for _ in read_shard(uri):
+            count += 1
     except ShardError as error:
-        log.warning("%s; left out of the report (`handface validate` says more)", error)
-        return 0
+        damage.add(uri, _problem(uri, error))
+    return count
 
 
-def _spread(shards: list[tuple[str, int]], total: int, limit: int) -> Iterator[tuple[Sample, str]]:
+def _problem(uri: str, error: ShardError) -> str:
+    return str(error).removeprefix(f"{uri}: ")
+
+
+def _spread(shards: list[tuple[str, int]], total: int, limit: int, damage: Damage) -> Iterator[tuple[Sample, str]]:
     """At most `limit` of `total` samples at even distances, with their shard."""
     index = 0
     for uri, count in shards:
@@ -102,9 +113,9 @@ def _spread(shards: list[tuple[str, int]], total: int, limit: int) -> Iterator[t
                     try:
                         yield decode(members), uri
                     except SampleError as error:
-                        log.warning("%s: sample %s: %s; left out of the report", uri, key, error)
+                        damage.add(uri, f"sample {key}: {error}")
         except ShardError as error:
-            log.warning("%s; the rest of it is left out of the report", error)
+            damage.add(uri, _problem(uri, error))
 
 
 def _reasons(funnel: Funnel, parts: list[FinishedPart], limit: int) -> list[dict[str, Any]]:
