@@ -15,9 +15,14 @@ def suggest(word: str, known: Collection[str], form: str = "{}", otherwise: str 
         form: How the suggestion is written, with {} for the word: `handface {}`.
         otherwise: What to say in place of all of them where none is near.
     """
+    if near := nearest(word, known):
+        return f"did you mean {form.format(near)}?"
+    return otherwise or f"there are {', '.join(known)}"
+
+
+def nearest(word: str, known: Collection[str], likeness: float = 0.6) -> str:
+    """The known word that is most like the one that was given, or "" where none is as like as that (0 to 1)."""
     # dashes, which all flags have, are no likeness
     bare = {one.lstrip("-"): one for one in known}
-    near = get_close_matches(word.lstrip("-"), bare, n=1)
-    if near:
-        return f"did you mean {form.format(bare[near[0]])}?"
-    return otherwise or f"there are {', '.join(known)}"
+    found = get_close_matches(word.lstrip("-"), bare, n=1, cutoff=likeness)
+    return bare[found[0]] if found else ""

@@ -171,8 +171,8 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
         level = take_level(arguments)
         module = importlib.import_module(f"handface.jobs.{name.replace('-', '_')}")
         verb = BY_NAME[name]
-        description = f"{(module.__doc__ or verb.summary).strip()}\n\nExample: handface {verb.example}"
-        parsed = parse_arguments(module, f"handface {name}", description, arguments)
+        description = (module.__doc__ or verb.summary).strip()
+        parsed = parse_arguments(module, f"handface {name}", description, arguments, f"handface {verb.example}")
         start_logging(level)
         if parsed.dump is not None:
             parsed.write()
@@ -219,7 +219,8 @@ def _overview() -> str:
                 lines += [f"  {verb.name:<{width}}  {verb.summary}", f"  {'':<{width}}    $ handface {verb.example}"]
         lines.append("")
     lines += [
-        "`handface VERB --help` shows its flags.  `python -m jobs.VERB` is the same, for `ray job submit`.",
+        "`handface VERB --help` shows the flags people use, `handface VERB --help-all` every flag.",
+        "`python -m jobs.VERB` is the same, for `ray job submit`.",
         f"Every verb takes {QUIET} (warnings and errors only) or {VERBOSE}; {DEBUG_VARIABLE}=1 shows tracebacks.",
     ]
     return "\n".join(lines)

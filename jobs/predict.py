@@ -22,6 +22,7 @@ from handface.extras import require
 from handface.pipeline.sources import Unlisted
 from handface.predict.build import PredictorOptions, build_predictor
 from handface.predict.inputs import Input, InputError, PhotoReader, list_inputs
+from handface.suggest import suggest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -327,7 +328,7 @@ def _choose(flag: str, text: str, known: Sequence[str]) -> list[str]:
     """What a flag with commas names, in the order of `known`. Raises ValueError for other names."""
     wanted = [kind.strip() for kind in text.split(",") if kind.strip()]
     if unknown := [kind for kind in wanted if kind not in known]:
-        raise ValueError(f"{flag} {text}: {', '.join(unknown)} is not known; one or more of {','.join(known)}")
+        raise ValueError(f"{flag} {text}: no such choice as {unknown[0]}; {suggest(unknown[0], known)}")
     return [kind for kind in known if kind in wanted]
 
 

@@ -12,15 +12,16 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_type_hints
 
-from handface.jobs.shared.fields import choices_of, dataclass_of, dress_for_help, list_flags, takes_many
+from handface.jobs.shared.fields import dataclass_of, dress_for_help, is_switch, list_flags, takes_many
 from handface.jobs.shared.messages import QUIET, VERBOSE
+from handface.jobs.shared.mistakes import HELP, HELP_ALL, before_dashes, check_flags, check_missing, sentence_of
 from handface.pipeline.contract.settings import read_mapping, unknown_key
 from handface.suggest import suggest
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-CONFIG, DUMP_CONFIG, HELP_ALL = "--config", "--dump-config", "--help-all"
+CONFIG, DUMP_CONFIG = "--config", "--dump-config"
 
 
 @dataclass(frozen=True)
@@ -42,34 +43,44 @@ class Parsed:
         self.dump.write_text(json.dumps(asdict(self.config), indent=1, default=str) + "\n")
 
 
-def parse_arguments(module: ModuleType, prog: str, description: str, arguments: Sequence[str]) -> Parsed:
+def parse_arguments(
+    module: ModuleType, prog: str, description: str, arguments: Sequence[str], example: str = ""
+) -> Parsed:
     """Read the flags of a verb; values of a `--config` file are the defaults that flags override.
 
     Args:
         module: holds the dataclass `Config`, or `SUBCOMMANDS`: {name: dataclass}.
         prog: the command as people type it, for help and errors.
-        description: the text above the flags.
+        description: the text above the flags; a command of the verb has its own.
         arguments: what follows the verb.
+        example: a whole command line, shown below the text of what it is an example of.
 
     Raises:
-        ValueError: the file is not readable, or holds a key or value that the verb does not know.
-        SystemExit: after `--help`, or when flags are wrong (code 2).
+        ValueError: flags are wrong or missing, the file is not readable, or holds a key or value that the verb does not know.
+        SystemExit: after `--help`.
     """
     import tyro
 
     rest = list(arguments)
-    kind, prog = _choose(module, prog, rest)
+    asks_help = bool(set(HELP) & set(before_dashes(rest)))
+    kind, command = _choose(module, prog, rest, asks_help)
+    if command != prog:
+        prog, description = command, (kind.__doc__ or description).strip()
+    if example.startswith(prog):
+        description += f"\n\nExample: {example}"
     if isinstance(kind, type):
-        _check_words(kind, rest)
+        check_flags(kind, prog, rest, (CONFIG, DUMP_CONFIG, HELP_ALL, "--help"))
         rest = _join_repeated(kind, rest)
     own_config = any(f.name == "config" for f in fields(kind)) if is_dataclass(kind) else True
     default, dump = None, None
     if not own_config:
         file, dump = _take(rest, CONFIG), _take(rest, DUMP_CONFIG)
         default = read_defaults(kind, read_mapping(Path(file)), file) if file else None
-    if {"-h", "--help", HELP_ALL} & set(rest):
+    if asks_help:
         description += f"\n\n{QUIET} and {VERBOSE} say less or more."
-    if isinstance(kind, type) and {"-h", "--help", HELP_ALL} & set(rest):
+    if isinstance(kind, type) and not asks_help and not any(one.startswith("--tyro-") for one in rest):
+        check_missing(kind, prog, rest, default)
+    if isinstance(kind, type) and asks_help:
         kind, hidden = dress_for_help(kind, whole=HELP_ALL in rest)
         default, rest = None, ["--help"]
         if hidden:
@@ -90,7 +101,7 @@ def parse_arguments(module: ModuleType, prog: str, description: str, arguments: 
 
 
 def _parse(kind: Any, options: dict[str, Any]) -> Any:
-    """Let tyro read the flags. What a config says about its own values is a ValueError, in place of tyro's box."""
+    """Let tyro read the flags. Raises ValueError with what a config says about its own values, or what tyro says in a box."""
     import tyro
 
     said = io.StringIO()
@@ -103,6 +114,8 @@ def _parse(kind: Any, options: dict[str, Any]) -> Any:
             if isinstance(cause, ValueError) and _raised_here(cause):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
+        if ended.code:
+            raise ValueError(sentence_of(said.getvalue(), options["prog"])) from None
         sys.stderr.write(said.getvalue())
         raise
 
@@ -155,7 +168,7 @@ def read_defaults(kind: type, tree: Mapping[str, Any], where: str) -> Any:
     return instance
 
 
-def _choose(module: ModuleType, prog: str, rest: list[str]) -> tuple[Any, str]:
+def _choose(module: ModuleType, prog: str, rest: list[str], asks_help: bool) -> tuple[Any, str]:
     """The dataclass to fill; a subcommand that is named first is taken from `rest`."""
     import tyro
 
@@ -167,28 +180,10 @@ def _choose(module: ModuleType, prog: str, rest: list[str]) -> tuple[Any, str]:
         return subcommands[name], f"{prog} {name}"
     if rest and not rest[0].startswith("-"):
         raise ValueError(f"no command {rest[0]!r}; {suggest(rest[0], subcommands, f'`{prog} {{}}`')}")
+    if not asks_help and not any(one.startswith("--tyro-") for one in rest):
+        raise ValueError(f"say what to do: {', '.join(subcommands)} (`{prog} --help`)")
     choices = tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in subcommands.items())
     return Union[choices], prog  # noqa: UP007
-
-
-def _check_words(kind: type, arguments: list[str]) -> None:
-    """Raise ValueError for a flag that the verb does not have, or a value that is none of a flag's choices, with the nearest one."""
-    import tyro
-
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    positional = tyro.conf.Positional
-    hints = {flag: hint for flag, hint in list_flags(kind) if positional not in getattr(hint, "__metadata__", ())}
-    others = (CONFIG, DUMP_CONFIG, HELP_ALL, "--help")
-    for argument, following in zip(arguments[:end], [*arguments[1:end], ""], strict=False):
-        name, equals, value = argument.partition("=")
-        flag = name.replace("_", "-")
-        if not flag.startswith("--") or flag.startswith("--tyro-") or flag in others:
-            continue
-        if flag not in hints:
-            raise ValueError(f"no flag {name}; {suggest(flag, [*hints, *others], otherwise=f'{HELP_ALL} lists them')}")
-        choices, value = choices_of(hints[flag]), value if equals else following
-        if choices and value not in choices:
-            raise ValueError(f"{name} {value}: no such choice; {suggest(value, choices)}")
 
 
 def _join_repeated(kind: type, arguments: list[str]) -> list[str]:
@@ -212,7 +207,7 @@ def _join_repeated(kind: type, arguments: list[str]) -> list[str]:
             groups.append(first.setdefault(flag, [name]))
             groups[-1] += [value] if equals else []
             continue
-        if flag in first and (flag in (CONFIG, DUMP_CONFIG) or hint not in (None, bool)):
+        if flag in first and (flag in (CONFIG, DUMP_CONFIG) or not (hint is None or is_switch(hint))):
             raise ValueError(f"{flag} is given twice and takes one value; leave one of them out")
         groups.append(first.setdefault(flag, [argument]))
     unique = {id(group): group for group in groups}

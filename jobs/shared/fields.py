@@ -44,10 +44,27 @@ def takes_many(hint: Any) -> bool:
     return get_origin(bare) is tuple and get_args(bare)[-1] is Ellipsis
 
 
+def kinds_of(hint: Any) -> tuple[Any, ...]:
+    """The types of which a flag's value has one, without the marks round them."""
+    bare = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    return get_args(bare) if get_origin(bare) in (Union, UnionType) else (bare,)
+
+
+def is_switch(hint: Any) -> bool:
+    """Whether a flag stands alone."""
+    return kinds_of(hint) == (bool,)
+
+
+def is_positional(hint: Any) -> bool:
+    """Whether the value stands without a flag."""
+    import tyro
+
+    return tyro.conf.Positional in getattr(hint, "__metadata__", ())
+
+
 def choices_of(hint: Any) -> tuple[str, ...]:
     """The words that a flag takes one of; none if it takes others, or no word at all."""
-    bare = hint.__origin__ if hasattr(hint, "__metadata__") else hint
-    kinds = get_args(bare) if get_origin(bare) in (Union, UnionType) else (bare,)
+    kinds = kinds_of(hint)
     if not all(kind is NoneType or get_origin(kind) is Literal for kind in kinds):
         return ()
     return tuple("None" if kind is NoneType else str(word) for kind in kinds for word in get_args(kind) or ("",))

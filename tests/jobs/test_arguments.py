@@ -69,13 +69,20 @@ def test_every_flag_is_known_by_its_name() -> None:
             "attempts must be at least 1",
         ),
         (["models", "pul"], "nothing is called 'pul' here; did you mean pull?"),
-        (["annotate", "--prest", "x"], "no flag --prest; --help-all lists them"),
+        (
+            ["annotate", "--prest", "x"],
+            "no flag --prest; --preset is known to `handface weights new PRESET`, `handface train`",
+        ),
+        (["annotate", "--qqqq", "x"], "no flag --qqqq; --help-all lists them"),
         (["predict", "a.jpg", "--otput", "x"], "no flag --otput; did you mean --output?"),
         (
             ["annotate", "--input", "a", "--decode.min_sides=3"],
             "no flag --decode.min_sides; did you mean --decode.min-side?",
         ),
-        (["weights", "info", "x", "--modl"], "no flag --modl; --help-all lists them"),
+        (
+            ["weights", "info", "x", "--modl"],
+            "no flag --modl; --model is known to `handface bodies import MODEL`, `handface evaluate`",
+        ),
         (
             ["train", "--train", "x", "--preset", "dice-nanp"],
             "--preset dice-nanp: no such choice; did you mean dice-nano?",
@@ -99,7 +106,59 @@ def test_a_wrong_value_is_one_sentence(command: list[str], said: str, capsys: py
     assert error.startswith(f"handface {command[0]}: error: ") and said in error and error.count("\n") == 1
 
 
-def test_a_value_of_another_type_keeps_the_flags_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["predict", "a.jpg", "--output", "x", "--batch-size", "two"])
-    assert ended.value.code == 2 and "Crops the network gets at once" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("predict a.jpg", "handface predict: error: give --output (`handface predict --help`)"),
+        ("annotate", "handface annotate: error: give --input and --output (`handface annotate --help`)"),
+        ("weights new", "handface weights: error: give PRESET and --output (`handface weights new --help`)"),
+        ("takedown", "handface takedown: error: give RELEASE (`handface takedown --help`)"),
+        ("bodies", "handface bodies: error: say what to do: build, import, info (`handface bodies --help`)"),
+        ("weights --quiet", "handface weights: error: say what to do: import, new, points, info, export"),
+        (
+            "predict a.jpg --output",
+            "handface predict: error: --output: its value is missing (`handface predict --help`)",
+        ),
+        (
+            "predict a.jpg --output x --batch-size two",
+            "handface predict: error: --batch-size two: a whole number is expected (`handface predict --help`)",
+        ),
+        ("train --train x --steps ten", "--steps ten: a whole number is expected"),
+        ("train --train x --lr fast", "--lr fast: a number is expected"),
+        ("annotate --input a --output b --decode.min-side=x", "--decode.min-side x: a whole number is expected"),
+        ("predict a.jpg --output x b.jpg", "predict: error: Unrecognized options: b.jpg (`handface predict --help`)"),
+        ("train --replicats 3", "no flag --replicats; --replicates is known to `handface evaluate`"),
+        ("predict --shards x", "--shards is known to `handface weights points SHARDS`, `handface evaluate SHARDS`"),
+        ("train --input x", "did you mean --init?; --input is known to `handface crawl`, `handface annotate`"),
+        ("predict --input a.jpg", "what it names stands without a flag: `handface predict INPUTS`"),
+        ("predict a.jpg --output x --meshes glb,objj", "--meshes glb,objj: no such choice as objj; did you mean obj?"),
+        ("predict a.jpg --output x --format coc", "--format coc: no such choice as coc; did you mean coco?"),
+    ],
+)
+def test_tyros_boxes_are_one_sentence_with_the_way_to_the_help(command: str, said: str, capsys) -> None:
+    assert cli.main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("handface ") and error.count("\n") == 1
+
+
+def test_a_config_file_gives_what_is_required(tmp_path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text("input: [a]\noutput: b\n")
+    assert parse("annotate", "--config", str(file)).output == "b"
+    assert parse("annotate", "--check", "--input", "a", "--output", "b", "--dry-run").check
+    assert parse("train", "--steps", "None", "--lr", "1e-3").lr == 1e-3
+
+
+@pytest.mark.parametrize("name", ["import", "new", "points", "info", "export"])
+def test_help_of_a_command_is_its_own(name: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["weights", name, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    texts = {
+        "import": "Turn the released checkpoint",
+        "info": "Describe a checkpoint",
+        "export": "Write a checkpoint as ONNX",
+    }
+    assert {one for one, text in texts.items() if text in said} == {name} & set(texts)
+    assert "Convert, describe and export network weights" not in said
+    assert ("Example: handface weights info" in said) == (name == "info")

@@ -88,6 +88,7 @@ def test_help_is_instant_and_shows_every_verb_with_an_example() -> None:
         best = min(best, time.perf_counter() - start)
     assert result.returncode == 0
     assert best < 0.5, f"handface --help took {best:.2f} s"
+    assert "`handface VERB --help-all` every flag" in result.stdout
     for verb in cli.VERBS:
         assert f"$ handface {verb.example}" in result.stdout
         assert verb.group + ":" in result.stdout
