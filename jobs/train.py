@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from handface.jobs.shared.inputs import require_files
+
 if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
     from handface.trainers.trainer import TrainResult
@@ -86,6 +88,8 @@ class Config:
 
 def run(config: Config) -> int:
     """Train, say how it went. Returns 0."""
+    for flag, lists in (("--found", config.found), ("--exclude", config.exclude)):
+        require_files(flag, lists)
     resolved = resolve(config)
     if config.dump_config is not None:
         config.dump_config.write_text(resolved.dumps())
@@ -106,6 +110,9 @@ def run(config: Config) -> int:
 
         print(estimate(resolved))
         return 0
+    from handface.trainers.run_folder.resume import check_run
+
+    check_run(resolved)
     if config.workers != "0":
         from handface.jobs.shared.ray_train import train_on_ray
 

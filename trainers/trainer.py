@@ -33,13 +33,13 @@ from handface.trainers.memory import keep_freed_memory
 from handface.trainers.run_folder import checkpoint
 from handface.trainers.run_folder.checkpoint import RunProgress
 from handface.trainers.run_folder.log import RunLog
-from handface.trainers.run_folder.resume import check_resume, require_fresh
+from handface.trainers.run_folder.resume import CONFIG, check_resume, require_fresh
 from handface.trainers.run_folder.storage import with_retries
 from handface.trainers.step import StepResult, TrainStep
 from handface.trainers.validate import Validation, main_metric
 
 log = logging.getLogger(__name__)
-CONFIG, NOT_FINITE = "config.json", "not_finite.jsonl"
+NOT_FINITE = "not_finite.jsonl"
 _LOCAL_WAIT_S = 5.0
 _SIGTERM_EXIT = 128 + signal.SIGTERM
 _MANY_STEPS = 1000  # from here on it is worth the time of a few to say how long all will take

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,7 +16,7 @@ class OneFile:
 
 
 def check_output(config: Any) -> None:
-    """Look whether the verb's output can be written there; nothing is made.
+    """Look whether the verb's output can be written there; nothing stays of it.
 
     Args:
         config: A verb's configuration; without a local `output` there is nothing to check.
@@ -41,3 +42,14 @@ def check_output(config: Any) -> None:
         raise OSError(number, os.strerror(number), str(given))
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
+    _try_to_write(nearest, str(given))
+
+
+def _try_to_write(folder: Path, given: str) -> None:
+    """Make a folder there and remove it: rights alone do not tell of a file system that takes none, as /proc, or that is full."""
+    try:
+        Path(tempfile.mkdtemp(prefix=".handface-", dir=folder)).rmdir()
+    except FileNotFoundError as error:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), given) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, given) from error

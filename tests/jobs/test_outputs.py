@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import socket
 from pathlib import Path
@@ -68,6 +69,39 @@ def test_a_place_without_the_right_to_write(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert cli.main(["predict", "a.jpg", "--output", str(tmp_path / "x")]) == 2
     assert f"{tmp_path}: no permission; change its rights, or choose another path" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc")
+def test_a_file_system_that_takes_no_folder(monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    assert cli.main(["predict", "a.jpg", "--output", "/proc/nope"]) == 2
+    assert "/proc/nope: this file system cannot be written to; choose another path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", FOLDERS, ids=name)
+def test_nothing_stays_of_the_look(command, tmp_path, monkeypatch):
+    from handface.jobs.shared.arguments import parse_arguments
+    from handface.jobs.shared.outputs import check_output
+
+    verb = command[0].replace("-", "_")
+    module = importlib.import_module(f"handface.jobs.{verb}")
+    words = [str(tmp_path / "new" / "out") if word == "OUT" else word for word in command[1:]]
+    check_output(parse_arguments(module, "handface", "", words).config)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("train --train a --found nope.parquet", "--found nope.parquet: no such file"),
+        ("train --train a --exclude nope.parquet", "--exclude nope.parquet: no such file"),
+        ("weights new dice-m --points a --points-found nope.parquet", "--points-found nope.parquet: no such file"),
+    ],
+)
+def test_lists_that_are_not_there_are_said_before_anything_is_loaded(command, flag, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("handface.jobs.train.resolve", lambda config: pytest.fail("loaded"))
+    assert cli.main([*command.split(), "--output", str(tmp_path / "out")]) == 2
+    assert flag in capsys.readouterr().err
 
 
 def test_a_taken_port_is_said_before_the_network_is_loaded(monkeypatch, capsys):

@@ -22,6 +22,7 @@ from handface.trainers.losses import LossConfig, LossWeights
 from handface.trainers.priors import PriorSource, RealConfig
 from handface.trainers.run_folder import checkpoint
 from handface.trainers.run_folder.checkpoint import CheckpointError
+from handface.trainers.run_folder.resume import check_run
 from handface.trainers.trainer import train
 from tests.trainers.conftest import MakeRun
 from tests.trainers.runs import checkpoints, logged, losses, newest
@@ -177,6 +178,15 @@ def test_another_configuration_does_not_go_on(make_run: MakeRun) -> None:
     ):
         with pytest.raises(CheckpointError, match=f"{named}.*--output ANOTHER --init .*run/last"):
             train(replace(config, **changes))
+        # and before anything is loaded
+        with pytest.raises(CheckpointError, match=named):
+            check_run(replace(config, **changes))
+    more = (*config.data.datasets, replace(config.data.datasets[0], name="more"))
+    said = f"the list of data sets was '{config.data.datasets[0].name}', is '{config.data.datasets[0].name}, more'. Set that back"
+    with pytest.raises(CheckpointError, match=said):
+        check_run(replace(config, data=replace(config.data, datasets=more)))
+    check_run(replace(config, steps=9, output=f"{config.output}-fresh"))
+    check_run(replace(config, steps=9))
     with pytest.raises(CheckpointError, match="resume is 'never'"):
         train(replace(config, resume="never"))
     assert [path.read_bytes() for path in checkpoints(config)] == before

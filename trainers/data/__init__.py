@@ -4,7 +4,7 @@ config = DataConfig(datasets=(DatasetConfig("studio", ("out/studio",)), DatasetC
 loader = make_loader(config, rank=0, world=1, start=0)
 for batch in loader:  # endless
     ...
-    state = loader.state_dict()  # {"position": samples consumed by all ranks, "fingerprint": ...}
+    state = loader.state_dict()  # {"position": samples consumed by all ranks, "fingerprint": ..., "sets": ...}
 """
 
 from __future__ import annotations

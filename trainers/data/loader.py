@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -68,6 +68,8 @@ class Loader:
         self.names = tuple(table.name for table in source.tables)
         self.sizes = tuple(len(table) for table in source.tables)
         self.fingerprint = source.fingerprint()
+        # samples and checksum of each set
+        self.sets = {table.name: [len(table), table.digest.hex()] for table in source.tables}
         self.bad: dict[str, str] = {}
         self.remarks: Counter[str] = Counter()
         self._source, self._batches = source, batches
@@ -92,16 +94,30 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, after the last batch handed out; valid for any number of ranks and workers."""
-        return {"position": self.position, "fingerprint": self.fingerprint}
+        return {"position": self.position, "fingerprint": self.fingerprint, "sets": self.sets}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`. Raises DataError if order or data are not those of the state."""
         if state["fingerprint"] != self.fingerprint:
             raise DataError(
-                "cannot resume: samples, weights, seed or shuffle are not those that the checkpoint was trained with, so the"
-                f" stream differs (data sets now: {', '.join(self.names)}); restore them, or start a new run from the weights"
+                f"the run cannot go on with other data: {self._difference(state.get('sets', {}))}. Give the data that it began"
+                " with, or start a new run from its weights: --output ANOTHER --init WEIGHTS"
             )
         self.position = int(state["position"])
+
+    def _difference(self, before: Mapping[str, Sequence[Any]]) -> str:
+        """How the data differ from those of a state, in words. before: its `sets`; states of older versions have none."""
+        if not before:
+            return "samples, weights, seed or shuffle are not those of the checkpoint"
+        if list(before) != list(self.sets):
+            return f"its sets were {', '.join(before)}, now they are {', '.join(self.sets)}"
+        changed = [
+            f"set {name} had {before[name][0]:,} samples, and has "
+            + (f"{now[0]:,}" if now[0] != before[name][0] else "as many others, or in another order")
+            for name, now in self.sets.items()
+            if now != list(before[name])
+        ]
+        return "; ".join(changed) or "weights, seed or shuffle are others"
 
     def _take(self, notes: LoaderNotes) -> None:
         """Count and log what a batch's samples lacked. Raises DataError over the budget."""

@@ -7,10 +7,12 @@ import logging
 import re
 from typing import Any
 
+from handface.pipeline.contract.storage import Folder
 from handface.trainers.config import TrainConfig
-from handface.trainers.run_folder.checkpoint import CheckpointError
+from handface.trainers.run_folder.checkpoint import CheckpointError, list_checkpoints
 
 log = logging.getLogger(__name__)
+CONFIG = "config.json"
 
 # how a run is written down and fed, not what it learns
 _FREE = {
@@ -57,6 +59,11 @@ def check_resume(config: TrainConfig, saved: str, checkpoint: str) -> list[str]:
         for name in sorted(before | now)
         if before.get(name) != now.get(name) and name in now and name not in _FREE and not _FREE_PATTERN.match(name)
     }
+    old_sets, new_sets = _set_names(saved), _set_names(config.dumps())
+    if old_sets != new_sets:
+        # said once, and not for each setting of a set that came or went
+        changed = {name: both for name, both in changed.items() if not name.startswith("data.datasets[")}
+        changed["the list of data sets"] = (old_sets, new_sets)
     shown = {name: f"{name} was {old!r}, is {new!r}" for name, (old, new) in changed.items()}
     if refused := [text for name, text in shown.items() if not _TAKEN_UP.match(name)]:
         raise CheckpointError(
@@ -64,6 +71,17 @@ def check_resume(config: TrainConfig, saved: str, checkpoint: str) -> list[str]:
             f" --output ANOTHER --init {config.output.rstrip('/')}/last"
         )
     return list(shown.values())
+
+
+def _set_names(text: str) -> str:
+    return ", ".join(one["name"] for one in json.loads(text)["data"]["datasets"])
+
+
+def check_run(config: TrainConfig) -> None:
+    """Look, before anything is loaded, whether the run that the folder holds, if any, is this one. Raises as `check_resume`."""
+    folder = Folder(config.output)
+    if list_checkpoints(config.output) and folder.exists(CONFIG):
+        check_resume(config, folder.read(CONFIG).decode(), f"{config.output.rstrip('/')}")
 
 
 def require_fresh(config: TrainConfig, names: list[str]) -> None:

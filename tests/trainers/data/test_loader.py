@@ -110,9 +110,28 @@ def test_resume_mid_stream_is_bitwise(config: MakeConfig, studio: Path) -> None:
 def test_resuming_on_other_data_is_refused(config: MakeConfig, studio: Path, wild: Path) -> None:
     state = make_loader(config(wild)).state_dict()
     for other in (config(studio), config(wild, seed=1), config(wild, studio)):
-        with pytest.raises(DataError, match="cannot resume"):
+        with pytest.raises(DataError, match="cannot go on with other data"):
             make_loader(other).load_state_dict(state)
     make_loader(config(wild, image_size=32, batch_size=9, workers=1)).load_state_dict(state)
+
+
+def test_other_data_are_told_in_words(config: MakeConfig, studio: Path, wild: Path) -> None:
+    loader = make_loader(config(wild))
+    state, (name, size) = loader.state_dict(), (loader.names[0], loader.sizes[0])
+
+    def said(other: DataConfig, before: dict[str, Any]) -> str:
+        with pytest.raises(DataError) as refused:
+            make_loader(other).load_state_dict(before)
+        return str(refused.value)
+
+    assert f"its sets were {name}, now they are" in said(config(wild, studio), state)
+    assert "weights, seed or shuffle are others" in said(config(wild, seed=1), state)
+    fewer = state | {"fingerprint": "", "sets": {name: [size - 1, "0"]}}
+    assert f"set {name} had {size - 1} samples, and has {size}. Give the data" in said(config(wild), fewer)
+    others = state | {"fingerprint": "", "sets": {name: [size, "0"]}}
+    assert f"set {name} had {size} samples, and has as many others" in said(config(wild), others)
+    # a checkpoint of an earlier version
+    assert "not those of the checkpoint" in said(config(wild, seed=1), {"position": 0, "fingerprint": ""})
 
 
 def test_a_missing_shard_is_named_at_start(config: MakeConfig, tmp_path: Path, wild: Path) -> None:
