@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
@@ -29,6 +29,7 @@ LIST_SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
 _PROVENANCE = {"licence", "license", "author", "page"}
 _BAD_ROW = "\0bad row"  # a key that no list can have
+_PATHS = ("file", "path")  # what lists of local pictures call the column that others call `url`
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class ListSource:
                 lines = (line.strip() for line in file)
                 yield from ({self.config.url_column: line} for line in lines if line and not line.startswith("#"))
             else:
-                yield from _jsonl(file)
+                yield from (self._renamed(row, self._address(row)) for row in _jsonl(file))
 
     def _csv(self, file: IO[str], tabs: bool) -> Iterator[Mapping[str, Any]]:
         lines = (line.replace("\0", "") for line in file)
@@ -76,7 +77,8 @@ class ListSource:
         quoting: Literal[0, 3] = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
         delimiter = "\t" if tabs else ","
         names = next(csv.reader([first], delimiter=delimiter, quoting=quoting), [])
-        self._require(names)
+        column = self._require(names)
+        names = [self.config.url_column if name == column else name for name in names]
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=not plain)
         while True:
             before = reader.line_num
@@ -120,10 +122,10 @@ class ListSource:
         for uri in _parquet_files(self.uri):
             with open_remote(uri) as file:
                 table = pq.ParquetFile(file, pre_buffer=False)  # on this thread alone, as `contract.tables` says
-                self._require(table.schema_arrow.names)
+                column = self._require(table.schema_arrow.names)
                 columns = self._travelling(table.schema_arrow)
                 for batch in table.iter_batches(batch_size=8192, use_threads=False, columns=columns):
-                    yield from batch.to_pylist()
+                    yield from (self._renamed(row, column) for row in batch.to_pylist())
 
     def _travelling(self, schema: pa.Schema) -> list[str]:
         """The columns worth reading; those of bytes, vectors and nested values are noted as dropped."""
@@ -139,12 +141,28 @@ class ListSource:
                 self.notes.dropped.setdefault(column.name, f"{column.type}")
         return kept
 
-    def _require(self, names: Iterable[str]) -> None:
-        names, wanted = list(names), self.config.url_column
+    def _address(self, names: Collection[str]) -> str:
+        """The column with the addresses: the configured one, or, where a list has no `url`, its `file` or `path`."""
+        wanted = self.config.url_column
+        if wanted in names or wanted != SourceConfig.url_column:
+            return wanted
+        paths = [name for name in _PATHS if name in names]
+        return paths[0] if len(paths) == 1 else wanted
+
+    def _renamed(self, row: Mapping[str, Any], column: str) -> Mapping[str, Any]:
+        """A row with its address under the configured name."""
+        if column == self.config.url_column:
+            return row
+        return {self.config.url_column if name == column else name: cell for name, cell in row.items()}
+
+    def _require(self, names: Iterable[str]) -> str:
+        """The column with the addresses. Raises ValueError if there is none, or several."""
+        names = list(names)
+        wanted = self._address(names)
         if names.count(wanted) > 1:
             raise ValueError(f"{self.uri}: {names.count(wanted)} columns are called {wanted!r}; which one is meant?")
         if wanted in names:
-            return
+            return wanted
         alike = [name for name in names if name.lower().strip(' "') == wanted.lower()]
         alike = (
             alike or difflib.get_close_matches(wanted, names, 1) or [name for name in names if "url" in name.lower()]

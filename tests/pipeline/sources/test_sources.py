@@ -68,6 +68,29 @@ def test_every_kind_of_list_gives_the_same_items(tmp_path, suffix):
         assert items[2].column("licence") == "CC0" and items[2].column("width") == "2"
 
 
+@pytest.mark.parametrize("column", ["file", "path"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_list_of_files_needs_no_url(tmp_path, suffix, column):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rows = [{column: f"photos/{i}.jpg", "licence": "CC0"} for i in range(3)]
+    write_list(tmp_path / f"list.{suffix}", rows)
+    found = list(open_source([str(tmp_path / f"list.{suffix}")]))
+    assert [item.uri for item in found] == [str(photos / f"{i}.jpg") for i in range(3)]
+    assert all(dict(item.columns) == {"licence": "CC0"} and item.problem is None for item in found)
+
+
+def test_a_url_comes_before_a_file_and_two_names_are_not_guessed(tmp_path):
+    write_list(tmp_path / "both.csv", [{"file": "a.jpg", "url": URLS[0]}])
+    assert names(tmp_path / "both.csv") == URLS[:1]
+    write_list(tmp_path / "two.csv", [{"file": "a.jpg", "path": "b.jpg"}])
+    (item,) = open_source([str(tmp_path / "two.csv")])
+    assert item.problem is Reason.UNREADABLE and "no column 'url'; it has file, path" in item.detail
+    write_list(tmp_path / "file.csv", [{"file": "a.jpg"}])
+    (item,) = open_source([str(tmp_path / "file.csv")], SourceConfig(url_column="link"))
+    assert item.problem is Reason.UNREADABLE and "no column 'link'; it has file" in item.detail
+
+
 def test_bad_rows_are_items_with_reasons_and_do_not_end_the_list(tmp_path):
     path = tmp_path / "list.jsonl"
     rows = [
