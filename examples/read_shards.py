@@ -9,9 +9,13 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import webdataset as wds
 from PIL import Image
 from safetensors.numpy import load
+
+try:
+    import webdataset as wds
+except ModuleNotFoundError:
+    sys.exit("examples/read_shards.py reads with the package webdataset: pip install webdataset")
 
 
 def main(folder: str) -> int:

@@ -16,6 +16,8 @@ from handface.trainers.evaluation.config import TableConfig
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
+    from rich.table import Table
 
     from handface.model.network.dice import Dice
     from handface.trainers.batch import Batch
@@ -217,9 +219,8 @@ def _save_config(config: Config) -> None:
 
 
 def _print(config: Config, rows: Sequence[Row]) -> None:
-    """One table for the whole and one for each data set: metrics down, systems across."""
+    """One table for the whole and one for each data set: metrics down, systems across, in parts where they are too wide."""
     from rich.console import Console
-    from rich.table import Table
 
     from handface.trainers.evaluation.run import WHOLE
     from handface.trainers.evaluation.write import cell, chosen, heading
@@ -227,15 +228,13 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
     console = Console()
     for subset in dict.fromkeys((row.split, row.subset) for row in rows if row.split in (WHOLE, "dataset")):
         mine = [row for row in rows if (row.split, row.subset) == subset]
-        table = Table(title=f"{mine[0].samples} samples" + ("" if subset[0] == WHOLE else f" of {subset[1]}"))
-        table.add_column("", no_wrap=True)
-        for row in mine:
-            table.add_column(row.system, justify="right")
-        for metrics in chosen(mine, config.variant):
-            for metric in metrics:
-                table.add_row(heading(metric), *(cell(row.estimates.get(metric.name), metric) for row in mine))
-            table.add_section()
-        console.print(table)
+        title = f"{mine[0].samples} samples" + ("" if subset[0] == WHOLE else f" of {subset[1]}")
+        sections = [
+            [(heading(one), [cell(row.estimates.get(one.name), one) for row in mine]) for one in metrics]
+            for metrics in chosen(mine, config.variant)
+        ]
+        for table in tables_of(title, [row.system for row in mine], sections, console):
+            console.print(table)
     over = "subjects (Student's t)" if rows[0].repeated else "samples"
     console.print(f"Brackets are {100 * config.table.bootstrap.level:g} % intervals over {over}.")
     if config.model is None:
@@ -243,6 +242,39 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
             "No --model was given, so these are baselines alone; --model dice-m is the network that predict uses."
         )
     console.print(f"Subsets, files and pictures: {config.output}/index.html")
+
+
+def tables_of(
+    title: str, names: Sequence[str], sections: Sequence[Sequence[tuple[str, Sequence[str]]]], console: Console
+) -> Iterator[Table]:
+    """Tables that fit into the console's width, each with as many columns as do; one column that does not is broken into lines.
+
+    Args:
+        title: Above each.
+        names: Of the columns.
+        sections: Rows with their heading and a cell for each column.
+        console: Where they are shown.
+    """
+    from rich.table import Table
+
+    def build(start: int, end: int) -> Table:
+        table = Table(title=title)
+        table.add_column("", no_wrap=True)
+        for name in names[start:end]:
+            table.add_column(name, justify="right", no_wrap=end - start > 1)
+        for rows in sections:
+            for heading, cells in rows:
+                table.add_row(heading, *cells[start:end])
+            table.add_section()
+        return table
+
+    start, wide = 0, console.options.update(width=10_000)
+    while start < len(names):
+        end = len(names)
+        while end > start + 1 and console.measure(build(start, end), options=wide).maximum > console.width:
+            end -= 1
+        yield build(start, end)
+        start = end
 
 
 @contextmanager

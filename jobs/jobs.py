@@ -154,8 +154,10 @@ def _client(address: str) -> JobSubmissionClient:
         return JobSubmissionClient(address)
     # KeyError and ValueError: something else than Ray answered.
     except (OSError, RuntimeError, KeyError, ValueError) as error:
+        # Ray's own words for that say the address once more
+        said = "" if address in str(error) else f" ({error})"
         raise ConnectionError(
-            f"{address}: no Ray dashboard answers there ({error}); is the head up and its port forwarded? "
+            f"{address}: no Ray dashboard answers there{said}; is the head up and its port forwarded? "
             "give --address http://HEAD:8265"
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from handface.extras import require
+from handface.jobs.shared.inputs import require_files
 from handface.jobs.shared.outputs import OneFile
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +131,7 @@ def _new(config: New) -> int:
     from handface.model.weights.imagenet import load_imagenet
     from handface.pipeline.contract.model_store import ModelStore
 
+    require_files("--points-found", config.points_found)
     torch.manual_seed(config.seed)
     network = Dice.from_preset(config.preset, Topology.from_bodies(config.hand_model, config.head_model))
     file, backbone = config.imagenet, network.backbone
@@ -157,13 +162,21 @@ def _points(config: Points) -> int:
         raise ValueError("give the shards: handface weights points SHARDS --output FILE")
     if config.processes < 1:
         raise ValueError(f"--processes is {config.processes}; at least 1")
-    shards, samples = find_shards(config.shards), 0
+    shards, samples, own = find_shards(config.shards), 0, 0
     points: dict[str, NDArray[np.float32]] = {}
     with Progress("points", len(shards), unit="shards") as progress:
         for found in find_points(shards, config.processes):
             points |= found.points
             samples += found.samples
+            own += found.own
             progress.advance(1)
+    if own:
+        log.warning(
+            "%d of %d samples have the detector's own points for labels, as `handface annotate` writes them: compared with itself it"
+            " makes no errors, so a network would learn nothing of those that it will be given; name shards whose labels are the"
+            " truth, such as those of `handface synthesize`",
+            *(own, samples),
+        )
     if not points:
         raise ValueError(
             f"of {samples:,} samples in {', '.join(config.shards)} the detector finds nobody who is labelled"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.model.prediction.prediction import Detection, NobodyFoundError
-from handface.pipeline.contract.sample import LEFT, Labels
+from handface.pipeline.contract.sample import LEFT, Labels, SampleMeta
 from handface.pipeline.contract.shards import iter_samples
 from handface.predict.people import PeopleDetector
 
@@ -21,14 +21,21 @@ if TYPE_CHECKING:
 
 # mean distance from the labels' points, in sizes of the labels' face; farther off it is somebody else
 _SAME_HAND, _SAME_FACE = 0.5, 0.3
+# names of the detector's points in a sample's provenance
+_OWN = {"mediapipe-face-landmarks", "mediapipe-hand-landmarks"}
 
 
 @dataclass(frozen=True)
 class Found:
-    """points: {key: (89, 3)} face and hand of the labelled person, pixels of the stored picture.  samples: how many were looked at."""
+    """What the detector found in a shard.
+
+    points: {key: (89, 3)} face and hand of the labelled person, pixels of the stored picture.  samples: how many were looked at.
+    own: how many of them have the detector's own points for labels.
+    """
 
     points: dict[str, NDArray[np.float32]]
     samples: int
+    own: int = 0
 
 
 def find_points(shards: Sequence[str], processes: int = 1) -> Iterator[Found]:
@@ -65,6 +72,11 @@ def labelled_person(people: Sequence[Detection], labels: Labels) -> NDArray[np.f
     return np.concatenate([best.face, best.hand]).astype(np.float32)
 
 
+def is_own(meta: SampleMeta) -> bool:
+    """Whether a sample's 2D labels are what the detector found, as `handface annotate` writes them by default."""
+    return any(record.name in _OWN for record in meta.annotators)
+
+
 def _away(found: NDArray[np.float32], true: NDArray[np.float32], size: float) -> float:
     """Mean distance of points that both know, in sizes of the face; infinite where there are none."""
     both = (found[:, 2] > 0) & (true[:, 2] > 0)
@@ -82,13 +94,14 @@ def _detector() -> PeopleDetector:
 def _look(shard: str) -> Found:
     import simplejpeg
 
-    detector, points, samples = _detector(), dict[str, "NDArray[np.float32]"](), 0
+    detector, points, samples, own = _detector(), dict[str, "NDArray[np.float32]"](), 0, 0
     for sample in iter_samples(shard):
         samples += 1
+        own += is_own(sample.meta)
         try:
             people = detector(np.asarray(simplejpeg.decode_jpeg(sample.image, "RGB"), np.uint8))
         except NobodyFoundError:
             continue
         if (found := labelled_person(people, sample.labels)) is not None:
             points[sample.key] = found
-    return Found(points, samples)
+    return Found(points, samples, own)

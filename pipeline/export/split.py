@@ -58,7 +58,12 @@ def split_warnings(counts: Mapping[str, int], splits: Mapping[str, float], large
     total = sum(counts.values())
     found: list[str] = []
     if total < _FEWEST:
-        return found
+        return [
+            f"split {split} has none of the {total:,} samples, {share:.0%} was asked for: so few are shared out by luck; leave the"
+            " split out (--splits), or export more"
+            for split, share in splits.items()
+            if share and not counts[split]
+        ]
     for split, share in splits.items():
         if abs(counts[split] / total - share) > _TOLERANCE:
             found.append(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(base / "person.npy", points.astype(np.float32))
     assert annotate_folder.main(str(base / "photos"), str(base / "out" / "parts")) == 0
     return base
+
+
+def test_read_shards_without_webdataset_is_one_sentence() -> None:
+    code = "import runpy, sys; sys.modules['webdataset'] = None; runpy.run_path('examples/read_shards.py', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1
+    assert "pip install webdataset" in ended.stderr
 
 
 def test_annotate_folder_writes_parts_and_a_report_that_read_shards_reads(folder: Path) -> None:

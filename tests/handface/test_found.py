@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from handface.jobs.cli import main
 from handface.model.prediction.prediction import Detection
 from handface.pipeline.contract.sample import LEFT, RIGHT, Labels
-from handface.predict.found import labelled_person
+from handface.predict.found import Found, is_own, labelled_person
 
 RNG = np.random.default_rng(0)
 FACE = np.concatenate([RNG.uniform(20, 80, (68, 2)), np.ones((68, 1))], 1).astype(np.float32)
@@ -32,6 +35,37 @@ def test_the_nearest_hand_of_the_right_side_is_taken() -> None:
 )
 def test_somebody_else_is_not(people: list[Detection]) -> None:
     assert labelled_person(people, LABELS) is None
+
+
+@pytest.mark.parametrize(
+    ("annotator", "own"),
+    [
+        ("mediapipe-hand-landmarks", True),
+        ("mediapipe-face-landmarks", True),
+        ("selfie-multiclass", False),
+        ("toy", False),
+    ],
+)
+def test_points_of_the_detector_itself_are_told_from_others(annotator: str, own: bool, make_sample: Any) -> None:
+    meta = make_sample(0).meta
+    assert not is_own(meta)
+    assert is_own(replace(meta, annotators=(replace(meta.annotators[0], name=annotator),))) == own
+
+
+def test_a_list_of_the_detectors_own_points_is_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = [Found({"a": np.zeros((89, 3), np.float32)}, 5, 5), Found({"b": np.zeros((89, 3), np.float32)}, 7, 0)]
+    monkeypatch.setattr("handface.predict.found.find_points", lambda shards, processes: iter(found))
+    monkeypatch.setattr("handface.pipeline.contract.shards.find_shards", lambda shards: list(shards))
+    command = ["weights", "points", "one.tar", "two.tar", "--output", str(tmp_path / "found.parquet")]
+    assert main(command) == 0
+    (said,) = [text for text in caplog.messages if "detector's own points" in text]
+    assert said.startswith("5 of 12 samples") and "handface synthesize" in said
+    caplog.clear()
+    found[:] = [Found({"a": np.zeros((89, 3), np.float32)}, 5, 0)]
+    assert main(command) == 0
+    assert not caplog.messages
 
 
 def test_labels_without_a_face_or_a_hand_are_of_nobody() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,22 @@ def test_a_network_that_looks_at_points_is_given_those_that_were_found(
 
     given = error("--found", str(tmp_path / "found.parquet"))
     assert abs(given - error()) > 1e-3 and abs(given - error("--no-points")) > 1e-3
+
+
+@pytest.mark.parametrize(("width", "tables"), [(60, 4), (80, 2), (100, 2), (140, 1)])
+def test_a_table_that_is_too_wide_comes_in_parts(width: int, tables: int) -> None:
+    from rich.console import Console
+
+    from handface.jobs.evaluate import tables_of
+
+    console = Console(width=width, file=io.StringIO())
+    systems, cells = ["network", "network, drawn", "mean pose", "oracle"], [f"{n}2.31 [11.20, 13.40]" for n in range(4)]
+    found = list(
+        tables_of("5 samples", systems, [[("PVE of hand and head, mm", cells)], [("F-score", cells)]], console)
+    )
+    for table in found:
+        console.print(table)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert len(found) == tables and said.count("PVE of hand and head, mm") == tables
+    assert max(map(len, said.splitlines())) <= width
+    assert all(said.count(text) == 2 for text in cells) and all(name in said for name in systems)

@@ -201,8 +201,10 @@ def test_what_a_cluster_refuses_is_a_sentence(
     ],
 )
 def test_wrong_words_are_found_before_anything_is_sent(command: list[str], said: str) -> None:
-    done = jobs(f"http://127.0.0.1:{free_port()}", *command)
+    address = f"http://127.0.0.1:{free_port()}"
+    done = jobs(address, *command)
     assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert done.stderr.count(address) <= 1, "Ray's own words say the address once more"
 
 
 def test_an_address_that_is_no_dashboard_is_a_sentence(storage: str) -> None:
