@@ -8,6 +8,8 @@ import torch
 
 from handface.model.fitting.keypoint_body import FitParameters
 
+TOUCHES = 0.5  # probability from which hand and face are taken to touch
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -78,6 +80,7 @@ class Observations:
 
     face: (B, 68, 3) and hand: (B, 21, 3) x, y, confidence; confidence 0: not seen.  focal: (B,) pixels.  centre: (B, 2) pixels.
     world: (B, 21, 3) hand landmarks in metres about any origin, camera axes; NaN where there are none.
+    depth: (B, 89, 2) value and validity (`PointDepth`); all invalid where there is none.  depth_inverse: (B,) bool.
     """
 
     face: torch.Tensor
@@ -85,6 +88,8 @@ class Observations:
     focal: torch.Tensor
     centre: torch.Tensor
     world: torch.Tensor
+    depth: torch.Tensor
+    depth_inverse: torch.Tensor
 
     @property
     def face_size(self) -> torch.Tensor:
@@ -100,21 +105,30 @@ class Guess:
     """What a network says of B people, about the mean head vertex.
 
     hand, head: parameters.  distance: (B,) metres from the head's mean vertex to the hand's along the view.
-    touches: (B,) bool: hand and face are taken to touch.
+    presence: (B,) probability that hand and face touch.
     trust: (B,) in (0, 1]: 1 where the guess lies on the picture as well as on training pictures.
     """
 
     hand: FitParameters
     head: FitParameters
     distance: torch.Tensor
-    touches: torch.Tensor
+    presence: torch.Tensor
     trust: torch.Tensor
+
+    @property
+    def touches(self) -> torch.Tensor:
+        """(B,) bool: hand and face are taken to touch."""
+        return self.presence >= TOUCHES
 
 
 @dataclass(frozen=True)
 class Solution:
-    """B fitted people in camera space, metres: hand, head: parameters.  cost: (B,) per observation, 1 is as noisy as expected."""
+    """B fitted people in camera space, metres: hand, head: parameters.  cost: (B,) of the energy.
+
+    presence: (B,) the guess's probability of touch, and what depth says of it.
+    """
 
     hand: FitParameters
     head: FitParameters
     cost: torch.Tensor
+    presence: torch.Tensor

@@ -8,14 +8,16 @@ from dataclasses import replace
 import torch
 
 from handface.model.bodies.body import ParametricBody
-from handface.model.fitting.config import FitConfig, Guess, Observations, Solution
+from handface.model.fitting.config import TOUCHES, FitConfig, Guess, Observations, Solution
+from handface.model.fitting.depth import HandDepth, hand_depth, presence_with_depth
 from handface.model.fitting.energy import Energy
 from handface.model.fitting.keypoint_body import FitParameters, KeypointBody
 from handface.model.fitting.prior import build_prior
 from handface.model.fitting.solve import minimise
 from handface.model.fitting.start import guess_trust, hand_turns, place_hand, place_head, ray_rotation, weighted_mean
 
-Bring = Callable[[Solution, float], torch.Tensor]
+Bring = Callable[[FitParameters, FitParameters, torch.Tensor, float], torch.Tensor]
+_REACH = 0.10  # metres that a hand is moved in at most
 FAR, NEAR = 0.12, 0.02  # metres by which a hand may have to move back before it is brought in: at first, and at last
 _PATIENCE = 3  # times the steps where the hand has no landmarks in metres and starts far from its pose
 _KEPT = 4  # starts that are then followed for a few steps; with landmarks the most promising one does
@@ -34,8 +36,9 @@ class BodyFitter:
     def fit(self, seen: Observations, guess: Guess, bring: Bring | None = None) -> Solution:
         """B people at once. The hand starts turned as guessed, as its landmarks in metres say, or in other ways; the best end is taken.
 
-        bring: looks at a solution and says how far each hand is to be moved along its line of sight to touch the face, (B,)
-        metres; then everything is fitted once more with the hand held there.
+        bring: given hands, heads, who touches (B,) and how far a hand may move back, says how far each hand is to be moved along
+        its line of sight to touch the face (NaN: it never would), or to be clear of it, (B,) metres; then everything is fitted once more
+        with the hand held there.
         """
         guess = replace(guess, trust=guess_trust(self.hand_points, guess, seen))
         seen = replace(seen, world=_to_camera_axes(seen))
@@ -46,17 +49,30 @@ class BodyFitter:
         outlier = self.config.noise.outlier
         patience = 1 if bool(energy.has_world.all()) else _PATIENCE
         x = self._explore(energy, self._starts(energy, seen, guess), patience * self.config.exploring)
+        now, depth = self._depth(x, seen)
+        precision = held + depth.precision
+        told = (held * guess.distance + depth.precision * (now + depth.offset)) / precision
+        energy = energy.at_distance(told, precision)
         x, cost = minimise(lambda y: energy(y, outlier), x, patience * self.config.steps)
-        if bring is not None:
-            offset = bring(self._solution(x, cost), FAR)
-            x, distance = self._moved(x, offset)
-            held = torch.full_like(distance, self.config.noise.contact**-2)
-            energy = energy.at_distance(distance, held)
-            x, cost = minimise(lambda y: energy(y, outlier), x, self.config.settling)
-            x, _ = self._moved(
-                x, bring(self._solution(x, cost), NEAR)
-            )  # the last millimetres, which the picture hardly shows
-        return self._solution(x, cost)
+        if bring is None:
+            return Solution(*self._split(x), cost, guess.presence)
+        return self._bring(energy, x, seen, guess, bring)
+
+    def _bring(self, energy: Energy, x: torch.Tensor, seen: Observations, guess: Guess, bring: Bring) -> Solution:
+        """Decide who touches, move the hands to the skin or clear of it, and fit once more with them held there."""
+        presence = guess.presence
+        _, depth = self._depth(x, seen)
+        if bool(torch.isfinite(depth.noise).any()):
+            to_skin = bring(*self._split(x), torch.ones_like(guess.touches), FAR)
+            presence = presence_with_depth(presence, depth, to_skin)
+        touches = presence >= TOUCHES
+        offset = _in_reach(bring(*self._split(x), touches, FAR))
+        offset = torch.where(guess.touches & ~touches, torch.minimum(offset, depth.offset), offset)
+        x, distance = self._moved(x, offset)
+        energy = energy.at_distance(distance, torch.full_like(distance, self.config.noise.contact**-2))
+        x, cost = minimise(lambda y: energy(y, self.config.noise.outlier), x, self.config.settling)
+        last = _in_reach(bring(*self._split(x), touches, NEAR))  # the last millimetres, which the picture hardly shows
+        return Solution(*self._split(self._moved(x, last)[0]), cost, presence)
 
     def _starts(self, energy: Energy, seen: Observations, guess: Guess) -> torch.Tensor:
         """Packed variables to start from, (S, B, P): the most promising turns of the hand."""
@@ -75,6 +91,14 @@ class BodyFitter:
         best = torch.stack([cost for _, cost in ends]).argmin(0)
         return torch.stack([x for x, _ in ends])[best, torch.arange(len(best), device=best.device)]
 
+    def _depth(self, x: torch.Tensor, seen: Observations) -> tuple[torch.Tensor, HandDepth]:
+        """How far the hand lies from the head along the view, (B,) metres, and what depth says of that."""
+        hand, head = self._split(x)
+        fingers, face = self.hand_points.evaluate(hand)[0][..., 2], self.head_points.evaluate(head)[0][..., 2]
+        own, others = self.hand_points.num_keypoints, self.head_points.num_keypoints
+        z = torch.cat([face[:, :others], fingers[:, :own]], 1)
+        return fingers[:, own] - face[:, others], hand_depth(seen, z)
+
     def _moved(self, x: torch.Tensor, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Variables with each hand moved along its line of sight, and the distance (B,) to the head that it then has."""
         hand, head = self._split(x)
@@ -88,8 +112,10 @@ class BodyFitter:
         split = self.hand_points.size
         return self.hand_points.unpack(x[:, :split]), self.head_points.unpack(x[:, split:])
 
-    def _solution(self, x: torch.Tensor, cost: torch.Tensor) -> Solution:
-        return Solution(*self._split(x), cost)
+
+def _in_reach(offset: torch.Tensor) -> torch.Tensor:
+    """Moves (B,) of hands that the skin is near enough for; the others stay."""
+    return torch.where(offset <= _REACH, offset, 0.0)
 
 
 def _to_camera_axes(seen: Observations) -> torch.Tensor:

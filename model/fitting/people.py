@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.body import BodyOutput, ParametricBody
 from handface.model.bodies.convention import named_convention
-from handface.model.bodies.names import HAND_KEYPOINTS, IBUG_MIRROR, KEYPOINTS
-from handface.model.fitting.config import FitConfig, Guess, Observations, Solution
+from handface.model.bodies.names import FACE_KEYPOINTS, HAND_KEYPOINTS, IBUG_MIRROR, KEYPOINTS
+from handface.model.fitting.config import TOUCHES, FitConfig, Guess, Observations, Solution
 from handface.model.fitting.fit import BodyFitter, pose
 from handface.model.fitting.keypoint_body import FitParameters
 from handface.model.fitting.presence import touch_probability
@@ -21,7 +21,6 @@ from handface.model.fitting.touch import Touching, settle
 from handface.model.network.decode import NamedBody, mirrored_hand, mirrored_head
 from handface.model.prediction.prediction import Detection, Fit, Floats, Part, Person, PinholeCamera
 
-_TOUCHES = 0.5  # probability from which hand and face are taken to touch
 _AWAY = (0.7, -0.10)  # of a hand that does not touch: its distance as the network says it, times and plus (metres)
 _FACE_LENGTH = 0.14  # metres: longer side of the box around the 68 points of a usual face
 _FOCAL_RANGE = (0.7, 4.0)  # longer picture sides between which an unknown focal length is sought
@@ -60,6 +59,8 @@ class _Case:
     face_points: Floats
     hand_points: Floats
     world: Floats
+    depth: Floats
+    depth_inverse: bool
     focal: float
     centre: tuple[float, float]
     width: int
@@ -131,15 +132,22 @@ class PeopleFitter:
         world = np.full((HAND_KEYPOINTS, 3), np.nan, np.float32)
         if detection.hand_world is not None:
             world = np.array(detection.hand_world, np.float32)
+        depth = np.zeros((KEYPOINTS, 2), np.float32)
+        if detection.depth is not None:
+            depth = np.array(detection.depth.values, np.float32)
+            depth[~np.isfinite(depth).all(1)] = 0
         if person.side == "left":
             hand, head = mirrored_hand(hand), mirrored_head(head, self.bodies[1])
             face = face[list(IBUG_MIRROR)]
+            depth[:FACE_KEYPOINTS] = depth[list(IBUG_MIRROR)]
             face[:, 0], fingers[:, 0] = picture.width - 1 - face[:, 0], picture.width - 1 - fingers[:, 0]
             world[:, 0] *= -1
         cx, cy = picture.centre or ((picture.width - 1) / 2, (picture.height - 1) / 2)
         centre = (picture.width - 1 - cx if person.side == "left" else cx, cy)
         presence = touch_probability(person.presence, person.head.contact, detection)
-        return _Case(replace(person, presence=presence), hand, head, face, fingers, world, focal, centre, picture.width)
+        inverse = detection.depth is not None and detection.depth.inverse
+        person = replace(person, presence=presence)
+        return _Case(person, hand, head, face, fingers, world, depth, inverse, focal, centre, picture.width)
 
     @torch.inference_mode()
     def _solve(self, cases: Sequence[_Case]) -> list[Person]:
@@ -152,26 +160,28 @@ class PeopleFitter:
             stack([case.focal for case in cases]),
             stack([case.centre for case in cases]),
             stack([case.world for case in cases]),
+            stack([case.depth for case in cases]),
+            torch.tensor([case.depth_inverse for case in cases], device=self.device),
         )
         apart = [
             float(case.hand.vertices[:, 2].mean() - (case.head.vertices + case.head.deformation)[:, 2].mean())
             for case in cases
         ]
         distance = torch.nan_to_num(stack(apart))
-        touches = torch.tensor([case.person.presence >= _TOUCHES for case in cases], device=self.device)
+        presence = stack([case.person.presence for case in cases])
         hands = [_vector(case.hand, self.hand) for case in cases]
         heads = [_vector(case.head, self.head) for case in cases]
         guess = Guess(
             self.solver.hand_points.unpack(stack(hands)),
             self.solver.head_points.unpack(stack(heads)),
-            torch.where(touches, distance, _AWAY[0] * distance + _AWAY[1]),
-            touches,
+            torch.where(presence >= TOUCHES, distance, _AWAY[0] * distance + _AWAY[1]),
+            presence,
             torch.ones(len(cases), device=self.device),
         )
 
-        def bring(solution: Solution, back: float) -> torch.Tensor:
-            hand = self.hand(**pose(self.hand, solution.hand)).vertices.double().cpu().numpy()
-            head = self.head(**pose(self.head, solution.head)).vertices.double().cpu().numpy()
+        def bring(hands: FitParameters, heads: FitParameters, touches: torch.Tensor, back: float) -> torch.Tensor:
+            hand = self.hand(**pose(self.hand, hands)).vertices.double().cpu().numpy()
+            head = self.head(**pose(self.head, heads)).vertices.double().cpu().numpy()
             return stack([self.touching.offset(*pair, back) for pair in zip(hand, head, touches.tolist(), strict=True)])
 
         return self._finish(cases, seen, self.solver.fit(seen, guess, bring))
@@ -200,15 +210,15 @@ class PeopleFitter:
         origin = head.vertices[row].mean(0)
         fingers = _part(case.hand, self.hand, hand, solution.hand, row, origin)
         face = _part(case.head, self.head, head, solution.head, row, origin)
-        fingers, face = settle(self.touching, fingers, face, case.person.presence)
+        presence = float(solution.presence[row])
+        fingers, face = settle(self.touching, fingers, face, presence)
         x, y, z = origin.tolist()
         cx, cy = case.centre
         if case.person.side == "left":
             fingers, face = mirrored_hand(fingers), mirrored_head(face, self.bodies[1])
             x, cx = -x, case.width - 1 - cx
-        return replace(
-            case.person, hand=fingers, head=face, camera=PinholeCamera(case.focal, cx, cy, (x, y, z)), fit=fit
-        )
+        camera = PinholeCamera(case.focal, cx, cy, (x, y, z))
+        return replace(case.person, hand=fingers, head=face, camera=camera, presence=presence, fit=fit)
 
 
 def _part(part: Part, body: ParametricBody, out: BodyOutput, x: FitParameters, row: int, origin: torch.Tensor) -> Part:

@@ -17,7 +17,6 @@ Array = NDArray[np.float64]
 _GRAZE = 0.0008  # metres that a touching hand is pressed into the resting skin at least
 _PRESS = 0.010  # metres that the softest skin yields at most
 _CLEAR = 0.002  # metres that a hand keeps which does not touch
-_REACH = 0.10  # metres along the view that the hand is moved at most
 _APART = 0.005  # metres between the surfaces from which on nothing touches, whatever the network says
 
 
@@ -46,18 +45,18 @@ class Touching:
         """Metres along the hand's line of sight, away from the camera, that bring it onto the skin, or clear of it.
 
         hand: (H, 3) and head: (V, 3) in camera space.  back: metres towards the camera from where it is brought in. A hand that touches stays where it is while it grazes the skin or presses it
-        no more than it yields, and is moved to the nearer end of that range otherwise. 0 where the skin is out of reach.
+        no more than it yields, and is moved to the nearer end of that range otherwise: by NaN where its line never meets the skin.
         """
         ray = hand.mean(0) / np.linalg.norm(hand.mean(0))
         points = hand[self._facing(hand, head)]
         met = meet_skin(points, ray, head, self.flesh.faces, back)
         if not len(met.offset):
-            return 0.0
+            return float("nan") if touches else 0.0
         if not touches:
             return min(met.first(np.full(len(met.offset), -_CLEAR)), 0.0)
         graze = met.first(np.full(len(met.offset), _GRAZE))
         if graze >= 0:
-            return graze if graze <= _REACH else 0.0
+            return graze
         pressed = met.first((self.allowance[met.corners] * met.weights).sum(1))
         return min(max(pressed, graze), 0.0)
 

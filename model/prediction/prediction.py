@@ -17,12 +17,24 @@ CONTACT = 0.5  # probability from which a vertex counts as touching
 
 
 @dataclass(frozen=True)
+class PointDepth:
+    """Depth at a person's 68 + 21 points, as a depth network or camera sees it. values: (89, 2) value and validity, 0 or 1.
+
+    A value is affine in the distance along the view, with a scale and shift of its own; inverse: in one over it, so that larger is nearer.
+    """
+
+    values: Floats
+    inverse: bool = False
+
+
+@dataclass(frozen=True)
 class Detection:
     """One person as a detector sees them, pixels of the picture, centres at integers.
 
     face: (68, 3) and hand: (21, 3) x, y, confidence.  side: the person's own hand.  confidence: in [0, 1].
     face_box: x0, y0, x1, y1 from hairline to chin, which decides the crop; None: that of the 68 points.
     hand_world: (21, 3) the hand's points in metres about any origin, camera axes, as if seen in the middle of a view; or None.
+    depth: at the points, or None.
     """
 
     face: Floats
@@ -31,6 +43,7 @@ class Detection:
     confidence: float
     face_box: tuple[float, float, float, float] | None = None
     hand_world: Floats | None = None
+    depth: PointDepth | None = None
 
 
 class NobodyFoundError(Exception):

@@ -15,11 +15,12 @@ from handface.pipeline.engine.stage import Stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from handface.model.prediction.prediction import Detection, Part, Person
+    from handface.model.prediction.prediction import Detection, Part, Person, PointDepth
     from handface.model.prediction.predictor import Predictor
 
-VERSION = "3"  # 3: learned presence, the hand meets the skin along the line of sight
+VERSION = "4"  # 4: depth at the keypoints says how far the hand lies before the face
 _CONTACT = 0.5  # probability from which a vertex is labelled as touching
+_RESOLVES_HANDS = ("affine-inverse", "metric")  # the others are relative within a part, or FastDepth's
 _MOVES = 1e-5  # metres from which a displacement is stored
 
 
@@ -35,6 +36,8 @@ class FitStageConfig:
     """Head body (.npz), if not the one the checkpoint names."""
     min_quality: float = 0.3
     """Fits of less quality write no labels."""
+    depth: bool = True
+    """Let depth of the kinds affine-inverse and metric (Depth Anything) say how far the hand lies before the face, where a sample has it."""
 
 
 class FitStage(Stage):
@@ -83,7 +86,8 @@ class FitStage(Stage):
         for record in batch:
             assert record.sample is not None
             sample, world = record.sample, record.person_hands[0].world
-            person = fit_sample(self._predictor, sample, world)
+            depth = point_depth(sample.labels) if self.config.depth else None
+            person = fit_sample(self._predictor, sample, world, depth)
             annotators = (*sample.meta.annotators, self._record)
             sample = replace(sample, meta=replace(sample.meta, annotators=annotators))
             if person.fit is not None and person.fit.fitted and person.fit.quality >= self.config.min_quality:
@@ -91,10 +95,13 @@ class FitStage(Stage):
             record.sample = sample
 
 
-def fit_sample(predictor: Predictor, sample: Sample, world: NDArray[np.float32] | None = None) -> Person:
+def fit_sample(
+    predictor: Predictor, sample: Sample, world: NDArray[np.float32] | None = None, depth: PointDepth | None = None
+) -> Person:
     """The fitted person of a sample's crop, in crop pixels.
 
-    world: (21, 3) hand landmarks in metres, camera axes, where a detector gave them.  Raises ValueError without 2D keypoints.
+    world: (21, 3) hand landmarks in metres, camera axes, where a detector gave them.  depth: at the 89 points, where it is known.
+    Raises ValueError without 2D keypoints.
     """
     import simplejpeg
 
@@ -103,7 +110,7 @@ def fit_sample(predictor: Predictor, sample: Sample, world: NDArray[np.float32] 
 
     assert predictor.fitter is not None
     labels, crop = sample.labels, sample.meta.crop
-    detection = sample_detection(labels, world)
+    detection = replace(sample_detection(labels, world), depth=depth)
     pixels = simplejpeg.decode_jpeg(sample.image, "RGB")
     view = whole_crop(np.asarray(pixels, np.uint8), detection.side, predictor.size)
     (person,) = predictor.run([view], [detection], [detection.confidence])
@@ -119,6 +126,16 @@ def fit_sample(predictor: Predictor, sample: Sample, world: NDArray[np.float32] 
         focal = assume_focal(detection, longer, predictor.fitter.config)
     picture = FitPicture(crop.size, crop.size, focal, centre)
     return predictor.fitter.fit([person], [picture])[0]
+
+
+def point_depth(labels: Labels) -> PointDepth | None:
+    """A sample's depth that tells a hand from the face behind it: the first source by name of a kind that does."""
+    from handface.model.prediction.prediction import PointDepth
+
+    for _, depth in sorted(labels.keypoint_depth.items()):
+        if depth.kind in _RESOLVES_HANDS:
+            return PointDepth(depth.values, inverse=depth.kind == "affine-inverse")
+    return None
 
 
 def sample_detection(labels: Labels, world: NDArray[np.float32] | None = None) -> Detection:

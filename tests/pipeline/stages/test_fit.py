@@ -11,7 +11,16 @@ import torch
 from handface.model.bodies import load_body
 from handface.pipeline.contract.checks.sample import check_sample
 from handface.pipeline.contract.inputs import SourceItem
-from handface.pipeline.contract.sample import LEFT, Labels, Sample, SampleError, decode_labels, encode, encode_labels
+from handface.pipeline.contract.sample import (
+    LEFT,
+    KeypointDepth,
+    Labels,
+    Sample,
+    SampleError,
+    decode_labels,
+    encode,
+    encode_labels,
+)
 from handface.pipeline.engine.record import Record
 from handface.pipeline.stages.fit import FitStage, FitStageConfig, sample_detection
 from handface.pipeline.synthesis.make import SynthesisConfig, make_sample
@@ -73,6 +82,39 @@ def test_the_same_sample_gives_the_same_bytes_whoever_is_beside_it(stage: FitSta
     stage([alone])
     stage([other, among])
     assert encode_labels(alone.sample.labels) == encode_labels(among.sample.labels)
+
+
+def test_depth_that_tells_a_hand_from_a_face_moves_the_hand(stage: FitStage, scene: Sample) -> None:
+    true = next(iter(scene.labels.keypoint_depth.values())).values
+    nearer = true.copy()
+    nearer[68:, 0] -= 0.1  # metres
+
+    def distance(source: str, kind: str, values: np.ndarray) -> float:
+        one = record(scene)
+        labels = replace(one.sample.labels, keypoint_depth={source: KeypointDepth(values, kind)})
+        one.sample = replace(one.sample, labels=labels)
+        stage([one])
+        fitted = one.sample.labels
+        return float(fitted.hand_keypoints_3d[:, 2].mean() - fitted.head_keypoints_3d[:, 2].mean())
+
+    assert distance("other", "metric", nearer) < distance("other", "metric", true) - 0.02
+    # FastDepth does not see hands, and MediaPipe's z starts anew in each part
+    assert distance("fastdepth", "affine", nearer) == distance("fastdepth", "affine", true)
+    assert distance("mediapipe", "affine-per-part", nearer) == distance("mediapipe", "affine-per-part", true)
+
+
+def test_depth_can_be_left_out(stage: FitStage, scene: Sample) -> None:
+    def fitted(depth: bool, values: dict[str, KeypointDepth]) -> Labels:
+        one = record(scene)
+        one.sample = replace(one.sample, labels=replace(one.sample.labels, keypoint_depth=values))
+        stage.config = replace(stage.config, depth=depth)
+        stage([one])
+        stage.config = replace(stage.config, depth=True)
+        return one.sample.labels
+
+    with_depth, without = scene.labels.keypoint_depth, {}
+    np.testing.assert_array_equal(fitted(False, with_depth).hand_transl, fitted(True, without).hand_transl)
+    assert not np.array_equal(fitted(True, with_depth).hand_transl, fitted(True, without).hand_transl)
 
 
 def test_without_a_network_nothing_is_fitted(scene: Sample) -> None:
