@@ -59,7 +59,7 @@ def storage() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def dashboard(storage: str) -> Iterator[str]:
-    """Address of the dashboard of a head started here; only that process is ended, its children leave with it."""
+    """Address of the dashboard of a head started here; its process group alone is ended, and its workers leave with it."""
     port, agent = free_port(), free_port()
     temp = tempfile.mkdtemp(prefix="hf", dir="/tmp")  # short: socket paths have a limit of 107 characters
     # one CPU: a worker more would load every network once more
@@ -76,7 +76,8 @@ def dashboard(storage: str) -> Iterator[str]:
             wait_until_up(address, head, Path(temp) / "head.log")
             yield address
         finally:
-            head.send_signal(signal.SIGTERM)
+            # the whole session at once: asked to end, Ray takes half a minute over its processes
+            os.killpg(head.pid, signal.SIGKILL)
             head.wait(60)
     shutil.rmtree(temp, ignore_errors=True)
 
