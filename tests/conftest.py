@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
@@ -31,6 +32,9 @@ from handface.pipeline.engine.cluster import keep_to_loopback
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 keep_to_loopback()
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Images of containers often switch it on; then every process that a test starts, Ray's workers among them, compiles the whole package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -61,7 +61,7 @@ class Attachment(nn.Module):
         for name in ("faces", "joint", "follow_vertices"):
             self.register_buffer(name, torch.from_numpy(getattr(arrays, name).astype(np.int64)))
         for name in ("template", "follow_weights"):
-            self.register_buffer(name, torch.from_numpy(np.asarray(getattr(arrays, name))).to(body.template))
+            self.register_buffer(name, torch.tensor(getattr(arrays, name)).to(body.template))
         self.register_buffer("body_template", body.template.clone())
 
     def forward(self, output: BodyOutput) -> torch.Tensor:

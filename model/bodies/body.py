@@ -62,7 +62,7 @@ class ParametricBody(nn.Module):
         floats = {name: getattr(arrays, name) for name in _FLOATS} | self._pose_space(arrays)
         floats["lbs_weights"] = arrays.weights
         for name, value in floats.items():
-            self.register_buffer(name, torch.from_numpy(np.asarray(value, np.float64)).to(dtype))
+            self.register_buffer(name, torch.tensor(value, dtype=dtype))
         self.register_buffer("faces", torch.from_numpy(arrays.faces.astype(np.int64)))
         self.register_buffer("stiffness", _optional(arrays.stiffness, dtype))
         self.register_buffer("mirror", _optional(arrays.mirror.vertices if arrays.mirror else None, torch.int64))
@@ -113,7 +113,7 @@ class ParametricBody(nn.Module):
         """A region of the surface, (V,) in [0, 1]. Raises KeyError with the names there are."""
         if name not in self.arrays.masks:
             raise KeyError(f"no mask {name!r}; the body has {', '.join(sorted(self.arrays.masks))}")
-        return torch.from_numpy(np.asarray(self.arrays.masks[name])).to(self.template)
+        return torch.tensor(self.arrays.masks[name]).to(self.template)
 
     def forward(
         self,
@@ -245,4 +245,4 @@ def _homogeneous(rotation: torch.Tensor, translation: torch.Tensor) -> torch.Ten
 
 
 def _optional(value: Floats | Integers | None, dtype: torch.dtype) -> torch.Tensor | None:
-    return None if value is None else torch.from_numpy(np.asarray(value)).to(dtype)
+    return None if value is None else torch.tensor(value, dtype=dtype)

@@ -28,8 +28,8 @@ class Keypoints(nn.Module):
         self.tip_length = tip_length
         self.register_buffer("bone", torch.from_numpy(np.maximum(points.bone, 0).astype(np.int64)))
         self.register_buffer("on_bone", torch.from_numpy(points.bone >= 0))
-        self.register_buffer("template", torch.from_numpy(np.asarray(points.template)).to(dtype))
-        self.register_buffer("shapedirs", torch.from_numpy(np.asarray(points.shapedirs)).to(dtype))
+        self.register_buffer("template", torch.tensor(points.template, dtype=dtype))
+        self.register_buffer("shapedirs", torch.tensor(points.shapedirs, dtype=dtype))
         self.register_buffer("corners", torch.from_numpy(points.vertices.astype(np.int64)))
         weights = np.asarray(points.weights, np.float64)
         total = weights.sum(

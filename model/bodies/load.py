@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,13 +18,21 @@ FREE = {"free-hand": DATA / "hand.npz", "free-head": DATA / "head.npz"}
 
 
 def load_arrays(body: str | Path) -> BodyArrays:
-    """Arrays of `free-hand`, `free-head` or an imported .npz. Raises BodyFileError naming file and key."""
-    path = FREE.get(str(body), Path(body))
+    """Arrays of `free-hand`, `free-head` or an imported .npz, shared: not to be written to. Raises BodyFileError naming file and key."""
+    if str(body) in FREE:
+        return _free(str(body))
+    path = Path(body)
     if path.suffix in (".pkl", ".npy"):
         raise BodyFileError(f"{path}: import it once with `handface bodies import {path}` and load the .npz")
     if not path.is_file():
         raise BodyFileError(f"{path}: no such file; give a body .npz or one of {', '.join(FREE)}")
     return read_body(path)
+
+
+@cache
+def _free(name: str) -> BodyArrays:
+    """Read once in a process: a command needs the free bodies in many places, and unpacking one takes 60 ms."""
+    return read_body(FREE[name])
 
 
 def load_body(

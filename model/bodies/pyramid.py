@@ -21,7 +21,7 @@ class SamplingLevel(nn.Module):
         super().__init__()
         for name in ("keep", "faces", "up_vertices"):
             self.register_buffer(name, torch.from_numpy(getattr(level, name).astype(np.int64)))
-        self.register_buffer("up_weights", torch.from_numpy(np.asarray(level.up_weights)).to(dtype))
+        self.register_buffer("up_weights", torch.tensor(level.up_weights, dtype=dtype))
 
     def down(self, values: torch.Tensor) -> torch.Tensor:
         """Values at the kept vertices, (B, V, C) -> (B, n, C)."""

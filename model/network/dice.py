@@ -80,7 +80,9 @@ class Dice(nn.Module):
         if topology is not None:
             rest = torch.from_numpy(topology.template(config.centre_template))
         self.register_buffer("template", rest)
-        self.set_input_constants()
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(config.input, name)).view(3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
 
     def _start_untouched(self) -> None:
         """Begin with no deformation and hardly any contact, as most vertices are in most pictures.
@@ -96,12 +98,6 @@ class Dice(nn.Module):
     def from_preset(cls, name: str, topology: Topology) -> Dice:
         """`dice-w64` or `dice-s` for these bodies, with fresh weights."""
         return cls(preset(name, topology.sizes), topology)
-
-    def set_input_constants(self) -> None:
-        """(Re)make the buffers that follow from the configuration and are in no checkpoint."""
-        for name in ("mean", "std"):
-            value = torch.tensor(getattr(self.config.input, name), device="cpu").view(3, 1, 1)
-            self.register_buffer(name, value, persistent=False)
 
     def forward(
         self, images: torch.Tensor, mask: torch.Tensor | None = None, points: torch.Tensor | None = None

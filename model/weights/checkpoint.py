@@ -12,6 +12,7 @@ import torch
 from handface.model.network.config import AutoConfig, DiceConfig
 from handface.model.network.dice import Dice
 from handface.model.network.topology import PartSizes, PartTopology, Topology, TopologyError
+from handface.model.weights.unfilled import Unfilled
 from handface.model.weights.unpickle import WeightsError
 
 TENSORS, CONFIG = "model.safetensors", "config.json"
@@ -88,9 +89,8 @@ def load_dice(folder: str | Path, topology: Topology | None = None) -> Dice:
     elif topology is not None:
         _require_same_template(tensors["template"], topology, config)
     if not isinstance(config.backbone, AutoConfig):
-        with torch.device("meta"):  # no time for random weights that are replaced at once
+        with Unfilled():
             model = Dice(config)
-        model.set_input_constants()
     else:
         model = Dice(config)
     require_same_keys(model.state_dict(), tensors, str(folder / TENSORS))

@@ -16,6 +16,7 @@ from handface.model.network.dice import Dice
 from handface.model.network.topology import Topology
 from handface.model.weights.checkpoint import mismatches, read_safetensors, require_same_keys, save_tensors, shown
 from handface.model.weights.released import Recorded, canonical, infer_config, reason_dead, sources
+from handface.model.weights.unfilled import Unfilled
 from handface.model.weights.unpickle import WeightsError, module_tensors, read_pickled_module
 
 REPORT = "import_report.json"
@@ -78,7 +79,7 @@ def translate(
     tensors: Mapping[str, torch.Tensor], config: DiceConfig, file: str
 ) -> tuple[dict[str, torch.Tensor], ConversionReport]:
     """Our state dict (without template) from `canonical` released tensors. Raises WeightsError."""
-    with torch.device("meta"):
+    with Unfilled():
         expected = {key: value for key, value in Dice(config).state_dict().items() if key != "template"}
     table = sources(config, expected)
     needed = {key for source in table.values() for key in source.keys}

@@ -69,10 +69,10 @@ def small(command: list[str]) -> list[str]:
 def run_section(heading: str) -> None:
     for command in commands(heading):
         launcher, *arguments = small(command)
-        if launcher == "handface" and "--workers" not in arguments:
+        # ranks and Ray's workers get the keys of the bucket from a process that starts them; `small` gives `evaluate` none of either
+        if launcher == "handface" and "--workers" not in command:
             assert main(arguments) == 0, shlex.join(command)
             continue
-        # ranks and Ray's workers get the keys of the bucket from a process that starts them
         start = ["torch.distributed.run", "--standalone"] if launcher == "torchrun" else ["handface"]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         whole = [sys.executable, "-m", *start, *arguments]

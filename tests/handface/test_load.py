@@ -138,8 +138,10 @@ def test_a_plain_script_without_a_main_guard_works(tmp_path):
     content = dict(demo_files())["touch_astronaut_left.jpg"]
     (tmp_path / "photo.jpg").write_bytes(content)
     (tmp_path / "script.py").write_text(
-        "import handface\n"
+        "import sys, handface\n"
         "found = handface.load().predict('photo.jpg')\n"
+        # a part of torch that its compiler needs, and prediction seconds of imports later
+        "assert 'sympy' not in sys.modules\n"
         "print(found.trained, [person.side for person in found.persons])\n"
     )
     environment = os.environ | {"HANDFACE_MODELS": str(tmp_path)}

@@ -1,15 +1,8 @@
-"""handface train: how flags and file meet, and real Ray Train workers, one of which is killed."""
+"""handface train: how flags and file meet, and what is refused before a run begins."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,24 +12,11 @@ from handface.jobs.train import Config, resolve, run
 from handface.trainers.config import OptimConfig, TrainConfig
 from handface.trainers.data import DataConfig, DataError, DatasetConfig
 from handface.trainers.losses import LossConfig
-from handface.trainers.run_folder.checkpoint import CheckpointError
 from tests.trainers.conftest import MakeRun, make_run, narrow_weights, shard
 from tests.trainers.labelled import studio_samples
 
 __all__ = ["make_run", "narrow_weights", "shard"]
 ROOT = Path(__file__).parents[2]
-
-
-def losses(config: TrainConfig) -> dict[int, dict[str, float]]:
-    """{step: values without times} of a run's log."""
-    lines = [json.loads(line) for line in (Path(config.output) / "log.jsonl").read_text().splitlines()]
-    return {line["step"]: {k: v for k, v in line.items() if not k.startswith("time/")} for line in lines}
-
-
-def settings(config: TrainConfig) -> Path:
-    path = Path(config.output).with_suffix(".json")
-    path.write_text(config.dumps())
-    return path
 
 
 def test_flags_make_a_run_and_override_a_file(tmp_path: Path) -> None:
@@ -195,65 +175,3 @@ def test_the_resolved_configuration_is_written_and_nothing_else(tmp_path: Path) 
         Config(train=("out/a",), output=str(tmp_path / "run"), steps=9)
     )
     assert not (tmp_path / "run").exists()
-
-
-def training_workers() -> list[int]:
-    """Pids of the Ray Train workers in the cluster that this process started."""
-    below, found = [os.getpid()], []
-    while below:
-        for task in Path(f"/proc/{below.pop()}/task").glob("*/children"):
-            for child in task.read_text().split():
-                below.append(int(child))
-                if b"RayTrainWorker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(int(child))
-    return found
-
-
-def undisturbed(config: TrainConfig) -> None:
-    """Two ranks under torchrun, as a person starts them."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "handface.jobs.train", "--config", str(settings(config))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.timeout(600)
-def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(
-    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One of two workers dies in mid-run; in the end the log is, bit for bit, that of two ranks that were left alone.
-
-    Also with resume "never": that is for the person who starts a run, not for Ray, which starts its workers again.
-    """
-    whole, cut = (make_run(name, 2, steps=8, resume="never") for name in ("whole", "cut"))
-    undisturbed(whole)
-    # as people write them: Ray's workers sit in another folder
-    monkeypatch.chdir(tmp_path)
-    sets = tuple(replace(d, shards=tuple(map(os.path.relpath, d.shards))) for d in cut.data.datasets)
-    cut = replace(cut, output="cut", init=os.path.relpath(str(cut.init)), data=replace(cut.data, datasets=sets))
-    killed: list[int] = []
-
-    def kill() -> None:
-        end = time.monotonic() + 300
-        while not (Path(cut.output) / "checkpoints" / "step-000000004.pt").exists() and time.monotonic() < end:
-            time.sleep(0.02)
-        killed.append(max(training_workers()))
-        os.kill(killed[0], signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    assert run(Config(config=settings(cut), workers="2")) == 0
-    killer.join()
-    assert killed and losses(cut) == losses(whole) and set(losses(cut)) == set(range(1, 9))
-    with pytest.raises(CheckpointError, match="resume is 'never'"):
-        run(Config(config=settings(cut), workers="2"))
-    # what no restart mends is said once, in a sentence, and at once
-    start = time.monotonic()
-    with pytest.raises((ValueError, RuntimeError), match=r"optim\.lr was 0\.0001, is 0\.5") as raised:
-        run(Config(config=settings(replace(cut, resume="auto")), lr=0.5, workers="1"))
-    assert "\n" not in str(raised.value) and time.monotonic() - start < 120
-    with pytest.raises(FileNotFoundError, match="nowhere: no shard there"):
-        run(Config(train=("nowhere",), output="other", workers="1"))

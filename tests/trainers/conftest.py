@@ -20,7 +20,7 @@ from tests.trainers.labelled import studio_samples
 MakeRun = Callable[..., TrainConfig]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Sums in one order, whatever the machine."""
     threads = torch.get_num_threads()

@@ -17,7 +17,7 @@ from handface.trainers.evaluation.systems import MeanPose
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.metrics import BootstrapConfig, summarise
 
-SCENES, STEPS = 16, 160
+SCENES, STEPS = 8, 100
 
 
 def mean_pose_error(scenes: str) -> float:
@@ -36,7 +36,7 @@ def test_the_command_of_the_readme_is_well_past_the_mean_pose_after_a_few_steps(
     assert main(["synthesize", "--count", str(SCENES), "--size", "128", "--output", scenes, "--local"]) == 0
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    flags = ["--preset", "dice-nano", "--steps", str(STEPS), "--batch-size", "8", "--output", str(output)]
+    flags = ["--preset", "dice-nano", "--steps", str(STEPS), "--batch-size", "4", "--output", str(output)]
     assert main(["train", "--train", scenes, "--validation", scenes, *flags]) == 0
     reached = json.loads((output / "best" / "training.json").read_text())["error"]
     known = mean_pose_error(scenes)

@@ -24,12 +24,30 @@ from handface.trainers.run_folder import checkpoint
 from handface.trainers.run_folder.checkpoint import CheckpointError
 from handface.trainers.run_folder.resume import check_run
 from handface.trainers.trainer import train
-from tests.trainers.conftest import MakeRun
+from tests.trainers.conftest import MakeRun, runs_in
 from tests.trainers.runs import checkpoints, logged, losses, newest
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def once(
+    tmp_path_factory: pytest.TempPathFactory, narrow_weights: Path, shard: Path, one_thread: None
+) -> dict[int, TrainConfig]:
+    """{steps: an undisturbed run of so many}, to look at."""
+    make = runs_in(tmp_path_factory.mktemp("once"), narrow_weights, shard)
+    made = {steps: make(f"of{steps}", steps=steps) for steps in (4, 6)}
+    for config in made.values():
+        train(config)
+    return made
+
+
+@pytest.fixture
+def four(once: dict[int, TrainConfig], tmp_path: Path) -> TrainConfig:
+    """An undisturbed run of four steps, to do something to."""
+    return replace(once[4], output=str(shutil.copytree(once[4].output, tmp_path / "run")))
 
 
 def test_a_run_writes_weights_logs_checkpoints_and_its_configuration(make_run: MakeRun, shard: Path) -> None:
@@ -69,11 +87,8 @@ def test_losses_are_those_that_were_recorded(make_run: MakeRun) -> None:
             assert line[name] == pytest.approx(value, rel=near, abs=1e-4), f"{name} in step {step}"
 
 
-def test_going_on_repeats_what_an_undisturbed_run_does(make_run: MakeRun) -> None:
-    whole = make_run("whole", steps=6)
-    train(whole)
-    half = make_run("half", steps=4)
-    train(half)
+def test_going_on_repeats_what_an_undisturbed_run_does(once: dict[int, TrainConfig], four: TrainConfig) -> None:
+    whole, half = once[6], four
     train(replace(half, steps=6))
     assert losses(replace(half, steps=6)) == losses(whole)
     ends = [load_dice(Path(run.output) / "last").state_dict() for run in (whole, half)]
@@ -82,20 +97,18 @@ def test_going_on_repeats_what_an_undisturbed_run_does(make_run: MakeRun) -> Non
     assert saved[0]["data"] == saved[1]["data"] and saved[0]["data"]["position"] == 24
 
 
-def test_sigterm_ends_a_run_after_a_whole_step_that_is_saved(make_run: MakeRun) -> None:
-    calm, config = make_run("calm", steps=4, checkpoint_every=100), make_run("ended", steps=4, checkpoint_every=100)
-    train(calm)
+def test_sigterm_ends_a_run_after_a_whole_step_that_is_saved(make_run: MakeRun, once: dict[int, TrainConfig]) -> None:
+    config = make_run("ended", steps=4, checkpoint_every=100)
     with pytest.raises(SystemExit) as ended:
         train(config, lambda step, values: os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None)
     assert ended.value.code == 143
     assert [path.stem for path in checkpoints(config)][-1].endswith("2")
     train(config)
-    assert losses(config) == losses(calm)
+    assert losses(config) == losses(once[4])
 
 
-def test_the_log_loses_what_a_killed_start_wrote_after_its_checkpoint(make_run: MakeRun) -> None:
-    config = make_run(steps=4)
-    train(config)
+def test_the_log_loses_what_a_killed_start_wrote_after_its_checkpoint(four: TrainConfig) -> None:
+    config = four
     before = losses(config)
     with (Path(config.output) / "log.jsonl").open("a") as file:
         file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')
@@ -114,12 +127,9 @@ def test_checkpoints_are_few_and_load_without_running_anything(make_run: MakeRun
 
 
 def test_a_cut_off_checkpoint_is_set_aside_and_the_one_before_is_taken(
-    make_run: MakeRun, caplog: pytest.LogCaptureFixture
+    once: dict[int, TrainConfig], four: TrainConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = make_run("whole", steps=6)
-    train(whole)
-    config = make_run()
-    train(config)
+    whole, config = once[6], four
     last = checkpoints(config)[-1]
     last.write_bytes(last.read_bytes()[:1000])
     train(replace(config, steps=6))
@@ -129,9 +139,8 @@ def test_a_cut_off_checkpoint_is_set_aside_and_the_one_before_is_taken(
     assert [path.name for path in checkpoints(config)] == ["step-000000004.pt", "step-000000006.pt"]
 
 
-def test_where_every_checkpoint_is_damaged_nothing_is_removed(make_run: MakeRun) -> None:
-    config = make_run()
-    train(config)
+def test_where_every_checkpoint_is_damaged_nothing_is_removed(four: TrainConfig) -> None:
+    config = four
     for path in checkpoints(config):
         path.write_bytes(b"half")
     with pytest.raises(CheckpointError, match=r"none of step-000000004\.pt, step-000000002\.pt can be read.*--init"):
@@ -140,9 +149,8 @@ def test_where_every_checkpoint_is_damaged_nothing_is_removed(make_run: MakeRun)
     assert sorted(path.name for path in kept.iterdir()) == ["step-000000002.pt.broken", "step-000000004.pt.broken"]
 
 
-def test_half_written_checkpoints_do_not_count_and_are_removed_at_the_next_start(make_run: MakeRun) -> None:
-    config = make_run()
-    train(config)
+def test_half_written_checkpoints_do_not_count_and_are_removed_at_the_next_start(four: TrainConfig) -> None:
+    config = four
     leftover = Path(config.output) / checkpoint.FOLDER / ".tmp-step-000000009.pt.77"
     leftover.write_bytes(b"half")
     assert checkpoints(config)[-1].name == "step-000000004.pt"
@@ -166,9 +174,8 @@ def test_a_full_disk_leaves_no_part_of_a_checkpoint(make_run: MakeRun, monkeypat
         checkpoint._dump({"network": torch.zeros(9)}, Full())  # not torch's words about its file format
 
 
-def test_another_configuration_does_not_go_on(make_run: MakeRun) -> None:
-    config = make_run()
-    train(config)
+def test_another_configuration_does_not_go_on(four: TrainConfig) -> None:
+    config = four
     before = [path.read_bytes() for path in checkpoints(config)]
     for changes, named in (
         ({"optim": replace(config.optim, lr=0.5)}, r"optim\.lr was 0\.0001, is 0\.5"),

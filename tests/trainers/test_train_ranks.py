@@ -1,4 +1,4 @@
-"""Real processes: ranks together do what one does alone, and a run that is killed ends as an undisturbed one."""
+"""Real processes, torchrun's and Ray's: ranks together do what one does alone, and a run that is killed ends as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -9,30 +9,40 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from handface.jobs import train as verb
 from handface.model.weights.checkpoint import load_dice
 from handface.trainers.config import OptimConfig, TrainConfig
 from handface.trainers.distributed.batchnorm import RankBatchNorm, all_gather, convert_norms
+from handface.trainers.run_folder.checkpoint import CheckpointError
 from handface.trainers.trainer import train
+from tests.pipeline.conftest import ray_cluster
 from tests.trainers.conftest import MakeRun, runs_in
 
+__all__ = ["ray_cluster"]
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 MODULE = ["-m", "handface.jobs.train"]
 
 
+def settings(config: TrainConfig) -> Path:
+    path = Path(config.output).with_suffix(".json")
+    path.write_text(config.dumps())
+    return path
+
+
 def command(config: TrainConfig, ranks: int) -> list[str]:
     """How a person starts it."""
-    settings = Path(config.output).with_suffix(".json")
-    settings.write_text(config.dumps())
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    return [sys.executable, *launcher, *MODULE, "--config", str(settings)]
+    return [sys.executable, *launcher, *MODULE, "--config", str(settings(config))]
 
 
 def run(config: TrainConfig, ranks: int) -> None:
@@ -121,6 +131,58 @@ def test_a_killed_rank_costs_nothing(runs: MakeRun, together: TrainConfig) -> No
 
 def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def training_workers() -> list[int]:
+    """Pids of the Ray Train workers in the cluster that this process started."""
+    below, found = [os.getpid()], []
+    while below:
+        for task in Path(f"/proc/{below.pop()}/task").glob("*/children"):
+            for child in task.read_text().split():
+                below.append(int(child))
+                if b"RayTrainWorker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.timeout(600)
+def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(
+    runs: MakeRun, together: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two workers dies in mid-run; in the end the log is, bit for bit, that of two ranks that were left alone.
+
+    Also with resume "never": that is for the person who starts a run, not for Ray, which starts its workers again.
+    """
+    cut = replace(runs("ray", 2), resume="never")
+    # as people write them: Ray's workers sit in another folder
+    monkeypatch.chdir(tmp_path)
+    sets = tuple(replace(d, shards=tuple(map(os.path.relpath, d.shards))) for d in cut.data.datasets)
+    cut = replace(cut, output="cut", init=os.path.relpath(str(cut.init)), data=replace(cut.data, datasets=sets))
+    killed: list[int] = []
+
+    def kill() -> None:
+        end = time.monotonic() + 300
+        while not (Path(cut.output) / "checkpoints" / "step-000000001.pt").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        killed.append(max(training_workers()))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert verb.run(verb.Config(config=settings(cut), workers="2")) == 0
+    killer.join()
+    assert killed and losses(cut) == losses(together) and set(losses(cut)) == set(range(1, 7))
+    with pytest.raises(CheckpointError, match="resume is 'never'"):
+        verb.run(verb.Config(config=settings(cut), workers="2"))
+    # what no restart mends is said once, in a sentence, and at once
+    start = time.monotonic()
+    with pytest.raises((ValueError, RuntimeError), match=r"optim\.lr was 1e-06, is 0\.5") as raised:
+        verb.run(verb.Config(config=settings(replace(cut, resume="auto")), lr=0.5, workers="1"))
+    assert "\n" not in str(raised.value) and time.monotonic() - start < 120
+    with pytest.raises(FileNotFoundError, match="nowhere: no shard there"):
+        verb.run(verb.Config(train=("nowhere",), output="other", workers="1"))
 
 
 def test_another_number_of_ranks_goes_on_where_the_stream_stands(

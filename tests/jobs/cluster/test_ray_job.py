@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -58,10 +59,11 @@ def storage() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def dashboard(storage: str) -> Iterator[str]:
-    """Address of the dashboard of a head started here; only that process is ended, its children leave with it."""
+    """Address of the dashboard of a head started here; its process group alone is ended, and its workers leave with it."""
     port, agent = free_port(), free_port()
     temp = tempfile.mkdtemp(prefix="hf", dir="/tmp")  # short: socket paths have a limit of 107 characters
-    command = [str(RAY), "start", "--head", "--block", "--port", "0", "--num-cpus", "2", "--temp-dir", temp]
+    # one CPU: a worker more would load every network once more
+    command = [str(RAY), "start", "--head", "--block", "--port", "0", "--num-cpus", "1", "--temp-dir", temp]
     # The agent that starts jobs has a fixed port by default, which the cluster of the other tests may hold.
     command += ["--dashboard-agent-listen-port", str(agent)]
     command += ["--dashboard-port", str(port), "--object-store-memory", str(200 << 20), "--disable-usage-stats"]
@@ -74,7 +76,8 @@ def dashboard(storage: str) -> Iterator[str]:
             wait_until_up(address, head, Path(temp) / "head.log")
             yield address
         finally:
-            head.send_signal(signal.SIGTERM)
+            # the whole session at once: asked to end, Ray takes half a minute over its processes
+            os.killpg(head.pid, signal.SIGKILL)
             head.wait(60)
     shutil.rmtree(temp, ignore_errors=True)
 
@@ -128,15 +131,27 @@ def test_submitted_job_writes_the_same_parts_as_a_local_run(dashboard: str, tmp_
     assert parts_of(tmp_path / "job") == parts_of(tmp_path / "local")
 
 
-def handface(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a verb in a process of its own: Ray reads whether to send a token once per process. "" takes a variable away."""
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, sys
+from handface.jobs.cli import main
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        code = main(arguments)
+    print(json.dumps([arguments, code, out.getvalue(), error.getvalue()]))
+"""
+
+
+def jobs(address: str, *commands: list[str], **environment: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run `handface jobs` in a process of its own, for Ray reads whether to send a token once per process. "" takes a variable away.
+
+    Several commands share the process: starting one costs more than what they do.
+    """
     values = {name: value for name, value in (ENVIRONMENT | environment).items() if value}
-    command = [sys.executable, "-m", "handface", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=values, cwd=ROOT, timeout=120)
-
-
-def jobs(address: str, verb: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return handface("jobs", verb, "--address", address, *arguments, **environment)
+    whole = json.dumps([["jobs", verb, "--address", address, *rest] for verb, *rest in commands])
+    command = [sys.executable, "-c", ONE_AFTER_THE_OTHER, whole]
+    done = subprocess.run(command, capture_output=True, text=True, env=values, cwd=ROOT, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [subprocess.CompletedProcess(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def workers_on(output: Path) -> list[int]:
@@ -153,42 +168,53 @@ def wait_for(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> Non
 
 @pytest.mark.slow
 def test_jobs_verb_submits_waits_tells_and_stops(dashboard: str, tmp_path: Path) -> None:
-    done = jobs(dashboard, "submit", "--name", "scenes", "--wait", "--", *SCENES, str(tmp_path / "scenes"))
-    assert done.returncode == 0 and "2 of 2 inputs kept" in done.stdout, done.stderr
-    assert len(list((tmp_path / "scenes").glob("part-*.json"))) == 1
-    failing = ["annotate", "--input", "/none", "--output", "x"]
-    done = jobs(dashboard, "submit", "--name", "bad", "--wait", "--", *failing)
-    assert done.returncode == 1 and "FAILED" in done.stderr
-    done = jobs(dashboard, "list", "--watch")
-    assert done.returncode == 0 and "scenes  SUCCEEDED" in done.stdout and "bad  FAILED" in done.stdout
-    assert jobs(dashboard, "status", "bad").returncode == 1
-    assert "/none: no such file or folder" in jobs(dashboard, "logs", "bad").stdout
     many = ["synthesize", "--local", "--count", "100000", "--output", str(tmp_path / "many")]
-    assert jobs(dashboard, "submit", "--name", "long", "--", *many).returncode == 0
+    long = ["submit", "--name", "long", "--", *many]
+    scenes, bad, listed, status, logs, begun = jobs(
+        dashboard,
+        ["submit", "--name", "scenes", "--wait", "--", *SCENES, str(tmp_path / "scenes")],
+        ["submit", "--name", "bad", "--wait", "--", "annotate", "--input", "/none", "--output", "x"],
+        ["list", "--watch"],
+        ["status", "bad"],
+        ["logs", "bad"],
+        long,
+    )
+    assert scenes.returncode == 0 and "2 of 2 inputs kept" in scenes.stdout, scenes.stderr
+    assert len(list((tmp_path / "scenes").glob("part-*.json"))) == 1
+    assert bad.returncode == 1 and "FAILED" in bad.stderr
+    assert listed.returncode == 0 and "scenes  SUCCEEDED" in listed.stdout and "bad  FAILED" in listed.stdout
+    assert status.returncode == 1
+    assert "/none: no such file or folder" in logs.stdout
+    assert begun.returncode == 0
     wait_for(lambda: (tmp_path / "many").exists(), "the job to begin")
-    assert "long: stopping" in jobs(dashboard, "stop", "long").stdout
+    stopped, again = jobs(dashboard, ["stop", "long"], long)
+    assert "long: stopping" in stopped.stdout
     wait_for(lambda: not workers_on(tmp_path / "many"), "the verb to end with its job")
-    again = jobs(dashboard, "submit", "--name", "long", "--", *many)
     assert again.returncode == 2 and "the cluster has a job of that name" in again.stderr
+
+
+NOBODY = "no job 'nobody' on this cluster"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "environment", "said"),
+    ("environment", "refused"),
     [
-        (["status"], {"RAY_AUTH_MODE": "disabled"}, "export RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless"),
-        (["list"], {"RAY_AUTH_TOKEN": "f" * 64}, "the cluster refuses this token (403)"),
-        (["list"], {"RAY_AUTH_TOKEN": "", "HOME": "/nonexistent"}, "there is none; put it into RAY_AUTH_TOKEN"),
-        (["status", "nobody"], {}, "no job 'nobody' on this cluster; the latest are: "),
-        (["logs", "nobody"], {}, "no job 'nobody' on this cluster"),
-        (["stop", "nobody"], {}, "no job 'nobody' on this cluster"),
+        ({"RAY_AUTH_MODE": "disabled"}, {"status": "export RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless"}),
+        ({"RAY_AUTH_TOKEN": "f" * 64}, {"list": "the cluster refuses this token (403)"}),
+        (
+            {"RAY_AUTH_TOKEN": "", "HOME": "/nonexistent"},
+            {"list": "there is none; put it into RAY_AUTH_TOKEN"},
+        ),
+        ({}, {"status nobody": f"{NOBODY}; the latest are: ", "logs nobody": NOBODY, "stop nobody": NOBODY}),
     ],
 )
 def test_what_a_cluster_refuses_is_a_sentence(
-    dashboard: str, command: list[str], environment: dict[str, str], said: str
+    dashboard: str, environment: dict[str, str], refused: dict[str, str]
 ) -> None:
-    done = jobs(dashboard, *command, **environment)
-    assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    done = jobs(dashboard, *map(str.split, refused), **environment)
+    for one, said in zip(done, refused.values(), strict=True):
+        assert one.returncode == 2 and said in one.stderr and len(one.stderr.strip().splitlines()) == 1, one
 
 
 @pytest.mark.parametrize(
@@ -200,17 +226,26 @@ def test_what_a_cluster_refuses_is_a_sentence(
         (["submit", "--working-dir", "docs", "--", *SCENES, "x"], "no folder handface in it"),
     ],
 )
-def test_wrong_words_are_found_before_anything_is_sent(command: list[str], said: str) -> None:
+def test_wrong_words_are_found_before_anything_is_sent(
+    command: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process: what never reaches a cluster needs no token."""
+    monkeypatch.chdir(ROOT)
+    verb, *rest = command
     address = f"http://127.0.0.1:{free_port()}"
-    done = jobs(address, *command)
-    assert done.returncode == 2 and said in done.stderr, done.stderr
-    assert done.stderr.count(address) <= 1, "Ray's own words say the address once more"
+    try:
+        code = main(["jobs", verb, "--address", address, *rest])
+    except SystemExit as ended:  # by the parser of flags
+        code = ended.code
+    told = capsys.readouterr().err
+    assert code == 2 and said in told
+    assert told.count(address) <= 1, "Ray's own words say the address once more"
 
 
-def test_an_address_that_is_no_dashboard_is_a_sentence(storage: str) -> None:
+def test_an_address_that_is_no_dashboard_is_a_sentence(storage: str, capsys: pytest.CaptureFixture[str]) -> None:
     for address, said in ((storage, "no Ray dashboard answers there"), ("localhost:8265", "http://HEAD:8265")):
-        done = jobs(address, "list")
-        assert done.returncode == 2 and said in done.stderr, done.stderr
+        assert main(["jobs", "list", "--address", address]) == 2
+        assert said in capsys.readouterr().err
 
 
 # They rent and return machines; every other line runs as it is printed.
@@ -232,6 +267,7 @@ def ten_lines(address: str, web: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # five jobs, one after the other: half a minute where nothing else runs
 def test_the_ten_lines_of_the_documentation_run_as_printed(dashboard: str, storage: str, tmp_path: Path) -> None:
     import boto3
     import pyarrow as pa
@@ -259,7 +295,7 @@ def test_the_ten_lines_of_the_documentation_run_as_printed(dashboard: str, stora
             text=True,
             env=environment,
             cwd=ROOT,
-            timeout=240,
+            timeout=500,
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(urls)} of {len(urls)} URLs kept" in done.stdout

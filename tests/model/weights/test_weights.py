@@ -22,6 +22,7 @@ from handface.model.network.topology import PartTopology, Topology, TopologyErro
 from handface.model.weights.checkpoint import load_dice, read_config, save_dice, save_tensors
 from handface.model.weights.convert import convert, read_released, translate
 from handface.model.weights.released import canonical, infer_config
+from handface.model.weights.unfilled import Unfilled
 from handface.model.weights.unpickle import WeightsError, read_pickled_module
 from tests.model.narrow import narrow_config, narrow_topology
 from tests.model.reference_dice import NETWORK, Spec, randomise, save_released
@@ -381,3 +382,21 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path: Path) -> 
     expected, found = (network(images).flatten() for network in (model, loaded))
     for name, value in expected.items():
         assert (found[name] - value).abs().max() <= 2e-3 * value.abs().max().clamp(min=1), name
+
+
+@pytest.mark.parametrize("name", ["dice-nano", "dice-m", "dice-s"])
+def test_a_network_for_weights_of_a_file_is_made_without_a_random_number(name: str) -> None:
+    before, config = torch.get_rng_state(), preset(name)
+    with Unfilled():
+        bare = Dice(config)
+    assert torch.equal(torch.get_rng_state(), before)
+    made = Dice(config)
+    assert not torch.equal(torch.get_rng_state(), before)
+    assert {key: value.shape for key, value in bare.state_dict().items()} == {
+        key: value.shape for key, value in made.state_dict().items()
+    }
+    # what no file holds is there
+    held, others = made.state_dict().keys(), dict(made.named_buffers())
+    assert others.keys() - held
+    for key, value in bare.named_buffers():
+        assert key in held or torch.equal(value, others[key])
