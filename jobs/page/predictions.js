@@ -53,6 +53,18 @@ function close(view) {
   open.splice(open.indexOf(view), 1);
 }
 
+const baseName = (name) => name.split(/[\\/]/).pop() || name;
+const sameNames = new Set(data.photos.map((photo) => baseName(photo.name)).filter((name, index, all) => all.indexOf(name) !== index));
+const shortName = (name) => (sameNames.has(baseName(name)) ? name : baseName(name));
+
+function downloads(files) {
+  let same = 0;
+  while (files.length > 1 && same < files[0].length && files.every((file) => file[same] === files[0][same])) same += 1;
+  same = files.length ? files[0].slice(0, same).search(/[^._]*$/) : 0; // what all begin with need not be read again; words stay whole
+  const links = files.map((file) => element("a", { href: encodeURIComponent(file), title: file, textContent: file.slice(same) }));
+  return element("div", { className: "links" }, ...links);
+}
+
 function card(person) {
   const overlay = element("div", { className: "view" }, picture(person.label, "overlay", "meshes over the photo"));
   const button = element("button", { type: "button", textContent: "Open in 3D" });
@@ -65,14 +77,13 @@ function card(person) {
     ["hand in contact", percent(person.hand_contact)],
     ["head in contact", percent(person.head_contact)],
   ]));
-  const links = element("div", { className: "links" }, ...person.photo.files.map((file) => element("a", { href: encodeURIComponent(file), textContent: file })));
   return element("article", { className: `card ${person.level}` },
-    element("h2", { textContent: person.photo.name }),
+    element("h2", { textContent: shortName(person.photo.name), title: person.photo.name }),
     element("p", { className: "words", textContent: person.words }),
     element("div", { className: "pair" },
       element("div", { className: "view" }, picture(person.label, "photo", "the photo's crop")),
       overlay,
-      element("div", { className: "more" }, picture(person.label, "contact", "contact and deformation"), facts, button, links)));
+      element("div", { className: "more" }, element("div", { className: "map" }, picture(person.label, "contact", "contact and deformation")), facts, button, downloads(person.photo.files))));
 }
 
 function chosen() {
@@ -86,7 +97,6 @@ function show() {
   const found = chosen();
   while (open.length) close(open[0]);
   find("sheet").replaceChildren(...found.slice(0, limit).map(card));
-  for (const one of document.querySelectorAll(".more > img")) one.className = "map";
   find("more").hidden = found.length <= limit;
   find("shown").textContent = `${Math.min(limit, found.length)} of ${found.length} hands`;
 }

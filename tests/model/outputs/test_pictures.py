@@ -90,6 +90,20 @@ def test_the_contact_map_shows_contact_and_deformation():
     assert (views[3] != without[3]).sum() == 0
 
 
+def test_a_colour_of_deformation_means_the_same_on_every_photo():
+    person = prediction(3).persons[0]
+
+    def darkest(millimetres: float) -> int:
+        moved = np.zeros_like(person.head.deformation)
+        moved[:, 2] = millimetres / 1000
+        drawn = draw_contact_map(replace(person, head=replace(person.head, deformation=moved)), trained=True, cell=128)
+        view = np.split(drawn, 5, axis=1)[3][:128].astype(int)
+        return int(view[40:60, 54:74].sum(-1).mean())  # the middle of the face
+
+    shown = [darkest(size) for size in (0.0, 1.0, 5.0, 10.0, 20.0)]
+    assert shown[0] > shown[1] > shown[2] > shown[3] == shown[4]
+
+
 def test_an_untrained_contact_map_has_the_banner():
     person = prediction(3).persons[0]
     with_strip, without = (draw_contact_map(person, trained, cell=96) for trained in (False, True))
