@@ -92,6 +92,11 @@ class Observations:
     depth_inverse: torch.Tensor
 
     @property
+    def has_depth(self) -> bool:
+        """Whether depth is known of anybody."""
+        return bool((self.depth[..., 1] > 0).any())
+
+    @property
     def face_size(self) -> torch.Tensor:
         """Longer side of the box around the face points, (B,) pixels."""
         seen = self.face[..., 2:] > 0

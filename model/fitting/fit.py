@@ -49,10 +49,11 @@ class BodyFitter:
         outlier = self.config.noise.outlier
         patience = 1 if bool(energy.has_world.all()) else _PATIENCE
         x = self._explore(energy, self._starts(energy, seen, guess), patience * self.config.exploring)
-        now, depth = self._depth(x, seen)
-        precision = held + depth.precision
-        told = (held * guess.distance + depth.precision * (now + depth.offset)) / precision
-        energy = energy.at_distance(told, precision)
+        if seen.has_depth:
+            now, depth = self._depth(x, seen)
+            precision = held + depth.precision
+            told = (held * guess.distance + depth.precision * (now + depth.offset)) / precision
+            energy = energy.at_distance(told, precision)
         x, cost = minimise(lambda y: energy(y, outlier), x, patience * self.config.steps)
         if bring is None:
             return Solution(*self._split(x), cost, guess.presence)
@@ -60,14 +61,14 @@ class BodyFitter:
 
     def _bring(self, energy: Energy, x: torch.Tensor, seen: Observations, guess: Guess, bring: Bring) -> Solution:
         """Decide who touches, move the hands to the skin or clear of it, and fit once more with them held there."""
-        presence = guess.presence
-        _, depth = self._depth(x, seen)
-        if bool(torch.isfinite(depth.noise).any()):
+        presence, held_away = guess.presence, torch.full_like(guess.distance, torch.inf)
+        if seen.has_depth:
+            _, depth = self._depth(x, seen)
             to_skin = bring(*self._split(x), torch.ones_like(guess.touches), FAR)
             presence = presence_with_depth(presence, depth, to_skin)
+            held_away = torch.where(guess.touches & (presence < TOUCHES), depth.offset, torch.inf)
         touches = presence >= TOUCHES
-        offset = _in_reach(bring(*self._split(x), touches, FAR))
-        offset = torch.where(guess.touches & ~touches, torch.minimum(offset, depth.offset), offset)
+        offset = torch.minimum(_in_reach(bring(*self._split(x), touches, FAR)), held_away)
         x, distance = self._moved(x, offset)
         energy = energy.at_distance(distance, torch.full_like(distance, self.config.noise.contact**-2))
         x, cost = minimise(lambda y: energy(y, self.config.noise.outlier), x, self.config.settling)
