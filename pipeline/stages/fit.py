@@ -37,7 +37,7 @@ class FitStageConfig:
     min_quality: float = 0.3
     """Fits of less quality write no labels."""
     depth: bool = True
-    """Let depth of the kinds affine-inverse and metric (Depth Anything) say how far the hand lies before the face, where a sample has it."""
+    """Whether a sample's depth, where it is of Depth Anything's kinds (affine-inverse, metric), says how far the hand lies before the face."""
 
 
 class FitStage(Stage):

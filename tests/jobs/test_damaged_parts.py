@@ -49,7 +49,7 @@ def overwrite(path: Path) -> None:
 COMMANDS = {
     "stats": ["stats", "PARTS", "--checksums"],
     "report": ["report", "PARTS", "--output", "OUT.html"],
-    "export": ["export", "PARTS", "--output", "OUT"],
+    "export": ["export", "PARTS", "--output", "OUT", "--checksums"],
     "dedupe": ["dedupe", "PARTS", "--output", "OUT.parquet"],
 }
 
@@ -94,6 +94,16 @@ def test_a_damaged_file_is_named_and_counted_and_the_rest_is_there(
     else:
         made = read_release(Folder(str(tmp_path / "out")))
         assert made is not None and sum(made.samples.values()) == 3
+
+
+@pytest.mark.parametrize("verb", ["stats", "export"])
+def test_sizes_and_tables_are_looked_at_without_being_asked(
+    verb: str, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--output", str(tmp_path / "out")] if verb == "export" else []
+    cut(parts / f"part-{UNITS[0]}.tar")
+    assert main([verb, str(parts), *out]) == 1
+    assert f"1 damaged file: {parts / f'part-{UNITS[0]}.tar'};" in capsys.readouterr().out
 
 
 def test_parts_of_which_none_is_whole_end_with_2(
