@@ -37,7 +37,7 @@ class FitStageConfig:
     min_quality: float = 0.3
     """Fits of less quality write no labels."""
     depth: bool = True
-    """Whether a sample's depth, where it is of Depth Anything's kinds (affine-inverse, metric), says how far the hand lies before the face."""
+    """Whether depth of Depth Anything's kinds (affine-inverse, metric) says how far the hand lies away; --fit.no-depth leaves it out."""
 
 
 class FitStage(Stage):
