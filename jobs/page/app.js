@@ -57,7 +57,7 @@ async function predict(file, batch) {
   } finally {
     done += 1;
     showProgress();
-    if (done === asked) say(shown ? describe(shown) : "");
+    if (done === asked) say(shown ? (batch.shown ? "" : "Still shown: ") + describe(shown) : "");
   }
 }
 

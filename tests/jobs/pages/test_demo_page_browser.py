@@ -171,6 +171,9 @@ def test_bad_files_are_explained_and_the_next_photo_works(browser, port, photos)
     wait_for(browser, "status", "other.png: 1 person, 1 hand")
     assert element(browser, "overlay").get_attribute("src") != source
     assert changed(first, canvas(browser)) > 0.02
+    choose(browser, photos["bad"])
+    wait_for(browser, "error", "bad<b>.jpg: This file cannot be used")
+    wait_for(browser, "status", "Still shown: other.png: 1 person, 1 hand")
 
 
 def test_everybody_in_a_photo_can_be_looked_at(browser, port, photos):
