@@ -34,4 +34,6 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    print(main(*sys.argv[1:]), "samples")
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit("give the folder that holds the shards: python examples/read_shards.py out/parts")
+    print(main(sys.argv[1]), "samples")

@@ -69,11 +69,11 @@ def run(config: Config) -> int:
     listing = Listing(
         lambda notes: open_source(inputs, annotate.sources, notes, any_file=config.any_file), config.skip_problems
     )
+    _check_models(annotate)
+    _check_packages(annotate)
     if config.check:
         return _check(listing, annotate, config)
     exclude = tuple(absolute(uri) for uri in annotate.dedupe.exclude)
-    _check_models(annotate)
-    _check_packages(annotate)
     dedupe = replace(annotate.dedupe, exclude=exclude, exclude_digest=digest(exclude))
     annotate = replace(annotate, detect=resolved(annotate.detect), dedupe=dedupe)
     with Progress("listing") as progress:
@@ -98,24 +98,29 @@ def run(config: Config) -> int:
 def _check(listing: Listing, annotate: AnnotateConfig, config: Config) -> int:
     from handface.jobs.shared.listing import print_listing
     from handface.pipeline.engine.executor import group_stages
+    from handface.pipeline.engine.units import small_unit_size
     from handface.pipeline.engine.worker import MICRO_BATCH
     from handface.pipeline.stages.recipe import build_stages
 
     code = print_listing(listing)
     count = listing.inputs + listing.problems.total() + len(listing.unlisted)
-    units = -(-count // annotate.unit_size)
-    print(f"{count:,} inputs in {units:,} units of up to {annotate.unit_size}")
+    size = small_unit_size(count, annotate.unit_size)
+    units = -(-count // size)
+    print(f"{count:,} inputs in {units:,} {'unit' if units == 1 else 'units'} of up to {size}")
     for group in group_stages(build_stages(annotate, day="")):
         print(f"  {' > '.join(stage.name for stage in group.stages)}, {group.resources}")
     most = MICRO_BATCH * (annotate.decode.max_pixels * 3 + annotate.read.max_bytes) >> 20
     print(f"memory of a worker: the networks (about 1 GB), {MICRO_BATCH} photos at a time (at most {most:,} MB)")
     print(f"time: about {listing.inputs * _SECONDS_PER_PHOTO / 3600:,.1f} hours of one CPU core")
-    print(f"would write {units:,} parts to {config.output}; wrote nothing")
+    print(f"would write {units:,} {'part' if units == 1 else 'parts'} to {config.output}; wrote nothing")
     return code
 
 
 def _check_models(config: AnnotateConfig) -> None:
-    """Raises FileNotFoundError for a model named by a path that is not there, before anything is planned."""
+    """Raises FileNotFoundError for a model that is not there, before anything is planned. A hub id is for the workers to find."""
+    from handface.model.network.config import PRESETS
+    from handface.suggest import suggest
+
     named = {
         "--depth.depth-anything": config.depth.depth_anything,
         "--keypoints.mmpose-config": config.keypoints.mmpose_config,
@@ -125,12 +130,16 @@ def _check_models(config: AnnotateConfig) -> None:
         "--fit.head-model": config.fit.head_model,
     }
     for flag, name in named.items():
-        # Anything else may be a hub id or one of our own names.
-        if name is None or "://" in str(name):
+        if name is None or "://" in str(name) or Path(name).expanduser().exists():
             continue
-        is_path = isinstance(name, Path) or name.startswith((".", "/")) or name.endswith(_MODEL_FILES)
-        if is_path and not Path(name).exists():
+        if isinstance(name, Path) or name.startswith((".", "/", "~")) or name.endswith(_MODEL_FILES):
             raise FileNotFoundError(f"{flag} {name}: no such file or folder")
+        if flag == "--fit.model" and name not in PRESETS:
+            raise FileNotFoundError(
+                f"{flag} {name}: no such folder, and no network of that name; {suggest(name, PRESETS)}"
+            )
+        if flag == "--depth.depth-anything" and name.count("/") != 1:
+            raise FileNotFoundError(f"{flag} {name}: no such file or folder, and hub ids are written OWNER/NAME")
 
 
 def _check_packages(config: AnnotateConfig) -> None:

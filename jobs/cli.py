@@ -161,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def main_for(name: str, argv: Sequence[str] | None = None) -> int:
     """Run one verb with its own arguments; also the body of `python -m jobs.<verb>`. Returns the exit code."""
+    # Threads that wait awake take the cores that other programs need, and slow a busy machine down many times. Read as torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     from handface.jobs.shared.arguments import parse_arguments
     from handface.jobs.shared.errors import describe_error, is_expected

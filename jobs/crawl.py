@@ -77,9 +77,8 @@ def run(config: Config) -> int:
         number += 1
     counts = write_outcomes(crawl)
     kept = counts.pop("kept", 0)
-    print(
-        f"{kept:,} of {kept + counts.total():,} URLs kept; " + ", ".join(f"{k} {n:,}" for k, n in counts.most_common())
-    )
+    others = "".join(f", {reason} {n:,}" for reason, n in counts.most_common())
+    print(f"{kept:,} of {kept + counts.total():,} URLs kept{others}")
     print(f"a row per URL: {absolute(config.output)}/urls.parquet")
     return failed
 

@@ -13,6 +13,7 @@ from handface.jobs.shared.fields import choices_of, is_positional, is_switch, ki
 from handface.suggest import nearest, suggest
 
 HELP_ALL = "--help-all"
+_SHOWN = 4  # flags of a group that are named
 HELP = ("-h", "--help", HELP_ALL)
 
 
@@ -68,11 +69,16 @@ def check_flags(kind: type, prog: str, arguments: Sequence[str], others: Collect
             flag's choices, or no number where one is needed; no value.
     """
     flags = flags_of(kind)
+    from handface.jobs.cli import BY_NAME
+
     given = read_words(flags, arguments)
     for flag, values in given.flags.items():
         if flag.startswith("--tyro-") or flag in others:
             continue
         if flag not in flags:
+            other = next((word for word in given.bare if word in BY_NAME), "") if "--" not in arguments else ""
+            if other and takes_commands(kind):
+                raise ValueError(f"put `--` before the command of the job: `{prog} ... -- {other} ...`")
             raise ValueError(f"no flag {given.spelled[flag]}; {_what_instead(flag, kind, prog, [*flags, *others])}")
         hint = flags[flag]
         if is_switch(hint) or takes_many(hint):
@@ -107,6 +113,11 @@ def check_missing(kind: type, prog: str, arguments: Sequence[str], default: Any)
         raise ValueError(f"give {' and '.join(names)} (`{prog} --help`)")
 
 
+def takes_commands(kind: type) -> bool:
+    """Whether what stands without a flag is a command of its own, as a job's."""
+    return any(one.name == "command" for one in fields(kind))
+
+
 def flags_of(kind: type) -> dict[str, Any]:
     """Every flag with the type of its value; what stands without a flag is left out."""
     return {flag: hint for flag, hint in list_flags(kind) if not is_positional(hint)}
@@ -137,10 +148,16 @@ def _no_number(hint: Any, value: str) -> str:
 
 def _what_instead(flag: str, kind: type, prog: str, known: Sequence[str]) -> str:
     """What a flag that the verb does not have could mean: one of its own, a value without a flag, another verb's."""
-    bare = [f"--{one.name.replace('_', '-')}" for one in fields(kind)]
-    near = nearest(flag, [*bare, *known])
-    if near in bare and near not in known:
-        return f"what it names stands without a flag: `{prog} {near.lstrip('-').upper()}`"
+    hints = get_type_hints(kind, include_extras=True)
+    fields_of = {f"--{one.name.replace('_', '-')}": hints[one.name] for one in fields(kind)}
+    near = nearest(flag, [*fields_of, *known])
+    if near in fields_of and near not in known:
+        if is_positional(fields_of[near]):
+            return f"what it names stands without a flag: `{prog} {near.lstrip('-').upper()}`"
+        inside = [name for name in known if name.startswith(f"{near}.")][:_SHOWN]
+        return f"{near} is a group of flags: {', '.join(inside)} ({HELP_ALL} lists them)"
+    if "--set" in known and "." in flag and "." not in near:
+        return f"keys of the configuration are given as --set {flag.lstrip('-').replace('-', '_')}=VALUE"
     own = suggest(flag, known) if near else ""
     return "; ".join(filter(None, (own, _verbs_with(flag, kind, 1.0 if own else 0.8)))) or f"{HELP_ALL} lists them"
 

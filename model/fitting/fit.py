@@ -61,14 +61,15 @@ class BodyFitter:
 
     def _bring(self, energy: Energy, x: torch.Tensor, seen: Observations, guess: Guess, bring: Bring) -> Solution:
         """Decide who touches, move the hands to the skin or clear of it, and fit once more with them held there."""
-        presence, held_away = guess.presence, torch.full_like(guess.distance, torch.inf)
+        presence, at_most = guess.presence, torch.full_like(guess.distance, torch.inf)
         if seen.has_depth:
             _, depth = self._depth(x, seen)
             to_skin = bring(*self._split(x), torch.ones_like(guess.touches), FAR)
             presence = presence_with_depth(presence, depth, to_skin)
-            held_away = torch.where(guess.touches & (presence < TOUCHES), depth.offset, torch.inf)
+            # a hand taken to touch that depth sees away from the skin stays as far off as depth says
+            at_most = torch.where(guess.touches & (presence < TOUCHES), depth.offset, torch.inf)
         touches = presence >= TOUCHES
-        offset = torch.minimum(_in_reach(bring(*self._split(x), touches, FAR)), held_away)
+        offset = torch.minimum(_in_reach(bring(*self._split(x), touches, FAR)), at_most)
         x, distance = self._moved(x, offset)
         energy = energy.at_distance(distance, torch.full_like(distance, self.config.noise.contact**-2))
         x, cost = minimise(lambda y: energy(y, self.config.noise.outlier), x, self.config.settling)
@@ -115,7 +116,7 @@ class BodyFitter:
 
 
 def _in_reach(offset: torch.Tensor) -> torch.Tensor:
-    """Moves (B,) of hands that the skin is near enough for; the others stay."""
+    """Moves (B,) of hands that the skin is near enough for; the others stay. Moves towards the camera are short, as lines start `FAR` before the hand."""
     return torch.where(offset <= _REACH, offset, 0.0)
 
 

@@ -45,7 +45,7 @@ class Touching:
         """Metres along the hand's line of sight, away from the camera, that bring it onto the skin, or clear of it.
 
         hand: (H, 3) and head: (V, 3) in camera space.  back: metres towards the camera from where it is brought in. A hand that touches stays where it is while it grazes the skin or presses it
-        no more than it yields, and is moved to the nearer end of that range otherwise: by NaN where its line never meets the skin.
+        no more than it yields, and is moved to the nearer end of that range otherwise. NaN: its line never meets the skin.
         """
         ray = hand.mean(0) / np.linalg.norm(hand.mean(0))
         points = hand[self._facing(hand, head)]

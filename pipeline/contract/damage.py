@@ -73,10 +73,10 @@ class Damage:
     def report(self) -> int:
         """Print how many files are damaged, and which, on a line of its own. Returns the exit code."""
         if self.files:
-            names = list(self.files)
+            names = sorted(self.files)
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             print(
                 f"{len(names)} damaged file{'s' if len(names) > 1 else ''}: {', '.join(names[:_NAMED])}{more};"
-                " `handface validate` says what is wrong; a part without its .json is made again by the command that wrote it"
+                " `handface validate` says what is wrong, and the command that wrote a part, given again, makes it anew"
             )
         return self.exit_code

@@ -105,10 +105,8 @@ class Folder:
 
     @_named
     def sha256(self, name: str) -> str:
-        """The checksum of a whole file in hex. Raises FileNotFoundError."""
-        if not self.local:
-            return hashlib.sha256(self.read(name)).hexdigest()
-        with Path(self.path(name)).open("rb") as stream:
+        """The checksum of a whole file in hex, read in pieces. Raises FileNotFoundError."""
+        with self.filesystem.open(self.path(name), "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     @_named

@@ -89,8 +89,12 @@ def plan_small_units(
     """
     stream = iter(items)
     first = list(islice(stream, _SPREAD * unit_size))
-    size = min(unit_size, max(_SMALLEST, -(-len(first) // _SPREAD)))
-    return plan_units(chain(first, stream), output, size, fingerprint, progress)
+    return plan_units(chain(first, stream), output, small_unit_size(len(first), unit_size), fingerprint, progress)
+
+
+def small_unit_size(count: int, unit_size: int) -> int:
+    """Inputs of a unit of `plan_small_units`, where the listing has `count`."""
+    return min(unit_size, max(_SMALLEST, -(-count // _SPREAD)))
 
 
 def write_plan(

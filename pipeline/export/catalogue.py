@@ -100,7 +100,7 @@ def read_catalogue(folders: Sequence[str], damage: Damage | None = None) -> Cata
         parts += found
     if not parts:
         raise ExportError(
-            f"{', '.join(folders)}: no part is whole ({next(iter(damage.files))} is damaged); run the job that wrote them again"
+            f"{', '.join(folders)}: no part is whole ({min(damage.files)} is damaged); run the job that wrote them again"
         )
     funnel: dict[str, Counter[str]] = {}
     for part in parts:

@@ -59,8 +59,8 @@ def split_warnings(counts: Mapping[str, int], splits: Mapping[str, float], large
     found: list[str] = []
     if total < _FEWEST:
         return [
-            f"split {split} has none of the {total:,} samples, {share:.0%} was asked for: so few are shared out by luck; leave the"
-            " split out (--splits), or export more"
+            f"split {split} has none of the {total:,} samples, {share:.0%} was asked for: so few are shared out by luck; export"
+            f" more, or leave it out: --splits.{split} 0, and its share to another split"
             for split, share in splits.items()
             if share and not counts[split]
         ]

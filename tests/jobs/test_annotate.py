@@ -112,6 +112,36 @@ def test_dry_run_counts_and_writes_nothing(photos: Path, tmp_path: Path, capsys:
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_says_the_units_that_the_run_makes(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = sorted(photos.iterdir())
+    (tmp_path / "list.csv").write_text("file\n" + "".join(f"{photos}/{rows[k % len(rows)].name}\n" for k in range(12)))
+    command = ["annotate", "--detect.segmenter", "off", "--local", "--any-file", "--input", str(tmp_path / "list.csv")]
+    assert main([*command, "--output", str(tmp_path / "out"), "--check"]) == 0
+    assert "12 inputs in 2 units of up to 8" in capsys.readouterr().out
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    assert len(list(read_parts(str(tmp_path / "out")))) == 2
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--fit.model", "dice-nanoo"], "no network of that name; did you mean dice-nano?"),
+        (["--depth.depth-anything", "nofolder"], "no such file or folder, and hub ids are written OWNER/NAME"),
+        (["--depth.depth-anything", "./owner/name"], "no such file or folder"),
+    ],
+)
+def test_a_model_that_is_not_there_is_said_before_anything_is_planned(
+    flags: list[str], said: str, check: list[str], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*ANNOTATE, "--input", str(photos), "--output", str(tmp_path / "out"), *flags, *check]) == 2
+    error = capsys.readouterr().err
+    assert said in error and flags[0] in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_failed_unit_makes_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

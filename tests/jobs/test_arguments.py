@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_type_hints
 
 import pytest
 
 from handface.jobs import cli
 from handface.jobs.shared.arguments import parse_arguments
-from handface.jobs.shared.fields import list_flags, takes_many
+from handface.jobs.shared.fields import is_positional, list_flags, takes_many
+from handface.jobs.shared.mistakes import check_flags, flags_of
 from tests.jobs.test_flags import configs
 
 
@@ -106,6 +108,23 @@ def test_a_wrong_value_is_one_sentence(command: list[str], said: str, capsys: py
     assert error.startswith(f"handface {command[0]}: error: ") and said in error and error.count("\n") == 1
 
 
+def test_a_group_of_flags_is_not_told_to_stand_without_a_flag() -> None:
+    groups = 0
+    for name, kind in configs():
+        for one in fields(kind):
+            hint = get_type_hints(kind, include_extras=True)[one.name]
+            flag = f"--{one.name.replace('_', '-')}"
+            if is_positional(hint) or flag in flags_of(kind):
+                continue
+            if not any(known.startswith(f"{flag}.") for known in flags_of(kind)):
+                continue
+            groups += 1
+            with pytest.raises(ValueError, match="is a group of flags") as told:
+                check_flags(kind, f"handface {name}", [flag, "x"], ())
+            assert flag in str(told.value), name
+    assert groups > 10
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -130,6 +149,13 @@ def test_a_wrong_value_is_one_sentence(command: list[str], said: str, capsys: py
         ("train --replicats 3", "no flag --replicats; --replicates is known to `handface evaluate`"),
         ("predict --shards x", "--shards is known to `handface weights points SHARDS`, `handface evaluate SHARDS`"),
         ("train --input x", "did you mean --init?; --input is known to `handface crawl`, `handface annotate`"),
+        ("export parts --output o --splits train", "--splits is a group of flags: --splits.train, --splits.validation"),
+        ("export parts --output o --split 0.5", "--splits is a group of flags: --splits.train, --splits.validation"),
+        ("train --train x --optim.lr 0.1", "keys of the configuration are given as --set optim.lr=VALUE"),
+        (
+            "jobs submit --address http://h:1 annotate --input a",
+            "put `--` before the command of the job: `handface jobs submit ... -- annotate ...`",
+        ),
         ("predict --input a.jpg", "what it names stands without a flag: `handface predict INPUTS`"),
         ("predict a.jpg --output x --meshes glb,objj", "--meshes glb,objj: no such choice as objj; did you mean obj?"),
         ("predict a.jpg --output x --format coc", "--format coc: no such choice as coc; did you mean coco?"),

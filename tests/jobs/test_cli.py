@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -108,6 +109,25 @@ def test_every_verb_has_its_module_and_its_example_starts_with_its_name(verb: cl
     assert spec is not None and spec.origin is not None
     assert f'main_for("{verb.name}")' in Path(spec.origin).read_text(), f"python -m jobs.{module} would do nothing"
     assert verb.example.split()[0] == verb.name
+
+
+@pytest.mark.parametrize(("given", "then"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_asleep_unless_told_otherwise(
+    given: str | None, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set before a verb's module, which may import torch: that reads it once."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    seen: list[str | None] = []
+
+    def note(name: str) -> object:
+        seen.append(os.environ.get("OMP_WAIT_POLICY"))
+        raise ValueError("no more is needed")
+
+    monkeypatch.setattr(importlib, "import_module", note)
+    assert cli.main(["stats", "anything"]) == 2
+    assert seen == [then]
 
 
 def test_every_module_that_runs_is_a_verb() -> None:

@@ -232,8 +232,8 @@ def test_an_unreadable_video_is_listed_and_the_photos_are_done(tmp_path):
         ({"model": "dice-xxl"}, WeightsError, "no such preset"),
         ({"hand_model": "free-head"}, TopologyError, "hand"),
         ({"device": "cuda:99"}, ValueError, "device 'cuda:99' cannot be used"),
-        ({"meshes": "glb,stl"}, ValueError, "stl is not known"),
-        ({"format": "coco,obj"}, ValueError, "obj is not known"),
+        ({"meshes": "glb,stl"}, ValueError, "no such choice as stl"),
+        ({"format": "coco,obj"}, ValueError, "no such choice as obj"),
     ],
 )
 def test_what_cannot_run_at_all(tmp_path, options, error, message):

@@ -96,7 +96,7 @@ def test_an_impossible_retry_after_ends_nothing(server):
 
 def test_the_verb_says_what_is_unknown_and_ends_with_1(server, tmp_path, capsys, monkeypatch):
     listed = samples(server, 8)
-    monkeypatch.setattr(module, "kept_samples", lambda folders: iter(listed))
+    monkeypatch.setattr(module, "kept_samples", lambda folders, damage: iter(listed))
     server.files["127.0.0.1", "/0.jpg"].append((503, {"Retry-After": "86400"}, b""))
     server.files["127.0.0.1", "/0.jpg"].append((200, {}, IMAGE))
     output = tmp_path / "excluded.parquet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -205,6 +206,18 @@ def test_parts_on_an_object_store() -> None:
     parts = list(read_parts("memory://parts-test/out"))
     assert [part.manifest.unit for part in parts] == [UNIT, "1111111111111111"]
     assert len(list(parts[0].samples())) == 3
+
+
+@pytest.mark.parametrize("uri", ["memory://sha-test/out", "LOCAL"])
+def test_a_checksum_never_holds_the_whole_file(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, data = Folder(uri.replace("LOCAL", str(tmp_path))), bytes(range(256)) * 1000
+    folder.write("large.bin", data)
+
+    def whole(*_: object, **__: object) -> bytes:
+        raise AssertionError("the file was read whole")
+
+    monkeypatch.setattr(type(folder.filesystem), "cat_file", whole)
+    assert folder.sha256("large.bin") == hashlib.sha256(data).hexdigest()
 
 
 def test_part_without_kept_samples_is_a_readable_tar(tmp_path: Path) -> None:

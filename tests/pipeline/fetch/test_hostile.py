@@ -15,7 +15,7 @@ from tests.pipeline.fetch.hostile import ANSWERS, NAMES, URLS
 from tests.pipeline.fetch.server import IMAGE, Server
 
 CONFIG = HttpConfig(
-    max_bytes=1 << 20, timeout=1.0, attempts=1, host_interval=0.0, host_failures=1000, host_concurrency=64,
+    max_bytes=1 << 20, timeout=3.0, attempts=1, host_interval=0.0, host_failures=1000, host_concurrency=64,
     open_ranges=("127.0.0.1/32",), resolve={"b.test": "127.0.0.1"},
 )  # fmt: skip
 
