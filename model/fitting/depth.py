@@ -14,8 +14,8 @@ import torch
 from handface.model.bodies.names import FACE_KEYPOINTS
 from handface.model.fitting.config import Observations
 
-# The four lengths below and the share were set on scenes of seed 77 whose depth had 5 mm of noise and a gap a quarter too wide; seeds
-# 41 and 42, in docs/results/fit.md, were looked at afterwards.
+# The four lengths below and the share were set on scenes of seed 77, with a look at seed 41, whose depth had 5 mm of noise and a gap a
+# quarter too wide. Seed 42, also in docs/results/fit.md, was looked at afterwards.
 _JAW = 17  # face points on the outline, where a map shows what lies behind
 _FEWEST_FACE, _FEWEST_HAND = 12, 4  # points with depth
 _EXPLAINED = 0.3  # share of the face's variance that its shape must explain; less is no depth of this face
