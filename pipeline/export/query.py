@@ -62,7 +62,7 @@ class _Builder:
         if isinstance(operator, ast.In | ast.NotIn):
             values = self._literal(right)
             if not isinstance(values, list | tuple):
-                raise self._error(right, "`in` wants a list of values")
+                raise self._error(right, f"`in` wants a list of values; for one write [{values!r}]")
             inside = self._column(left).isin(list(values))
             return ~inside if isinstance(operator, ast.NotIn) else inside
         if type(operator) not in _COMPARE:

@@ -56,6 +56,10 @@ class ContactConfig:
     least_hand_skin: float = 0.6
     """A hand with a smaller share of body skin under it is a cheek or a cloth taken for a hand."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"the contact threshold is {self.threshold}; scores lie between 0 and 1")
+
 
 @dataclass(frozen=True)
 class ContactEvidence:

@@ -88,7 +88,8 @@ def test_subsets(parts: str, tmp_path: Path, query: str, numbers: list[int]) -> 
         ("contacts > 1", "no column 'contacts'"),
         ("__import__('os').system('x')", "expected a comparison"),
         ("contact > open('x')", "expected a number"),
-        ("host in 'abc'", "wants a list"),
+        ("host in 'abc'", "wants a list of values; for one write .'abc'."),
+        ("licence in ('CC0-1.0')", "wants a list of values; for one write .'CC0-1.0'."),
         ("contact is 3", "operator is not known"),
     ],
 )

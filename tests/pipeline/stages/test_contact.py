@@ -114,3 +114,9 @@ def test_unbroken_skin_decides_at_the_outline():
 def test_a_hand_outside_the_photo_is_no_problem():
     evidence = contact_evidence(face_at(5, 5, 400), hand_at(-60, 10, 400), np.full((40, 40), FACE_SKIN, np.uint8))
     assert np.isfinite(evidence.score(CONFIG))
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
+def test_a_threshold_that_no_score_can_have_is_refused(threshold: float) -> None:
+    with pytest.raises(ValueError, match="scores lie between 0 and 1"):
+        ContactConfig(threshold=threshold)
