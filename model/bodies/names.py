@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FACE_KEYPOINTS, HAND_KEYPOINTS = 68, 21  # iBUG's and MediaPipe's
 KEYPOINTS = FACE_KEYPOINTS + HAND_KEYPOINTS
+JAW_KEYPOINTS = 17  # the first of the face, on its outline
 
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")  # MANO's order
 HAND_JOINTS = ("wrist", *(f"{finger}{k}" for finger in FINGERS for k in (1, 2, 3)))

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from handface.model.bodies.names import FACE_KEYPOINTS
+from handface.model.bodies.names import FACE_KEYPOINTS, JAW_KEYPOINTS
 from handface.model.fitting.config import Observations
 
 # The four lengths below and the share were set on scenes of seed 77, with a look at seed 41, whose depth had 5 mm of noise and a gap a
 # quarter too wide. Seed 42, also in docs/results/fit.md, was looked at afterwards.
-_JAW = 17  # face points on the outline, where a map shows what lies behind
 _FEWEST_FACE, _FEWEST_HAND = 12, 4  # points with depth
 _EXPLAINED = 0.3  # share of the face's variance that its shape must explain; less is no depth of this face
 _ROUNDS = 3
@@ -54,7 +53,8 @@ def hand_depth(seen: Observations, z: torch.Tensor) -> HandDepth:
     value = torch.where(known, seen.depth[..., 0], 0.0)
     x = torch.where(seen.depth_inverse[:, None], 1 / z.clamp(min=_NEAREST), z)
     face, hand = known.clone(), known.clone()
-    face[:, :_JAW] = face[:, FACE_KEYPOINTS:] = hand[:, :FACE_KEYPOINTS] = False
+    # on the outline a map shows what lies behind
+    face[:, :JAW_KEYPOINTS] = face[:, FACE_KEYPOINTS:] = hand[:, :FACE_KEYPOINTS] = False
     line = _fit_line(x, value, face)
     measured = line.x_mean[:, None] + (value - line.value_mean[:, None]) / line.slope.clamp(min=1e-12)[:, None]
     measured = torch.where(seen.depth_inverse[:, None], 1 / measured.clamp(min=1e-3), measured)

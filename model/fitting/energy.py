@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from handface.model.bodies.names import JAW_KEYPOINTS
 from handface.model.fitting.config import Noise, Observations
 from handface.model.fitting.keypoint_body import KeypointBody
 
@@ -63,7 +64,7 @@ class Energy:
         size = seen.face_size / seen.focal  # of the face, on the image plane at distance 1
         self.targets, self.weights = [], []
         spread = [torch.full((68,), noise.face), torch.full((21,), noise.hand)]
-        spread[0][:17] = noise.jaw
+        spread[0][:JAW_KEYPOINTS] = noise.jaw
         for points, share in zip((seen.face, seen.hand), spread, strict=True):
             target = (points[..., :2] - seen.centre[:, None]) / seen.focal[:, None, None]
             sigma = share.to(size) * size[:, None]

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from handface.model.bodies.names import FACE_KEYPOINTS
+from handface.model.bodies.names import FACE_KEYPOINTS, JAW_KEYPOINTS
 from handface.model.prediction.prediction import Detection, Fit, Floats, Person
 
-_JAW = 17
 _FACE_SCALE, _HAND_SCALE = 0.03, 0.05  # shares of the face: residuals at which quality has halved
 # Typical residuals of a network's guess, in face sizes: up to the first nothing is held against it, from the second on all.
 # dice-m's lie below 0.09 on photos, those of networks that were hardly trained above 0.75.
@@ -85,14 +84,17 @@ def guess_residuals(person: Person) -> Floats:
 
 def _typical(residuals: Floats) -> float:
     """Mean over the face without its jaw line, and over the hand, of what was seen."""
-    parts = [part[np.isfinite(part)] for part in (residuals[_JAW:FACE_KEYPOINTS], residuals[FACE_KEYPOINTS:])]
+    parts = [part[np.isfinite(part)] for part in (residuals[JAW_KEYPOINTS:FACE_KEYPOINTS], residuals[FACE_KEYPOINTS:])]
     return float(np.mean([part.mean() for part in parts if len(part)] or [np.inf]))
 
 
 def _quality(residuals: Floats) -> float:
     """1 for residuals of 0; the worse part counts."""
     values = []
-    for part, scale in ((residuals[_JAW:FACE_KEYPOINTS], _FACE_SCALE), (residuals[FACE_KEYPOINTS:], _HAND_SCALE)):
+    for part, scale in (
+        (residuals[JAW_KEYPOINTS:FACE_KEYPOINTS], _FACE_SCALE),
+        (residuals[FACE_KEYPOINTS:], _HAND_SCALE),
+    ):
         seen = part[np.isfinite(part)]
         if len(seen):
             values.append(1 / (1 + (float(seen.mean()) / scale) ** 2) * min(1.0, len(seen) / 15))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from handface.model.bodies.names import JAW_KEYPOINTS
 from handface.model.bodies.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 from handface.model.fitting.config import Guess, Observations
 from handface.model.fitting.energy import about_mean
@@ -21,7 +22,7 @@ def place_head(body: KeypointBody, guess: FitParameters, seen: Observations) -> 
     still = replace(guess, global_orient=torch.zeros_like(guess.transl), transl=torch.zeros_like(guess.transl))
     points = body.evaluate(still)[0][:, : body.num_keypoints]
     weight = seen.face[..., 2].clamp(0, 1).clone()
-    weight[:, :17] *= 0.2
+    weight[:, :JAW_KEYPOINTS] *= 0.2
     image = torch.where(seen.face[..., 2:] > 0, seen.face[..., :2], 0.0)
     turn, scale = scaled_orthography(points, image, weight)
     ray = ray_rotation(weighted_mean(image, weight), seen)

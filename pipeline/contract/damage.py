@@ -65,13 +65,8 @@ class Damage:
             whole = False
         return whole
 
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 if there is any."""
-        return 1 if self.files else 0
-
     def report(self) -> int:
-        """Print how many files are damaged, and which, on a line of its own. Returns the exit code."""
+        """Print how many files are damaged, and which, on a line of its own. Returns the exit code: 0, or 1 if there is any."""
         if self.files:
             names = sorted(self.files)
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -79,4 +74,4 @@ class Damage:
                 f"{len(names)} damaged file{'s' if len(names) > 1 else ''}: {', '.join(names[:_NAMED])}{more};"
                 " `handface validate` says what is wrong, and the command that wrote a part, given again, makes it anew"
             )
-        return self.exit_code
+        return 1 if self.files else 0
