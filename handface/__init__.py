@@ -26,15 +26,17 @@ def load(
     batch_size: int = 8,
     mesh: Literal["parametric", "drawn"] = "parametric",
     fit: Literal["on", "off"] = "on",
+    depth: str | None = None,
+    depth_side: int | None = None,
 ) -> HandFace:
     """A ready predictor.
 
     model: a preset name, a checkpoint folder or its model.safetensors.  hand_model, head_model: body files (.npz), if the checkpoint does
     not name its own.  mesh: the bodies that the parameters pose, or the network's own vertices near them.  fit: off gives the network's own answer, not moved onto the detected points.
-    Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a missing device.
+    depth: a Depth Anything checkpoint (folder, hub id or .pth), which tells the fit how far the hand lies from the face.  depth_side: of its
+    input, a multiple of 14.  Raises WeightsError, TopologyError, BodyFileError or DepthWeightsError for wrong files, ValueError for a missing device.
     """
     from handface.predict.build import PredictorOptions, build_predictor
-    from handface.predict.people import PeopleDetector
     from handface.predict.session import HandFace
 
     options = PredictorOptions(
@@ -46,5 +48,7 @@ def load(
         batch_size=batch_size,
         mesh=mesh,
         fit=fit,
+        depth=depth,
+        depth_side=depth_side,
     )
-    return HandFace(build_predictor(options, PeopleDetector()))
+    return HandFace(build_predictor(options))

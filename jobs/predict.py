@@ -58,6 +58,7 @@ class Config(PredictorOptions):
     """Let rows of a list name any file of this machine, not only those below the list's folder."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"--limit {self.limit} must be at least 1")
 

@@ -37,19 +37,30 @@ class PredictorOptions:
     """parametric: the bodies that the parameters pose; drawn: the network's own vertices, some millimetres from them. A fit is parametric."""
     fit: Literal["on", "off"] = "on"
     """Move the network's bodies until they lie on the detected points; off: the bare network."""
+    depth: str | None = None
+    """Checkpoint folder, hub id or .pth file of a Depth Anything: the fit then knows how far the hand lies from the face. See docs/depth.md."""
+    depth_side: int | None = None
+    """Side of Depth Anything's input, a multiple of 14; None is the checkpoint's own. 392 costs half of 518."""
+
+    def __post_init__(self) -> None:
+        if self.depth is not None and self.fit == "off":
+            raise ValueError(
+                "--depth tells the fit how far the hand lies from the face: leave out --fit off, or --depth"
+            )
+        if self.depth is None and self.depth_side is not None:
+            raise ValueError("--depth-side is Depth Anything's: name its checkpoint with --depth")
 
 
 def build_predictor(options: PredictorOptions, detector: Detector | None = None) -> Predictor:
     """Load the network and put the detector before it. detector: the pipeline's if None.
 
-    Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for a device that is not there.
+    Raises WeightsError, TopologyError, BodyFileError or DepthWeightsError for wrong files, ValueError for a device that is not there.
     """
     from handface.model.fitting.config import FitConfig
     from handface.model.network.deploy.inference import InferenceConfig
     from handface.model.prediction.predictor import Predictor, PredictorConfig
     from handface.model.weights.named import load_network
     from handface.pipeline.contract.checkpoints import local_weights
-    from handface.predict.people import PeopleDetector
 
     require_opencv()
     device = _device(options.device)
@@ -59,7 +70,7 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
         log.info("%s: %s", options.model, loaded.note)
     return Predictor.from_dice(
         loaded.network.to(device),
-        detector or PeopleDetector(),
+        detector or _detector(options, device),
         loaded.trained,
         InferenceConfig(options.precision, options.compile),
         PredictorConfig(batch=options.batch_size, mesh=options.mesh),
@@ -67,6 +78,19 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
         options.head_model,
         FitConfig() if options.fit == "on" else None,
     )
+
+
+def _detector(options: PredictorOptions, device: str) -> Detector:
+    """The pipeline's, which looks at depth too where a network for that is named."""
+    from handface.predict.people import PeopleDetector
+
+    if options.depth is None:
+        return PeopleDetector()
+    from handface.pipeline.stages.depth import DepthConfig
+    from handface.predict.depth import DepthOfPeople
+
+    depth = DepthConfig(depth_anything=options.depth, side=options.depth_side, device=device)
+    return PeopleDetector(depth=DepthOfPeople(depth))
 
 
 def _device(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from handface.model.prediction.prediction import Detection, NobodyFoundError
@@ -18,6 +18,8 @@ from handface.pipeline.stages.detect import visible_share
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from handface.predict.depth import DepthOfPeople
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +42,11 @@ class PeopleDetector:
     """Finds people with a hand near their face. The networks are loaded at the first photo.
 
     The skin segmenter is used if its weights are on this machine; nothing is fetched.
+    depth: looks at the depth of each person's points; None leaves it unknown.
     """
 
-    def __init__(self, config: PeopleConfig = PeopleConfig()) -> None:
-        self.config = config
+    def __init__(self, config: PeopleConfig = PeopleConfig(), depth: DepthOfPeople | None = None) -> None:
+        self.config, self._depth = config, depth
         self._analyser: Analyser | None = None
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
@@ -55,7 +58,12 @@ class PeopleDetector:
         (answer,) = self._analyser.analyse([image])
         if isinstance(answer, DetectorError):
             raise answer
-        return people(answer.found, answer.skin, image.shape[1], image.shape[0], self.config)
+        found = people(answer.found, answer.skin, image.shape[1], image.shape[0], self.config)
+        detections = [as_detection(person) for person in found]
+        if self._depth is None:
+            return detections
+        depths = self._depth(image, found, answer.skin)
+        return [replace(one, depth=depth) for one, depth in zip(detections, depths, strict=True)]
 
     def close(self) -> None:
         """Free the networks; the next photo loads them again."""
@@ -71,27 +79,35 @@ class PeopleDetector:
         return Analyser(HandFaceDetector(self.config.detector), SelfieSegmenter(runtime) if segmenter else None)
 
 
+@dataclass(frozen=True)
+class HandAtFace:
+    """A hand and the face that it most likely touches, with the score of that."""
+
+    score: float
+    face: Face
+    hand: Hand
+
+
 def people(
     found: Detections, skin: NDArray[np.uint8] | None, width: int, height: int, config: PeopleConfig = PeopleConfig()
-) -> list[Detection]:
-    """Faces and hands of a photo -> a detection for each hand, with the face it most likely touches.
+) -> list[HandAtFace]:
+    """Faces and hands of a photo -> every hand near a face with that face, the likeliest contact first.
 
     skin: (H, W) class map or None.  Raises NobodyFoundError saying what is missing.
     """
     faces = _usable(found, width, height, config)
     if not found.hands:
         raise NobodyFoundError("a face, but no hand")
-    pairs: list[tuple[float, Face, Hand]] = []
+    pairs: list[HandAtFace] = []
     for hand in found.hands:
         near = [face for face in faces if is_near(hand, face) and _at_the_distance_of(face, hand, config)]
         scored = [(contact_evidence(face, hand, skin), face) for face in near]
         if scored:
             evidence, face = max(scored, key=lambda pair: (pair[0].score(config.contact), pair[0].overlap))
-            pairs.append((evidence.score(config.contact), face, hand))
+            pairs.append(HandAtFace(evidence.score(config.contact), face, hand))
     if not pairs:
         raise NobodyFoundError("a face and a hand, but no hand near a face")
-    pairs.sort(key=lambda pair: (-pair[0], -pair[1].size))
-    return [_detection(face, hand) for _, face, hand in pairs]
+    return sorted(pairs, key=lambda pair: (-pair.score, -pair.face.size))
 
 
 def _usable(found: Detections, width: int, height: int, config: PeopleConfig) -> list[Face]:
@@ -112,6 +128,8 @@ def _at_the_distance_of(face: Face, hand: Hand, config: PeopleConfig) -> bool:
     return config.hand_scale[0] <= scale_ratio(face, hand) <= config.hand_scale[1]
 
 
-def _detection(face: Face, hand: Hand) -> Detection:
+def as_detection(person: HandAtFace) -> Detection:
+    """In the shape that prediction wants."""
+    face, hand = person.face, person.hand
     confidence = min(face.score, hand.score, 1.0)
     return Detection(face.keypoints, hand.keypoints, hand.side, confidence, face.box, hand.world)

@@ -18,6 +18,7 @@ from handface.model.prediction.prediction import (
     Part,
     Person,
     PinholeCamera,
+    PointDepth,
     Prediction,
     WeakCamera,
 )
@@ -104,6 +105,9 @@ def person_to_json(person: Person) -> dict[str, Any]:
             "confidence": _plain(found.confidence),
             "face_box": None if found.face_box is None else _plain(found.face_box),
             "hand_world": None if found.hand_world is None else _plain(found.hand_world),
+            "depth": None
+            if found.depth is None
+            else {"values": _plain(found.depth.values), "inverse": found.depth.inverse},
         },
     }
     return numbers | {"hand": _part(person.hand), "head": _part(person.head)}
@@ -134,7 +138,9 @@ def _read_person(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[
         face, hand = (np.array(record[f"{kind}_keypoints_2d"], np.float32) for kind in ("face", "hand"))
         box = None if found["face_box"] is None else tuple(found["face_box"])
         world = None if found["hand_world"] is None else np.array(found["hand_world"], np.float32)
-        detection = Detection(face, hand, _side(found["side"]), _number(found["confidence"]), box, world)
+        # older files do not have it
+        depth = None if (told := found.get("depth")) is None else _read_depth(told)
+        detection = Detection(face, hand, _side(found["side"]), _number(found["confidence"]), box, world, depth)
     return Person(
         hand=_read_part(record["hand"], f"{prefix}/hand", arrays),
         head=_read_part(record["head"], f"{prefix}/head", arrays),
@@ -147,6 +153,11 @@ def _read_person(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[
         track=record["track"],
         fit=_read_fit(record),
     )
+
+
+def _read_depth(record: dict[str, Any]) -> PointDepth:
+    values = [[np.nan if value is None else value for value in pair] for pair in record["values"]]
+    return PointDepth(np.array(values, np.float32), record["inverse"])
 
 
 def camera_numbers(camera: WeakCamera | PinholeCamera) -> list[float]:

@@ -93,15 +93,12 @@ class DepthStage(Stage):
 
     def _sample(self, record: Record) -> None:
         assert record.face is not None and record.crop is not None and record.affine is not None
-        hand = record.person_hands[0]
         to_crop = np.linalg.inv(record.affine)
-        face_68, hand_21 = _to_crop(record.face.keypoints, to_crop), _to_crop(hand.keypoints, to_crop)
-        masks = part_masks(record, to_crop)
-        for annotator in self._annotators:
-            depth = record.depth_maps[annotator.name]
-            values = keypoint_depth(depth, face_68, hand_21, masks, self.config)
+        maps = [record.depth_maps[annotator.name] for annotator in self._annotators]
+        sampled = person_depth(maps, record.face, record.person_hands, record.skin, to_crop, self.config)
+        for annotator, values in zip(self._annotators, sampled, strict=True):
             record.keypoint_depth[annotator.name] = KeypointDepth(values, annotator.kind)
-        own = relative_depth(record.face, hand, float(to_crop[0, 0]))
+        own = relative_depth(record.face, record.person_hands[0], float(to_crop[0, 0]))
         if own is not None:
             record.keypoint_depth[MEDIAPIPE] = KeypointDepth(own, "affine-per-part")
 
@@ -121,6 +118,26 @@ def load_annotators(config: DepthConfig) -> list[DepthAnnotator]:
 
         annotators.append(FastDepth())
     return annotators
+
+
+def person_depth(
+    maps: Sequence[NDArray[np.float32]],
+    face: Face,
+    hands: Sequence[Hand],
+    skin: NDArray[np.uint8] | None,
+    to_crop: NDArray[np.float64],
+    config: DepthConfig = DepthConfig(),
+) -> list[NDArray[np.float32]]:
+    """Maps (S, S) of a person's crop, each at the 89 points of the face and of hand 0 -> (89, 2) value and validity.
+
+    face, hands: of the person, in pixels of the photo.  skin: (H, W) class map of the photo, or None.  to_crop: (3, 3) photo -> crop pixels.
+    """
+    if not maps:
+        return []
+    points = _to_crop(face.keypoints, to_crop), _to_crop(hands[0].keypoints, to_crop)
+    height, width = maps[0].shape
+    masks = part_masks(face, hands, skin, (height, width), to_crop)
+    return [keypoint_depth(depth, *points, masks, config) for depth in maps]
 
 
 def keypoint_depth(
@@ -159,29 +176,33 @@ def keypoint_depth(
     return values
 
 
-def part_masks(record: Record, to_crop: NDArray[np.float64]) -> PartMasks:
-    """Face and hand 0 in the crop: the drawn hand, and the face's outline without any of the person's hands.
+def part_masks(
+    face: Face,
+    hands: Sequence[Hand],
+    skin: NDArray[np.uint8] | None,
+    shape: tuple[int, int],
+    to_crop: NDArray[np.float64],
+) -> PartMasks:
+    """Face and hand 0 in a crop of `shape`: the drawn hand, and the face's outline without any of the person's hands.
 
     Where the skin segmenter ran, the hand keeps only body skin and what the segmenter calls face, since it confuses the
-    two where they touch, and the face loses background, clothes and body skin.  to_crop: (3, 3) photo -> crop pixels.
+    two where they touch, and the face loses background, clothes and body skin.  The rest is as in `person_depth`.
     """
     import cv2
 
-    assert record.face is not None and record.crop is not None
-    shape = record.crop.shape[:2]
-    scale = face_scale(record.face) * float(to_crop[0, 0])  # crop pixels per metre at the face's distance
-    drawn = [hand_mask(_moved(hand, to_crop), scale, shape, np.zeros(2)) > 0 for hand in record.person_hands]
+    scale = face_scale(face) * float(to_crop[0, 0])  # crop pixels per metre at the face's distance
+    drawn = [hand_mask(_moved(hand, to_crop), scale, shape, np.zeros(2)) > 0 for hand in hands]
     outline = np.zeros(shape, np.uint8)
-    polygon = _to_crop(face_outline(record.face), to_crop)
+    polygon = _to_crop(face_outline(face), to_crop)
     cv2.fillPoly(outline, [np.round(polygon).astype(np.int32)], 1)
-    face, hand = (outline > 0) & ~np.logical_or.reduce(drawn), drawn[0]
-    if record.skin is not None:
-        skin = cv2.warpPerspective(record.skin, to_crop, shape[::-1], flags=cv2.INTER_NEAREST)
-        on_skin = hand & ((skin == BODY_SKIN) | (skin == FACE_SKIN))
+    oval, hand = (outline > 0) & ~np.logical_or.reduce(drawn), drawn[0]
+    if skin is not None:
+        classes = cv2.warpPerspective(skin, to_crop, shape[::-1], flags=cv2.INTER_NEAREST)
+        on_skin = hand & ((classes == BODY_SKIN) | (classes == FACE_SKIN))
         hand = on_skin if on_skin.sum() >= 0.5 * hand.sum() else hand  # gloves, or a segmenter that missed the hand
-        on_face = face & ~np.isin(skin, (0, BODY_SKIN, 4))
-        face = on_face if on_face.sum() >= 0.5 * face.sum() else face
-    return PartMasks(face, hand)
+        on_face = oval & ~np.isin(classes, (0, BODY_SKIN, 4))
+        oval = on_face if on_face.sum() >= 0.5 * oval.sum() else oval
+    return PartMasks(oval, hand)
 
 
 def relative_depth(face: Face, hand: Hand, scale: float) -> NDArray[np.float32] | None:

@@ -12,7 +12,7 @@ from handface.pipeline.annotators.selfie_segmenter import SEGMENTER
 from handface.pipeline.contract.detections import Detections, Face
 from handface.pipeline.contract.images.picture import decode_image
 from handface.pipeline.contract.model_store import ModelStore
-from handface.predict.people import PeopleDetector, people
+from handface.predict.people import PeopleDetector, as_detection, people
 from tests.pipeline.people import face_at, hand_at
 
 SIZE = (640, 480)
@@ -31,7 +31,7 @@ def placed(x: float, y: float, scale: float = 1000.0) -> Face:
 def test_every_person_with_a_hand_near_the_face_is_found_with_that_hand():
     left, right = placed(150, 200), placed(480, 200)
     hands = (hand_at(480, 230, 1000.0, "left"), hand_at(150, 230, 1000.0))
-    found = people(Detections((left, right), hands), None, *SIZE)
+    found = [as_detection(one) for one in people(Detections((left, right), hands), None, *SIZE)]
     assert len(found) == 2
     for detection, face in (
         (next(d for d in found if d.side == "right"), left),
@@ -46,7 +46,7 @@ def test_every_person_with_a_hand_near_the_face_is_found_with_that_hand():
 def test_both_hands_at_one_face_are_two_and_the_deeper_one_comes_first():
     face = placed(300, 200)
     hands = (hand_at(240, 300, 1000.0, "right"), hand_at(320, 210, 1000.0, "left"))
-    assert [one.side for one in people(Detections((face,), hands), None, *SIZE)] == ["left", "right"]
+    assert [one.hand.side for one in people(Detections((face,), hands), None, *SIZE)] == ["left", "right"]
 
 
 @pytest.mark.parametrize(

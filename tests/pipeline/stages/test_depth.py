@@ -55,6 +55,10 @@ def photo(side: int = SIDE, crop_scale: float = 2.0, hand_x: float = 250.0) -> R
     return record
 
 
+def masks_of(record: Record, to_crop: np.ndarray) -> PartMasks:
+    return part_masks(record.face, record.person_hands, record.skin, record.crop.shape[:2], to_crop)
+
+
 def test_samples_do_not_cross_the_silhouette():
     depth = np.where(LEFT, 1.0, 5.0).astype(np.float32)
     values = keypoint_depth(depth, points(68, 127), points(21, 128), MASKS)
@@ -100,17 +104,17 @@ def test_a_plane_is_sampled_at_the_point_whatever_the_crop_size(side, x, y):
 def test_masks_take_the_hand_out_of_the_face_and_obey_the_skin_map():
     record = photo(hand_x=256)
     to_crop = np.linalg.inv(record.affine)
-    drawn = part_masks(record, to_crop)
+    drawn = masks_of(record, to_crop)
     assert drawn.face.any() and drawn.hand.any() and not (drawn.face & drawn.hand).any()
     tip = record.person_hands[0].keypoints[12, :2] / 2
     assert drawn.hand[round(float(tip[1])), round(float(tip[0]))]
 
     record.skin = np.full((512, 512), 3, np.uint8)
     record.skin[:, :200] = 0  # the left of the photo is background
-    narrowed = part_masks(record, to_crop)
+    narrowed = masks_of(record, to_crop)
     assert not narrowed.face[:, :100].any() and narrowed.face.sum() < drawn.face.sum()
     record.skin[:] = 4  # all clothes: a segmenter that saw nothing is not believed
-    assert (part_masks(record, to_crop).hand == drawn.hand).all()
+    assert (masks_of(record, to_crop).hand == drawn.hand).all()
 
 
 def test_the_stage_fills_maps_values_and_provenance_in_crop_pixels():
@@ -180,7 +184,7 @@ def test_the_stage_runs_the_networks_it_was_asked_for():
 def test_on_a_face_and_hand_each_part_is_read_on_its_own_side():
     record = photo(hand_x=256)
     to_crop = np.linalg.inv(record.affine)
-    masks = part_masks(record, to_crop)
+    masks = masks_of(record, to_crop)
     depth = np.where(masks.hand, 1.0, 5.0).astype(np.float32)
 
     def cropped(points: np.ndarray) -> np.ndarray:
