@@ -127,6 +127,7 @@ def _check(crawl: Crawl, config: Config) -> int:
     from handface.pipeline.sources import open_source
     from handface.pipeline.sources.check import Listing
 
+    begun = crawl.check()
     inputs = [absolute(uri) for uri in config.input]
     listing = Listing(
         lambda notes: open_source(inputs, crawl.config.sources, notes), config.skip_problems or not config.input
@@ -145,6 +146,8 @@ def _check(crawl: Crawl, config: Config) -> int:
         f"memory of a worker: {http.concurrency} bodies at once, {under_way:,} MB if each had the largest size; "
         f"on its disk (TMPDIR) {waiting:,} MB, {config.unit_size} of them"
     )
+    if begun is not None:
+        print(f"would go on with the crawl in {config.output}; wrote nothing")
     return code
 
 
