@@ -117,12 +117,13 @@ def _check(listing: Listing, inputs: list[str], annotate: AnnotateConfig, config
     units = -(-count // size)
     print(f"{count:,} inputs in {units:,} {'unit' if units == 1 else 'units'} of up to {size}")
     for group in group_stages(build_stages(annotate, day="")):
-        print(f"  {' > '.join(stage.name for stage in group.stages)}, {group.resources}")
+        if names := [stage.name for stage in group.stages if not stage.off]:
+            print(f"  {' > '.join(names)}, {group.resources}")
     most = MICRO_BATCH * (annotate.decode.max_pixels * 3 + annotate.read.max_bytes) >> 20
     print(f"memory of a worker: the networks (about 1 GB), {MICRO_BATCH} photos at a time (at most {most:,} MB)")
     print(f"time: about {listing.inputs * _SECONDS_PER_PHOTO / 3600:,.1f} hours of one CPU core")
     if finished is not None:
-        print(f"would join the run in {config.output}, of which {finished.parts} parts are finished; wrote nothing")
+        print(f"would join the run in {config.output}, finished parts: {finished.parts:,}; wrote nothing")
         return code
     print(f"would write {units:,} {'part' if units == 1 else 'parts'} to {config.output}; wrote nothing")
     return code
@@ -155,7 +156,7 @@ def _check_models(config: AnnotateConfig) -> None:
 
 
 def _check_packages(config: AnnotateConfig) -> None:
-    """Raises ImportError or NetworkError for what the flags need and is not installed, or does not load."""
+    """Raises ImportError, NetworkError or DepthWeightsError for what the flags need and is not installed, or does not load."""
     from handface.pipeline.annotators.mediapipe import check_graphs
     from handface.pipeline.annotators.networks.runtime import check_runtime
 
@@ -170,7 +171,10 @@ def _check_packages(config: AnnotateConfig) -> None:
     if config.depth.fastdepth:
         require("onnxruntime", "--depth.fastdepth", "onnxruntime")
     if config.depth.depth_anything is not None:
+        from handface.pipeline.annotators.depth_anything import check_checkpoint
+
         require("depth", "--depth.depth-anything", "transformers", "huggingface_hub")
+        check_checkpoint(config.depth.depth_anything)
     if config.keypoints.checkpoint is not None and config.keypoints.mmpose_config is None:
         require("onnxruntime", "--keypoints.checkpoint", "onnxruntime")
 

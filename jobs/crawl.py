@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from handface.jobs.shared.units import one_writer
+from handface.pipeline.contract.config import Count
 from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Config(CrawlConfig):
     """Searches of Wikimedia Commons: `hand on face`. Licence, author and page are kept."""
     openverse: tuple[str, ...] = ()
     """Searches of Openverse, openly licensed pictures of many collections."""
-    per_query: int = 500
+    per_query: Count = 500
     """Pictures taken per search of a collection."""
     retry_failed: str = ""
     """Of a finished crawl: ask again only for URLs that ended with these reasons, e.g. `dns,timeout`."""

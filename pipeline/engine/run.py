@@ -89,7 +89,7 @@ def prepare(
     task = Task(
         folder,
         fingerprint,
-        tuple(stage.name for stage in built),
+        tuple(stage.name for stage in built if not stage.off),
         start=started,
         batch=batch,
         libraries=record.libraries,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from handface.jobs.cli import main
@@ -158,7 +159,7 @@ def test_a_check_refuses_an_output_of_another_run_as_the_run_does(
         refusals.append(capsys.readouterr().err)
     assert refusals[0] == refusals[1] and "holds a run with another configuration" in refusals[0]
     assert main([*given, "--check"]) == 0
-    assert "of which 1 parts are finished" in capsys.readouterr().out or verb == "crawl"
+    assert "finished parts: 1" in capsys.readouterr().out or verb == "crawl"
     assert sorted(Path("out").rglob("*")) == before
 
 
@@ -177,6 +178,29 @@ def test_a_model_that_is_not_there_is_said_before_anything_is_planned(
     assert main([*ANNOTATE, "--input", str(photos), "--output", str(tmp_path / "out"), *flags, *check]) == 2
     error = capsys.readouterr().err
     assert said in error and flags[0] in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("other.pth", "has no pretrained.patch_embed.proj.weight: expected the authors' layout of Depth Anything"),
+        ("text.pth", "cannot be read as tensors"),
+        ("folder", "holds no readable config.json"),
+    ],
+)
+def test_a_depth_checkpoint_of_another_kind_is_said_before_anything_is_planned(
+    name: str, said: str, check: list[str], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("no tensors")
+    (tmp_path / "folder").mkdir()
+    flags = ["--depth.depth-anything", str(tmp_path / name)]
+    assert main([*ANNOTATE, "--input", str(photos), "--output", str(tmp_path / "out"), *flags, *check]) == 2
+    error = capsys.readouterr().err
+    assert said in error and name in error and len(error.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
