@@ -53,13 +53,11 @@ def run(config: Config) -> int:
     """Plan, work, show the funnel. Returns 0, or 1 if some units failed."""
     from handface.jobs.shared.progress import Progress
     from handface.jobs.shared.units import run_units
-    from handface.pipeline.contract.exclusion import digest
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.engine.run import prepare
     from handface.pipeline.engine.units import plan_small_units
     from handface.pipeline.sources import open_source
     from handface.pipeline.sources.check import Listing
-    from handface.pipeline.stages.detect import resolved
     from handface.pipeline.stages.recipe import build_stages
 
     if not config.input:
@@ -72,10 +70,8 @@ def run(config: Config) -> int:
     _check_models(annotate)
     _check_packages(annotate)
     if config.check:
-        return _check(listing, annotate, config)
-    exclude = tuple(absolute(uri) for uri in annotate.dedupe.exclude)
-    dedupe = replace(annotate.dedupe, exclude=exclude, exclude_digest=digest(exclude))
-    annotate = replace(annotate, detect=resolved(annotate.detect), dedupe=dedupe)
+        return _check(listing, inputs, annotate, config)
+    annotate = _settled(annotate)
     with Progress("listing") as progress:
         ready = prepare(
             inputs,
@@ -95,23 +91,40 @@ def run(config: Config) -> int:
     return run_units(ready, "annotating", workers=config.workers, local=config.local)
 
 
-def _check(listing: Listing, annotate: AnnotateConfig, config: Config) -> int:
+def _settled(config: AnnotateConfig) -> AnnotateConfig:
+    """The config with all that a run must not change its mind about: the segmenter, and the content of the lists to keep out."""
+    from handface.pipeline.contract.exclusion import digest
+    from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.stages.detect import resolved
+
+    exclude = tuple(absolute(uri) for uri in config.dedupe.exclude)
+    dedupe = replace(config.dedupe, exclude=exclude, exclude_digest=digest(exclude))
+    return replace(config, detect=resolved(config.detect), dedupe=dedupe)
+
+
+def _check(listing: Listing, inputs: list[str], annotate: AnnotateConfig, config: Config) -> int:
     from handface.jobs.shared.listing import print_listing
     from handface.pipeline.engine.executor import group_stages
+    from handface.pipeline.engine.run import finished_of
     from handface.pipeline.engine.units import small_unit_size
     from handface.pipeline.engine.worker import MICRO_BATCH
     from handface.pipeline.stages.recipe import build_stages
 
+    finished = finished_of(inputs, lambda: _settled(annotate), config.output, stages=build_stages)
     code = print_listing(listing)
     count = listing.inputs + listing.problems.total() + len(listing.unlisted)
     size = small_unit_size(count, annotate.unit_size)
     units = -(-count // size)
     print(f"{count:,} inputs in {units:,} {'unit' if units == 1 else 'units'} of up to {size}")
     for group in group_stages(build_stages(annotate, day="")):
-        print(f"  {' > '.join(stage.name for stage in group.stages)}, {group.resources}")
+        if names := [stage.name for stage in group.stages if not stage.off]:
+            print(f"  {' > '.join(names)}, {group.resources}")
     most = MICRO_BATCH * (annotate.decode.max_pixels * 3 + annotate.read.max_bytes) >> 20
     print(f"memory of a worker: the networks (about 1 GB), {MICRO_BATCH} photos at a time (at most {most:,} MB)")
     print(f"time: about {listing.inputs * _SECONDS_PER_PHOTO / 3600:,.1f} hours of one CPU core")
+    if finished is not None:
+        print(f"would join the run in {config.output}, finished parts: {finished.parts:,}; wrote nothing")
+        return code
     print(f"would write {units:,} {'part' if units == 1 else 'parts'} to {config.output}; wrote nothing")
     return code
 
@@ -143,7 +156,7 @@ def _check_models(config: AnnotateConfig) -> None:
 
 
 def _check_packages(config: AnnotateConfig) -> None:
-    """Raises ImportError or NetworkError for what the flags need and is not installed, or does not load."""
+    """Raises ImportError, NetworkError or DepthWeightsError for what the flags need and is not installed, or does not load."""
     from handface.pipeline.annotators.mediapipe import check_graphs
     from handface.pipeline.annotators.networks.runtime import check_runtime
 
@@ -158,7 +171,10 @@ def _check_packages(config: AnnotateConfig) -> None:
     if config.depth.fastdepth:
         require("onnxruntime", "--depth.fastdepth", "onnxruntime")
     if config.depth.depth_anything is not None:
+        from handface.pipeline.annotators.depth_anything import check_checkpoint
+
         require("depth", "--depth.depth-anything", "transformers", "huggingface_hub")
+        check_checkpoint(config.depth.depth_anything)
     if config.keypoints.checkpoint is not None and config.keypoints.mmpose_config is None:
         require("onnxruntime", "--keypoints.checkpoint", "onnxruntime")
 

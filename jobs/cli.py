@@ -167,6 +167,7 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
     from handface.jobs.shared.arguments import parse_arguments
     from handface.jobs.shared.errors import describe_error, is_expected
     from handface.jobs.shared.messages import heartbeat, start_logging, take_level
+    from handface.jobs.shared.numbers import check_numbers
     from handface.jobs.shared.outputs import check_output
 
     try:
@@ -180,6 +181,7 @@ def main_for(name: str, argv: Sequence[str] | None = None) -> int:
             parsed.write()
             print(f"wrote {parsed.dump}")
             return 0
+        check_numbers(parsed.config)
         check_output(parsed.config)
         with heartbeat(name):
             return int(module.run(parsed.config))

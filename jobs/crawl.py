@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from handface.jobs.shared.units import one_writer
+from handface.pipeline.contract.config import Count
 from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Config(CrawlConfig):
     """Searches of Wikimedia Commons: `hand on face`. Licence, author and page are kept."""
     openverse: tuple[str, ...] = ()
     """Searches of Openverse, openly licensed pictures of many collections."""
-    per_query: int = 500
+    per_query: Count = 500
     """Pictures taken per search of a collection."""
     retry_failed: str = ""
     """Of a finished crawl: ask again only for URLs that ended with these reasons, e.g. `dns,timeout`."""
@@ -127,6 +128,7 @@ def _check(crawl: Crawl, config: Config) -> int:
     from handface.pipeline.sources import open_source
     from handface.pipeline.sources.check import Listing
 
+    begun = crawl.check()
     inputs = [absolute(uri) for uri in config.input]
     listing = Listing(
         lambda notes: open_source(inputs, crawl.config.sources, notes), config.skip_problems or not config.input
@@ -145,6 +147,8 @@ def _check(crawl: Crawl, config: Config) -> int:
         f"memory of a worker: {http.concurrency} bodies at once, {under_way:,} MB if each had the largest size; "
         f"on its disk (TMPDIR) {waiting:,} MB, {config.unit_size} of them"
     )
+    if begun is not None:
+        print(f"would go on with the crawl in {config.output}; wrote nothing")
     return code
 
 

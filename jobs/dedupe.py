@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from handface.jobs.shared.outputs import OneFile
+from handface.pipeline.contract.config import Distance
 
 if TYPE_CHECKING:
     from handface.pipeline.contract.damage import Damage
@@ -23,7 +24,7 @@ class Config:
     """Folders or URIs that hold parts, or that `handface crawl` wrote."""
     output: Annotated[str, OneFile()] = "duplicates.parquet"
     """Parquet file or fsspec URI: columns dropped, kept, distance."""
-    max_distance: int = 6
+    max_distance: Distance = 6
     """Bits of 64 in which two hashes of copies may differ, 0 to 11."""
 
 
@@ -66,7 +67,7 @@ def run(config: Config) -> int:
 
 def _parts(uris: tuple[str, ...], damage: Damage) -> Iterator[FinishedPart]:
     """Finished parts of folders, a crawl's round by round. Raises FileNotFoundError for a folder that holds none."""
-    from handface.pipeline.contract.parts import read_parts
+    from handface.pipeline.contract.parts import no_parts, read_parts
     from handface.pipeline.contract.storage import absolute
     from handface.pipeline.sources.crawl import round_folders
 
@@ -77,7 +78,7 @@ def _parts(uris: tuple[str, ...], damage: Damage) -> Iterator[FinishedPart]:
                 empty = False
                 yield part
         if empty:
-            raise FileNotFoundError(f"{uri}: no finished parts there")
+            raise FileNotFoundError(no_parts(uri))
 
 
 if __name__ == "__main__":

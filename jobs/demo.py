@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handface.extras import require
+from handface.pipeline.contract.config import Count
 
 if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
@@ -27,13 +28,13 @@ class Config:
 
     output: Path = Path("out/demo")
     """Folder for scenes, input, parts and report; run it again and finished parts stay."""
-    scenes: int = 12
+    scenes: Count = 12
     """Synthetic scenes among the pictures."""
     workers: int = 2
     """Ray workers."""
     local: bool = False
     """Without Ray: annotation in this process."""
-    steps: int = 8
+    steps: Count = 8
     """Training steps, of 4 scenes on each of 2 processes."""
 
 

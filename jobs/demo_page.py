@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass, field
 
 from handface.jobs.page.server import PageConfig
+from handface.pipeline.contract.config import Port
 from handface.predict.build import PredictorOptions, build_predictor
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class Config(PredictorOptions):
 
     host: str = "127.0.0.1"
     """Address to listen on."""
-    port: int = 8008
+    port: Port = 8008
     """Port to listen on."""
     allow_host: tuple[str, ...] = ()
     """Further host names under which the page may be opened."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from handface.pipeline.contract.config import Count
 from handface.trainers.evaluation.config import TableConfig
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Config:
     """cpu, cuda, cuda:1 ...; auto takes a GPU if there is one."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the network."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Pictures at once."""
     workers: int = 1
     """Processes that decode; 0 decodes in this one."""

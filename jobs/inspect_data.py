@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from handface.jobs.shared.outputs import OneFile
+from handface.pipeline.contract.config import Count
 from handface.trainers.data.config import AugmentConfig
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ class Config:
     """Each is a data set of its own, with the same weight: a tar, a folder of them, or a glob; local path or fsspec URI."""
     output: Annotated[str, OneFile()] = "batch.png"
     """The picture."""
-    count: int = 16
+    count: Count = 16
     """Samples to show."""
-    columns: int = 4
+    columns: Count = 4
     """Samples in a row."""
-    tile: int = 320
+    tile: Count = 320
     """Side of each, pixels."""
     start: int = 0
     """Position in the stream."""

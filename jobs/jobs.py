@@ -6,7 +6,9 @@ for a token wants RAY_AUTH_MODE=token here too, and the token in RAY_AUTH_TOKEN 
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import shlex
 import sys
 import time
@@ -18,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from handface.jobs.shared.messages import log
+
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
@@ -25,6 +29,8 @@ _LOCAL = "http://127.0.0.1:8265"
 _STARTING = "No available agent"  # what the dashboard says in its first seconds
 _PATIENCE = 30  # seconds it may say so
 _WATCH_PAUSE = 5  # seconds between two looks
+_RAYS_OWN = re.compile(r"[\d-]+ [\d:,]+\s+INFO job_manager\.py:\d+ -- ")
+_BEGIN = "Running entrypoint for job "
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Submit:
     name: str = ""
     """Submission id; a new one if not given."""
     wait: bool = False
-    """Follow the log to the end; exit with 1 if the job failed."""
+    """Print what the verb prints, to its end, and exit with its code; 1 if Ray does not tell it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Logs:
     address: str = ""
     """Dashboard of the cluster."""
     follow: bool = False
-    """Until the job ends; exit with 1 if it failed."""
+    """Until the job ends; exit with its code, 1 if Ray does not tell it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ SUBCOMMANDS = {"submit": Submit, "list": List, "status": Status, "logs": Logs, "
 
 
 def run(config: Submit | List | Status | Logs | Stop) -> int:
-    """Do it. Returns 0, or 1 for a job that failed."""
+    """Do it. Returns 0, or for a job that failed the verb's exit code where Ray knows it, else 1."""
     if isinstance(config, Submit):
         _check_command(config)
     address = _address(config.address)
@@ -106,7 +112,8 @@ def run(config: Submit | List | Status | Logs | Stop) -> int:
                 _find(client, config.name)
                 if config.follow:
                     return _follow(client, config.name)
-                print(client.get_job_logs(config.name), end="")
+                output = JobOutput()
+                print(output.add(client.get_job_logs(config.name)) + output.end(), end="")
             case Stop():
                 _find(client, config.name)
                 print(f"{config.name}: {'stopping' if client.stop_job(config.name) else 'had ended already'}")
@@ -125,11 +132,29 @@ def _in_sentences(address: str) -> Iterator[None]:
     from ray.exceptions import AuthenticationError
 
     try:
-        yield
+        with _quiet():
+            yield
     except AuthenticationError as error:
         raise PermissionError(f"{address}: {_about_token(str(error))}") from error
     except RuntimeError as error:
         raise ConnectionError(f"{address}: the cluster did not do it: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without --verbose, keep back what Ray tells here of what it packs and uploads, and of connections that close."""
+    import ray  # makes the handlers  # noqa: F401
+
+    handlers = logging.getLogger("ray").handlers
+    levels = [handler.level for handler in handlers]
+    if not log.isEnabledFor(logging.DEBUG):
+        for handler in handlers:
+            handler.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
 
 
 def _about_token(answer: str) -> str:
@@ -250,20 +275,58 @@ def _status(client: JobSubmissionClient, name: str) -> int:
     return int(job.status == JobStatus.FAILED)
 
 
+class JobOutput:
+    """What a job itself prints, out of a log that Ray begins with lines of its own."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._rest = ""
+
+    def add(self, text: str) -> str:
+        """Take a piece of the log, and return what of it is to be shown by now."""
+        if self._begun:
+            return text
+        *lines, self._rest = (self._rest + text).splitlines(keepends=True) or [""]
+        if self._rest.endswith("\n"):
+            lines, self._rest = [*lines, self._rest], ""
+        shown = []
+        for line in lines:
+            begins = not self._begun and line.startswith(_BEGIN)
+            if self._begun or not (begins or _RAYS_OWN.match(line)):
+                shown.append(line)
+            self._begun |= begins
+        if self._begun:
+            shown.append(self.end())
+        return "".join(shown)
+
+    def end(self) -> str:
+        """What was held back because its line had no end yet."""
+        rest, self._rest = self._rest, ""
+        return rest
+
+
 def _follow(client: JobSubmissionClient, name: str) -> int:
     import asyncio
 
     from ray.job_submission import JobStatus
 
+    output = JobOutput()
+
     async def tail() -> None:
         async for lines in client.tail_job_logs(name):
-            print(lines, end="", flush=True)
+            print(output.add(lines), end="", flush=True)
 
     asyncio.run(tail())
-    status = client.get_job_status(name)
-    if status != JobStatus.SUCCEEDED:
-        print(f"{name}: {status} ({client.get_job_info(name).message})", file=sys.stderr)
-    return int(status != JobStatus.SUCCEEDED)
+    print(output.end(), end="", flush=True)
+    job = client.get_job_info(name)
+    if job.status == JobStatus.SUCCEEDED:
+        return 0
+    code = job.driver_exit_code
+    # with a code it ended by itself, and Ray's message is the end of the log once more
+    told = f"exit code {code}" if code else job.message
+    print(f"{name}: {job.status}" + (f" ({told})" if told else ""), file=sys.stderr)
+    # by a signal: as shells tell it
+    return 1 if not code else code if code > 0 else 128 - code
 
 
 if __name__ == "__main__":

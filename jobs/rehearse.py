@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handface.extras import require
+from handface.pipeline.contract.config import Count
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -29,11 +30,11 @@ class Config:
 
     output: Path = Path("out/rehearsal")
     """A new folder for scenes, crawl, parts and dataset."""
-    scenes: int = 24
+    scenes: Count = 24
     """Pictures on the web."""
-    sites: int = 6
+    sites: Count = 6
     """Hosts that they are spread over."""
-    nodes: int = 2
+    nodes: Count = 2
     """Nodes with a CPU each, beside a head without; one of them dies."""
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from handface.pipeline.contract.config import Count
+
 if TYPE_CHECKING:
     from handface.pipeline.export.metadata.index import Figures
 
@@ -18,7 +20,7 @@ class Config:
 
     folder: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Folders or URIs with parts, or one release of `handface export`."""
-    top: int = 20
+    top: Count = 20
     """Rows of each table."""
     checksums: bool = False
     """Also read every file and compare its checksum; without, sizes and tables are looked at."""

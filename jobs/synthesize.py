@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from handface.jobs.shared.units import one_writer
+from handface.pipeline.contract.config import Count
 from handface.pipeline.synthesis.make import SynthesisConfig
 from handface.pipeline.synthesis.studio.dataset import CaptureConfig
 
@@ -19,7 +20,7 @@ from handface.pipeline.synthesis.studio.dataset import CaptureConfig
 class Config(SynthesisConfig):
     """How many scenes, where they go, and what they look like."""
 
-    count: int
+    count: Count
     """Scenes to render: ids 0 to count - 1. With --layout decaf, frames of all subjects together, each seen by all cameras."""
     output: str
     """Folder for the parts: a path or an fsspec URI (s3://, gs://). Given an earlier run's folder, its rest is done."""

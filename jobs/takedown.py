@@ -12,6 +12,8 @@ from typing import Annotated
 
 import tyro
 
+from handface.pipeline.contract.config import Distance
+
 
 @dataclass(frozen=True)
 class Config:
@@ -29,7 +31,7 @@ class Config:
     """Keys of samples."""
     image: tuple[Path, ...] = ()
     """The pictures themselves: their checksum and perceptual hash are looked for; original or stored, near copies too."""
-    distance: int = 6
+    distance: Distance = 6
     """Bits in which the perceptual hash of a copy may differ."""
     reason: str = "requested"
     """Kept with the tombstone."""

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from handface.jobs.shared.inputs import require_files
+from handface.jobs.shared.numbers import check_numbers
+from handface.jobs.shared.ray_train import read_workers, train_on_ray
 
 if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
@@ -90,7 +92,9 @@ def run(config: Config) -> int:
     """Train, say how it went. Returns 0."""
     for flag, lists in (("--found", config.found), ("--exclude", config.exclude)):
         require_files(flag, lists)
+    read_workers(config.workers)
     resolved = resolve(config)
+    check_numbers(resolved, flags=False)
     if config.dump_config is not None:
         config.dump_config.write_text(resolved.dumps())
         print(f"wrote {config.dump_config}")
@@ -114,8 +118,6 @@ def run(config: Config) -> int:
 
     check_run(resolved)
     if config.workers != "0":
-        from handface.jobs.shared.ray_train import train_on_ray
-
         train_on_ray(resolved, config.workers, config.gpus, config.failures)
         print(f"trained to step {resolved.steps}; weights are in {resolved.output}/last")
         return 0

@@ -13,6 +13,7 @@ import tyro
 from handface.extras import require
 from handface.jobs.shared.inputs import require_files
 from handface.jobs.shared.outputs import OneFile
+from handface.pipeline.contract.config import Count
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Points:
     """Shards whose labels are the truth, as of `handface synthesize`."""
     output: Annotated[Path, OneFile()]
     """The parquet list to write."""
-    processes: int = 1
+    processes: Count = 1
     """How many detectors work side by side."""
 
 

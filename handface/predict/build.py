@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from handface.extras import require_opencv
+from handface.pipeline.contract.config import Count
 
 if TYPE_CHECKING:
     from handface.model.prediction.prediction import Detector
@@ -31,7 +32,7 @@ class PredictorOptions:
     """bf16 is faster and about 1 % less exact."""
     compile: bool = False
     """torch.compile: a slow first photo, faster later ones."""
-    batch_size: int = 8
+    batch_size: Count = 8
     """Crops the network gets at once."""
     mesh: Literal["parametric", "drawn"] = "parametric"
     """parametric: the bodies that the parameters pose; drawn: the network's own vertices, some millimetres from them. A fit is parametric."""

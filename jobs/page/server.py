@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from handface.jobs.page.answers import EXAMPLES, BadPhotoError, Predict, Store, answer
+from handface.pipeline.contract.config import Count
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,11 +43,11 @@ _HEADERS = {
 class PageConfig:
     """Limits of the page."""
 
-    max_bytes: int = 25_000_000
+    max_bytes: Count = 25_000_000
     """Larger uploads are refused."""
-    max_pixels: int = 50_000_000
+    max_pixels: Count = 50_000_000
     """Photos of more pixels are refused before they are decoded."""
-    queue: int = 4
+    queue: Count = 4
     """Photos in work and waiting; more are told to come back."""
     upload_seconds: float = 60.0
     """An upload that takes longer is given up."""

@@ -47,7 +47,8 @@ def takes_many(hint: Any) -> bool:
 def kinds_of(hint: Any) -> tuple[Any, ...]:
     """The types of which a flag's value has one, without the marks round them."""
     bare = hint.__origin__ if hasattr(hint, "__metadata__") else hint
-    return get_args(bare) if get_origin(bare) in (Union, UnionType) else (bare,)
+    kinds = get_args(bare) if get_origin(bare) in (Union, UnionType) else (bare,)
+    return tuple(kind.__origin__ if hasattr(kind, "__metadata__") else kind for kind in kinds)
 
 
 def is_switch(hint: Any) -> bool:

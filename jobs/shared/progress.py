@@ -102,9 +102,8 @@ def print_funnel(funnel: Funnel) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"{funnel.kept:,} of {funnel.inputs:,} inputs kept, in {funnel.parts:,} parts", title_justify="left"
-    )
+    parts = f"{funnel.parts:,} {'part' if funnel.parts == 1 else 'parts'}"
+    table = Table(title=f"{funnel.kept:,} of {funnel.inputs:,} inputs kept, in {parts}", title_justify="left")
     table.add_column("stage")
     table.add_column("in", justify="right")
     table.add_column("out", justify="right")

@@ -12,17 +12,31 @@ if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
 
 
+def read_workers(workers: str) -> tuple[int, int]:
+    """The least and the most workers of N, or of MIN..MAX, which goes on with fewer while machines are missing; 0 is no Ray at all.
+
+    Raises ValueError for what is no number of workers.
+    """
+    low, dots, high = workers.partition("..")
+    try:
+        least, most = int(low), int(high if dots else low)
+    except ValueError:
+        least, most = -1, -1
+    if not (1 <= least <= most or workers == "0"):
+        raise ValueError(f"--workers {workers}: N or MIN..MAX is expected, with at least 1 worker, or 0 for no Ray")
+    return least, most
+
+
 def train_on_ray(config: TrainConfig, workers: str, gpus: bool, failures: int) -> None:
     """Run `trainers.train` on workers of the cluster that is there, or of a local one.
 
     Args:
         config: The run; its folder must be seen by all workers.
-        workers: N, or MIN..MAX to go on with fewer while machines are missing.
+        workers: As `read_workers` takes them.
         gpus: One GPU for each worker.
         failures: Times that lost workers are started again. Errors that would come again are not retried.
 
     Raises:
-        ValueError: `workers` is no number of workers.
         RuntimeError: A worker met an error that a restart does not mend; the message is that error.
     """
     import ray
@@ -36,12 +50,8 @@ def train_on_ray(config: TrainConfig, workers: str, gpus: bool, failures: int) -
     from handface.trainers.run_folder.paths import absolute_paths
     from handface.trainers.run_folder.resume import require_fresh
 
-    low, dots, high = workers.partition("..")
-    try:
-        count: Any = (int(low), int(high)) if dots else int(low)
-        most = int(high or low)
-    except ValueError as error:
-        raise ValueError(f"--workers {workers}: expected N or MIN..MAX") from error
+    least, most = read_workers(workers)
+    count: Any = most if least == most else (least, most)
     # Ray's workers sit in another folder
     config = absolute_paths(config)
     require_fresh(config, list_checkpoints(config.output))

@@ -13,7 +13,7 @@ import numpy as np
 
 from handface.extras import extra
 from handface.model.network.openvino_import import import_openvino, openvino_core
-from handface.pipeline.annotators.depth_anything_pth import ENDINGS, OriginalLayoutError, load_original
+from handface.pipeline.annotators.depth_anything_pth import ENDINGS, OriginalLayoutError, check_original, load_original
 from handface.pipeline.contract.sample import AnnotatorRecord, DepthKind
 
 if TYPE_CHECKING:
@@ -151,6 +151,22 @@ class DepthAnything:
         licence = "see the checkpoint's card (V2 small and V1: Apache-2.0; V2 base, large: CC-BY-NC-4.0)"
         digest = file_sha256(self.weights)
         return (AnnotatorRecord(self.name, "depth", runtime, digest, licence, {"side": float(self.preprocess.side)}),)
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Look whether a file or folder of this machine can be a checkpoint, before others wait for it; a hub id is not asked for.
+
+    Raises DepthWeightsError as `DepthAnything` would.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.suffix in ENDINGS:
+        try:
+            check_original(path)
+        except OriginalLayoutError as error:
+            raise DepthWeightsError(str(error)) from error
+    elif path.is_dir():
+        _described(path)
+        read_preprocessing(path)
 
 
 def upsample(depth: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -78,6 +78,11 @@ def load_original(path: Path) -> Any:
     return model.float().eval()
 
 
+def check_original(path: Path) -> None:
+    """Look whether the tensors of a `.pth` are those of Depth Anything, without building it. Raises OriginalLayoutError."""
+    _config(path, _read(path))
+
+
 def _first(names: list[str]) -> str:
     return f", first {names[0]}" if names else ""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, face_from_mesh
+from handface.pipeline.contract.config import Count, Share
 from handface.pipeline.contract.detections import Detections, Hand, Side
 from handface.pipeline.contract.sample import AnnotatorRecord
 from handface.pipeline.engine.libraries import installed
@@ -25,10 +26,10 @@ __all__ = ["FACE_68_FROM_478", "MediaPipeConfig", "MediaPipeGraphs", "check_grap
 class MediaPipeConfig:
     """Thresholds and limits of the reference."""
 
-    face_threshold: float = 0.5
-    hand_threshold: float = 0.5
-    max_faces: int = 4
-    max_hands: int = 4
+    face_threshold: Share = 0.5
+    hand_threshold: Share = 0.5
+    max_faces: Count = 4
+    max_hands: Count = 4
 
 
 def has_graphs() -> bool:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Interval
 
 if TYPE_CHECKING:
     from typing import Self
+
+# What a number of a config may be where 0 and up is not it; verbs and config files refuse others.
+Count = Annotated[int, Interval(ge=1)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+Signed = Annotated[float, Interval(ge=-math.inf)]
+Port = Annotated[int, Interval(ge=0, le=65535)]
+JpegQuality = Annotated[int, Interval(ge=1, le=100)]
+# Bits of 64 in which hashes of copies may differ; with more, comparing all pairs takes too long. -1: nothing is a copy.
+MaybeDistance = Annotated[int, Interval(ge=-1, le=11)]
+Distance = Annotated[int, Interval(ge=0, le=11)]
 
 
 class BaseConfig:

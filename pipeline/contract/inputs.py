@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from handface.pipeline.contract.names.url_names import canonical_url, is_web
+from handface.pipeline.contract.names.url_names import canonical_url, copyable_url, is_web
 
 
 class Reason(StrEnum):
@@ -98,14 +98,15 @@ class SourceItem:
 
     @property
     def origin(self) -> str:
-        """Where on the web it is from: the `url` column that crawls write beside an image in a tar; otherwise the uri."""
+        """Where on the web it is from: the `url` column that crawls write beside an image in a tar; otherwise the uri. Can be copied."""
         url = self.column("url") if self.offset is not None else None
-        return url if url and is_web(url) else self.uri
+        return copyable_url(url if url and is_web(url) else self.uri)
 
     @property
     def name(self) -> str:
         """How people see it: the uri, and the member after a `#`."""
-        return self.uri if self.member is None else f"{self.uri}#{self.member}"
+        uri = copyable_url(self.uri)
+        return uri if self.member is None else f"{uri}#{self.member}"
 
     def column(self, name: str) -> str | None:
         """The value of an extra column, or None."""

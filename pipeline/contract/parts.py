@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.inputs import SourceItem, unpack_items
+from handface.pipeline.contract.names.patterns import nothing_there
 from handface.pipeline.contract.sample import SCHEMA_VERSION, Sample, Scores
 from handface.pipeline.contract.shards import iter_samples
 from handface.pipeline.contract.storage import Folder
@@ -101,6 +102,11 @@ class FinishedPart:
 def part_name(unit: str, extension: str) -> str:
     """File name of one file of a unit's part."""
     return f"part-{unit}.{extension}"
+
+
+def no_parts(uri: str) -> str:
+    """What to say of a folder that holds none, and that needs some."""
+    return nothing_there(uri, "no finished parts there; give a folder that `handface annotate` wrote")
 
 
 def read_parts(uri: str | Folder, damage: Damage | None = None) -> Iterator[FinishedPart]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from handface.pipeline.contract.names.addresses import filesystem_of, open_file
-from handface.pipeline.contract.names.patterns import expand
+from handface.pipeline.contract.names.patterns import expand, nothing_there
 from handface.pipeline.contract.sample import Sample, SampleError, decode, encode
 from handface.pipeline.contract.storage import naming
 from handface.pipeline.contract.tar_index import (
@@ -77,7 +77,8 @@ def find_shards(arguments: Iterable[str]) -> list[str]:
         with naming(argument):
             matches = [tar for name in _expand(argument) for tar in _tars(name)]
         if not matches:
-            raise FileNotFoundError(f"{argument}: no shard there (expected a .tar file, a folder of them, or a glob)")
+            wanted = "no shard there (expected a .tar file, a folder of them, or a glob)"
+            raise FileNotFoundError(nothing_there(argument, wanted))
         found += matches
     return found
 

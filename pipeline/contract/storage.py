@@ -199,12 +199,12 @@ class Folder:
         reason = error.strerror or str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = f" ({shutil.disk_usage(self.path()).free >> 20} MB free)" if self.local else ""
-            return f"{reason}{free}. Free some space and run the same command again; finished parts are kept"
+            return f"{reason}{free}. Free some space and run the same command again"
         if error.errno == errno.EFBIG:
-            return f"{reason}. Raise the limit (`ulimit -f`) and run the same command again; finished parts are kept"
+            return f"{reason}. Raise the limit (`ulimit -f`) and run the same command again"
         if error.errno == errno.EIO:
-            return f"{reason}. Check the disk, then run the same command again; finished parts are kept"
-        return f"{reason}. Make the folder writable and run the same command again; finished parts are kept"
+            return f"{reason}. Check the disk, then run the same command again"
+        return f"{reason}. Make the folder writable and run the same command again"
 
 
 class _SteadyFile(io.FileIO):

@@ -12,7 +12,7 @@ from typing import Any
 
 from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.names.url_names import is_web
-from handface.pipeline.contract.parts import read_parts
+from handface.pipeline.contract.parts import no_parts, read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import Crawler
@@ -73,7 +73,7 @@ def kept_samples(folders: Iterable[str], damage: Damage | None = None) -> Iterat
                 if row["kept"] and is_web(row["uri"]):
                     yield row["key"], row["uri"]
         if empty:
-            raise FileNotFoundError(f"{folder} has no finished parts")
+            raise FileNotFoundError(no_parts(folder))
 
 
 def recheck(

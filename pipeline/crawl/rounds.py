@@ -21,7 +21,7 @@ from handface.pipeline.contract.storage import Folder
 from handface.pipeline.crawl.ledger import Ledger, chosen
 from handface.pipeline.crawl.plan import lane_planner
 from handface.pipeline.crawl.stage import DEPTH, ROLE, CrawlStage, LinkConfig
-from handface.pipeline.engine.run import Run, prepare
+from handface.pipeline.engine.run import Run, finished_of, prepare
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.original import KeepConfig
 from handface.pipeline.sources.base import SourceConfig
@@ -29,6 +29,8 @@ from handface.pipeline.sources.crawl import CRAWL
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from handface.pipeline.engine.funnel import Funnel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,15 @@ class Crawl:
                 self._forget(rounds[number])
             raise
 
+    def check(self) -> Funnel | None:
+        """What is finished of round 0 in the folder, or None if it has none. Raises ConfigMismatchError if the crawl there differs."""
+        rounds = self.rounds()
+        if not rounds:
+            return None
+        return finished_of(
+            [*self.inputs, rounds[0].name], lambda: self.config, self._uri(rounds[0]), stages=self._stages
+        )
+
     def frontier(self, number: int) -> Iterator[SourceItem]:
         """What the round before led to and no earlier round has asked for, in the order of parts and rows."""
         with Ledger() as ledger:
@@ -173,20 +184,26 @@ class Crawl:
     def _prepare(
         self, number: int, listing: Callable[[], Iterable[SourceItem]], progress: Callable[[int], None]
     ) -> Run:
-        config = self.config
+        config, one = self.config, self.rounds()[number]
         return prepare(
-            [*self.inputs, self.rounds()[number].name],
+            [*self.inputs, one.name],
             config,
-            f"{self.output}/{self.rounds()[number].name}",
+            self._uri(one),
             list_inputs=listing,
-            stages=lambda _, day: [CrawlStage(config.http, config.keep, config.links, day, config.exclude)],
+            stages=self._stages,
             progress=progress,
             plan_with=lane_planner(config.lane_units),
             batch=config.unit_size,
         )
 
+    def _stages(self, config: CrawlConfig, day: str) -> list[CrawlStage]:
+        return [CrawlStage(config.http, config.keep, config.links, day, config.exclude)]
+
+    def _uri(self, one: Round) -> str:
+        return f"{self.output}/{one.name}"
+
     def _parts(self, number: int) -> Iterator[FinishedPart]:
-        return read_parts(f"{self.output}/{self.rounds()[number].name}")
+        return read_parts(self._uri(self.rounds()[number]))
 
     def _forget(self, first: Round) -> None:
         """A listing that was refused leaves no crawl behind."""

@@ -154,7 +154,7 @@ class CrawlStage(Stage):
             return record.reject(Reason.EXCLUDED, f"named by {listed}")
         columns = {name: value for name, value in record.item.columns if name not in _OWN}
         columns.setdefault("licence", columns.pop("license", ""))
-        known = {"url": record.item.uri, "fetched_at": self.day, "original_sha256": record.sha256}
+        known = {"url": record.item.origin, "fetched_at": self.day, "original_sha256": record.sha256}
         fields = {name: value for name, value in (columns | known).items() if value}
         blobs = {original.extension: original.data, "json": provenance(original, fields, record.evidence)}
         record.packed = Packed(original.key, {name: self._spool.put(data) for name, data in blobs.items()})

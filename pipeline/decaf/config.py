@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from handface.pipeline.contract.config import BaseConfig
+from handface.pipeline.contract.config import BaseConfig, JpegQuality
 from handface.pipeline.decaf.layout import Split
 
 VERSION = 1  # raise it when the same files give other samples
@@ -27,7 +27,7 @@ class DecafConfig(BaseConfig):
     """Hand body (free-hand or an imported .npz); assets/mano_v1_2/models/MANO_RIGHT.pkl if not given."""
     head_model: str | None = None
     """Head body (free-head or an imported .npz); assets/generic_model.pkl and landmark_embedding.npy if not given."""
-    jpeg_quality: int = 92
+    jpeg_quality: JpegQuality = 92
     """Of the stored picture, 4:4:4 sampling."""
     licence: str = "Decaf: non-commercial, no redistribution"
     """Written into every sample."""

@@ -19,7 +19,7 @@ from handface.pipeline.contract.sample import SCHEMA_VERSION
 from handface.pipeline.contract.storage import Folder, absolute
 from handface.pipeline.engine.funnel import Funnel
 from handface.pipeline.engine.libraries import installed
-from handface.pipeline.engine.run_record import RUN, RunConfig, RunRecord, first_day, open_run
+from handface.pipeline.engine.run_record import RUN, RunConfig, RunRecord, check_same, first_day, open_run
 from handface.pipeline.engine.stage import Stage, check_chain
 from handface.pipeline.engine.units import UnitRef, plan_units, read_plan
 from handface.pipeline.engine.worker import MICRO_BATCH, Task
@@ -71,14 +71,9 @@ def prepare(
     """
     folder = Folder(absolute(output))
     plan = read_plan(folder)
-    day = first_day(folder, planned=plan is not None)
-    built = stages(config, day)
-    check_chain(built)
-    versions = {stage.name: stage.version for stage in built}
-    libraries = installed(name for stage in built for name in stage.libraries)
-    record = RunRecord(day, tuple(inputs), config.as_dict(), versions, libraries)
+    record, built = _record(folder, inputs, config, stages, planned=plan is not None)
     open_run(folder, record, planned=plan is not None)
-    fingerprint = config.digest(SCHEMA_VERSION, versions)
+    fingerprint = config.digest(SCHEMA_VERSION, record.stages)
     if plan is None:
         try:
             plan = plan_with(list_inputs(), folder, config.unit_size, fingerprint, progress)
@@ -92,6 +87,58 @@ def prepare(
         done.add(part.manifest.unit)
     started = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     task = Task(
-        folder, fingerprint, tuple(stage.name for stage in built), start=started, batch=batch, libraries=libraries
+        folder,
+        fingerprint,
+        tuple(stage.name for stage in built if not stage.off),
+        start=started,
+        batch=batch,
+        libraries=record.libraries,
     )
-    return Run(day, task, built, [ref for ref in plan if ref.id not in done], finished)
+    return Run(record.day, task, built, [ref for ref in plan if ref.id not in done], finished)
+
+
+def finished_of(
+    inputs: Sequence[str],
+    config: Callable[[], RunConfig],
+    output: str,
+    *,
+    stages: Callable[[Any, str], Sequence[Stage]],
+) -> Funnel | None:
+    """What is finished of the run in `output` that `prepare` would join, or None if it has none; nothing is written.
+
+    Args:
+        inputs: As for `prepare`.
+        config: Makes the config; called only if there is a run.
+        output: As for `prepare`.
+        stages: As for `prepare`.
+
+    Raises:
+        ChainError: The stages do not fit together.
+        ConfigMismatchError: The folder's run differs, by the names of the fields.
+    """
+    folder = Folder(absolute(output))
+    if read_plan(folder) is None:
+        return None
+    record, _ = _record(folder, inputs, config(), stages, planned=True)
+    check_same(folder, record, planned=True)
+    finished = Funnel()
+    for part in read_parts(folder):
+        finished.add(part.manifest)
+    return finished
+
+
+def _record(
+    folder: Folder,
+    inputs: Sequence[str],
+    config: RunConfig,
+    stages: Callable[[Any, str], Sequence[Stage]],
+    *,
+    planned: bool,
+) -> tuple[RunRecord, Sequence[Stage]]:
+    """What a run with these stages keeps of itself, and the stages. Raises ChainError, ConfigMismatchError."""
+    day = first_day(folder, planned=planned)
+    built = stages(config, day)
+    check_chain(built)
+    versions = {stage.name: stage.version for stage in built}
+    libraries = installed(name for stage in built for name in stage.libraries)
+    return RunRecord(day, tuple(inputs), config.as_dict(), versions, libraries), built

@@ -69,15 +69,21 @@ def open_run(output: Folder, run: RunRecord, *, planned: bool) -> None:
 
     Raises ConfigMismatchError naming each field in which this run differs from the folder's, StorageError if it cannot be written.
     """
+    if not check_same(output, run, planned=planned):
+        output.write(RUN, (json.dumps(asdict(run), indent=1, sort_keys=True) + "\n").encode())
+
+
+def check_same(output: Folder, run: RunRecord, *, planned: bool) -> bool:
+    """Whether the folder has a planned run, which then is this one. Raises ConfigMismatchError naming each field that differs."""
     saved = _read(output) if planned else None
     if saved is None:
-        output.write(RUN, (json.dumps(asdict(run), indent=1, sort_keys=True) + "\n").encode())
-    elif changes := differences(saved.identity(), run.identity()):
+        return False
+    if changes := differences(saved.identity(), run.identity()):
         raise ConfigMismatchError(
             f"{output.uri} holds a run with another configuration: {', '.join(changes)}. Choose another output folder"
         )
-    else:
-        _check_libraries(output, saved.libraries, run.libraries)
+    _check_libraries(output, saved.libraries, run.libraries)
+    return True
 
 
 def _check_libraries(output: Folder, saved: Mapping[str, str], now: Mapping[str, str]) -> None:

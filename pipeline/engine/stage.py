@@ -71,6 +71,11 @@ class Stage:
     guarded: bool = True
     limit: float | None = 900.0
 
+    @property
+    def off(self) -> bool:
+        """Whether its configuration leaves it nothing to decide; funnels do not show it then."""
+        return False
+
     def setup(self) -> None:
         """Load what is heavy; called once in the process that will run the stage."""
 

@@ -164,7 +164,7 @@ class UnitWorker:
             except (WorkerDiedError, StageTroubleError) as error:
                 item = item.fail(str(error), traceback.format_exc())
             except StorageError as error:
-                item = item.fail(str(error), traceback.format_exc(), fatal=True)
+                item = item.fail(f"{error}; finished parts are kept", traceback.format_exc(), fatal=True)
             except Exception as error:
                 log.warning("unit %s, attempt %d of %d: %s", item.ref.id, attempt, ATTEMPTS, error, exc_info=True)
                 if attempt == ATTEMPTS:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
-from handface.pipeline.contract.parts import FinishedPart, part_name, read_parts
+from handface.pipeline.contract.parts import FinishedPart, no_parts, part_name, read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
 from handface.pipeline.export.extents import sample_extents
@@ -96,7 +96,7 @@ def read_catalogue(folders: Sequence[str], damage: Damage | None = None) -> Cata
         before = len(damage.files)
         found = list(read_parts(folder, damage))
         if not found and len(damage.files) == before:
-            raise ExportError(f"{folder}: no finished parts there; give a folder that `handface annotate` wrote")
+            raise ExportError(no_parts(folder))
         parts += found
     if not parts:
         raise ExportError(

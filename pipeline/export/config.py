@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from handface.pipeline.contract.config import BaseConfig
+from handface.pipeline.contract.config import BaseConfig, MaybeDistance
 from handface.pipeline.export.public import public_name
 
 # exclusion lists of one export: each has a bit of a 64-bit number
@@ -29,7 +29,7 @@ class ExportConfig(BaseConfig):
     """At most so many samples in a shard."""
     shard_bytes: int = 1 << 30
     """At most so many bytes in a shard, unless one sample alone is larger."""
-    dedupe_distance: int = 6
+    dedupe_distance: MaybeDistance = 6
     """Bits of 64 in which the perceptual hashes of copies may differ; -1 keeps copies."""
     subset: str = ""
     """Keep rows for which this holds, e.g. "contact > 0.6 and licence in ('CC0-1.0', 'CC-BY-4.0')"."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from handface.pipeline.contract.config import Count
+
 PRODUCT = "handface"  # the product token that robots.txt groups name
 
 
@@ -11,7 +13,7 @@ PRODUCT = "handface"  # the product token that robots.txt groups name
 class HttpConfig:
     """Caps, politeness and consent of every request."""
 
-    max_bytes: int = 32 << 20
+    max_bytes: Count = 32 << 20
     """Bodies longer than this are cut off and rejected, counted after decompression."""
     max_expansion: float = 20.0
     """A compressed transfer that grows by more than this factor (beyond 1 MB) is a bomb."""

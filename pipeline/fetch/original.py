@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from handface.pipeline.contract.config import Count, JpegQuality
 from handface.pipeline.contract.images.picture import DecodeConfig, RejectedImage, decode_image, header_size, sniff
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.metadata import CutOffError, presence, strip
@@ -29,9 +30,9 @@ class KeepConfig:
 
     mode: Literal["bytes", "reencode"] = "bytes"
     """`bytes`: as they came, without metadata. `reencode`: decoded, made smaller if needed, JPEG."""
-    max_side: int = 1024
+    max_side: Count = 1024
     """Re-encoded images are shrunk to this longer side."""
-    jpeg_quality: int = 95
+    jpeg_quality: JpegQuality = 95
     """Of re-encoded images."""
     limits: DecodeConfig = field(default_factory=DecodeConfig)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from handface.pipeline.contract.config import Count
 from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.parts import FinishedPart, read_parts
@@ -34,7 +35,7 @@ class ReportConfig:
     """Samples on the contact sheet, spread evenly over all of them; about 20 kB each."""
     examples: int = 6
     """Rejected inputs shown for each reason."""
-    thumbnail: int = 256
+    thumbnail: Count = 256
     """Side of a sample's picture in pixels."""
 
 

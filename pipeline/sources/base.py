@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from handface.pipeline.contract.config import Share
 from handface.pipeline.contract.inputs import SourceItem
 
 
@@ -20,7 +21,7 @@ class SourceConfig:
     """Renames of list columns, e.g. `LICENSE_URL licence`: page, licence and author are kept in fields of their own."""
     frame_step: float = 1.0
     """Seconds between frames taken from a video; 0 takes scene changes only."""
-    scene_threshold: float = 0.35
+    scene_threshold: Share = 0.35
     """A frame starts a new scene when its colour histogram differs from the last by this (0 to 1); 1 switches it off."""
 
 

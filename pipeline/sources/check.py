@@ -67,7 +67,7 @@ class Listing:
         if self.unlisted and not self.skip_problems:
             shown = "; ".join(item.detail for item in self.unlisted[:_SHOWN])
             more = f"; and {len(self.unlisted) - _SHOWN} more" if len(self.unlisted) > _SHOWN else ""
-            return f"{shown}{more}. Mend this, or go on without it (--skip-problems)."
+            return f"{shown.rstrip('.')}{more}. Mend this, or go on without it (--skip-problems)."
         if not self.inputs:
             return f"no input to work on{self._beside()}."
         turned_away = self.problems.total()

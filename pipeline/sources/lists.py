@@ -29,6 +29,7 @@ LIST_SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), ".parquet")
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
 _PROVENANCE = {"licence", "license", "author", "page"}
 _BAD_ROW = "\0bad row"  # a key that no list can have
+_BAD_REASON = "\0reason"  # beside it; `unreadable` if it is not there
 _PATHS = ("file", "path")  # what lists of local pictures call the column that others call `url`
 
 
@@ -87,7 +88,8 @@ class ListSource:
             except csv.Error as error:
                 if reader.line_num > before + 1 or "end of data" in str(error):
                     raise ValueError(self._open_quote(before + 2)) from error
-                yield {_BAD_ROW: f"line {reader.line_num + 1}: {error}"}
+                reason = Reason.TOO_LARGE if "field larger" in str(error) else Reason.UNREADABLE
+                yield {_BAD_ROW: f"line {reader.line_num + 1}: {error}", _BAD_REASON: reason}
                 continue
             if cells is None:
                 return
@@ -160,7 +162,7 @@ class ListSource:
         names = list(names)
         wanted = self._address(names)
         if names.count(wanted) > 1:
-            raise ValueError(f"{self.uri}: {names.count(wanted)} columns are called {wanted!r}; which one is meant?")
+            raise ValueError(f"{self.uri}: {names.count(wanted)} columns are called {wanted!r}; rename all but one")
         if wanted in names:
             return wanted
         alike = [name for name in names if name.lower().strip(' "') == wanted.lower()]
@@ -175,15 +177,17 @@ class ListSource:
     def _item(self, row: Mapping[str, Any], number: int) -> SourceItem:
         if _BAD_ROW in row:
             detail = f"row {number}: {row[_BAD_ROW]}"
-            return SourceItem(self.uri, f"row{number}", problem=Reason.MISSING_COLUMN, detail=detail)
+            return SourceItem(self.uri, f"row{number}", problem=row.get(_BAD_REASON, Reason.UNREADABLE), detail=detail)
         columns = self._columns(row)
         cell = row.get(self.config.url_column)
         cell = _as_text(cell) if isinstance(cell, bytes) else cell
         value = cell_text(cell) if isinstance(cell, str) else None
         if value is None:
             where = f"row{number}"  # two bad rows are two inputs
-            detail = f"row {number}: no value in column {self.config.url_column!r}"
-            return SourceItem(self.uri, where, columns=columns, problem=Reason.MISSING_COLUMN, detail=detail)
+            kind = dropped_kind(cell)
+            detail = f"row {number}: {kind or 'no value'} in column {self.config.url_column!r}"
+            reason = Reason.TOO_LARGE if kind and isinstance(cell, str) else Reason.MISSING_COLUMN
+            return SourceItem(self.uri, where, columns=columns, problem=reason, detail=detail)
         return self._located(value.strip(), columns, number)
 
     def _columns(self, row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from handface.pipeline.annotators.landmarks import face_outline, reach
 from handface.pipeline.annotators.selfie_segmenter import BODY_SKIN, FACE_SKIN
 from handface.pipeline.annotators.silhouette import face_scale, hand_mask, hand_skin
+from handface.pipeline.contract.config import Share, Signed
 from handface.pipeline.contract.detections import Face, Hand
 
 if TYPE_CHECKING:
@@ -27,17 +28,17 @@ _FAR = 0.25  # face sizes between hand and face
 class ContactConfig:
     """The rule's weights, from `benchmarks.pipeline.contact_rule`, and its limits; lengths in face sizes. See docs/results/detection.md."""
 
-    threshold: float = 0.4
+    threshold: Share = 0.4
     """Photos whose contact score is below this are turned away."""
-    bias: float = -2.1
+    bias: Signed = -2.1
     """Log odds of a hand that only reaches the outline and borders no skin."""
-    reach_weight: float = 6.0
+    reach_weight: Signed = 6.0
     """Log odds for each face size of reach inside the outline."""
-    skin_weight: float = 2.7
+    skin_weight: Signed = 2.7
     """Log odds for each face size of unbroken border between hand skin and face skin."""
-    cover_weight: float = -8.9
+    cover_weight: Signed = -8.9
     """Log odds for each share of the face that is covered beyond `free_cover`: hands in front cover much."""
-    front_weight: float = -7.4
+    front_weight: Signed = -7.4
     """Log odds for each unit by which the hand appears more than `free_ratio` times too large for the face's distance."""
     free_ratio: float = 1.2
     """Up to here the size of a hand says nothing: faces and hands differ, and so do the networks' guesses."""
@@ -45,15 +46,15 @@ class ContactConfig:
     """Reach counts up to this, and gaps likewise."""
     most_skin: float = 1.0
     """The border counts up to this."""
-    free_cover: float = 0.15
+    free_cover: Share = 0.15
     """A touching hand covers this share of the face without a doubt."""
     unknown_skin: float = 0.3
     """Border that is assumed where no segmentation could be had."""
     scale: tuple[float, float] = (0.5, 2.0)
     """A hand that appears smaller or larger than this for the face's distance is behind it, or close to the camera."""
-    most_face_in_hand: float = 0.7
+    most_face_in_hand: Share = 0.7
     """A face with more of its 68 points inside the hull of the hand is a palm taken for a face."""
-    least_hand_skin: float = 0.6
+    least_hand_skin: Share = 0.6
     """A hand with a smaller share of body skin under it is a cheek or a cloth taken for a hand."""
 
     def __post_init__(self) -> None:

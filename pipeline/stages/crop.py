@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.model.prediction.view import Box, crop_box, square
+from handface.pipeline.contract.config import Count
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.sample import MAX_CROP
 from handface.pipeline.engine.record import Record
@@ -28,7 +29,7 @@ class CropConfig:
 
     margin: float = 1.4
     """Side of the square relative to the box around face and hand 0."""
-    max_side: int = MAX_CROP
+    max_side: Count = MAX_CROP
     """Larger crops are shrunk to this; smaller ones are stored as they are."""
     min_side: int = 96
     """Crops with fewer original pixels are too small."""

@@ -13,6 +13,7 @@ from handface.pipeline.annotators.base import DepthAnnotator
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, face_outline
 from handface.pipeline.annotators.selfie_segmenter import BODY_SKIN, FACE_SKIN
 from handface.pipeline.annotators.silhouette import face_scale, hand_mask
+from handface.pipeline.contract.config import Share
 from handface.pipeline.contract.detections import Face, Hand
 from handface.pipeline.contract.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
 from handface.pipeline.engine.libraries import PIXELS
@@ -39,11 +40,11 @@ class DepthConfig:
     """Where Depth Anything runs, e.g. cuda; then each depth worker takes a GPU of the cluster."""
     fastdepth: bool = False
     """Run FastDepth too (model fastdepth of the model store)."""
-    radius: float = 0.012
+    radius: Share = 0.012
     """Radius of the disc around a keypoint whose median is taken, relative to the crop's side."""
-    min_share: float = 0.15
+    min_share: Share = 0.15
     """Share of the disc that must lie inside the keypoint's own part."""
-    min_confidence: float = 0.2
+    min_confidence: Share = 0.2
     """Keypoints less sure than this get no depth."""
 
 
@@ -70,10 +71,16 @@ class DepthStage(Stage):
     ) -> None:
         self.config = config
         self.resources = Resources(num_cpus=1, num_gpus=0 if config.device == "cpu" else 1)
+        self._named = load is not None or config.depth_anything is not None or config.fastdepth
         if config.depth_anything is not None or config.fastdepth:
             self.libraries = (*PIXELS, "onnxruntime", "openvino", "torch")
         self._load = load or partial(load_annotators, config)
         self._annotators: Sequence[DepthAnnotator] = ()
+
+    @property
+    def off(self) -> bool:
+        """Whether no network was named; the relative depth that the detector gives is always there."""
+        return not self._named
 
     def setup(self) -> None:
         """Load the networks."""

@@ -12,6 +12,7 @@ from handface.pipeline.annotators.detector import DetectorConfig, HandFaceDetect
 from handface.pipeline.annotators.mediapipe import MediaPipeConfig, MediaPipeGraphs, mediapipe_records
 from handface.pipeline.annotators.networks.runtime import check_runtime
 from handface.pipeline.annotators.selfie_segmenter import SEGMENTER, SelfieSegmenter
+from handface.pipeline.contract.config import Count, Share
 from handface.pipeline.contract.detections import Detections, Face, Hand
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.engine.libraries import PIXELS
@@ -39,9 +40,9 @@ class DetectConfig:
     """Share of a GPU that a worker asks for if detector.runtime.device is one."""
     min_face: int = 48
     """Faces smaller than this (longer side, pixels) are too small to label."""
-    min_visible: float = 0.7
+    min_visible: Share = 0.7
     """Share of the 68 landmarks that must lie inside the photo; below this the face is cut."""
-    max_people: int = 5
+    max_people: Count = 5
     """Photos with more faces of comparable size (over half the largest) are crowds or collages."""
 
 

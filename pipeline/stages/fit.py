@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.pipeline.contract.config import Share
 from handface.pipeline.contract.sample import RIGHT, AnnotatorRecord, Labels, Sample
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
@@ -34,7 +35,7 @@ class FitStageConfig:
     """Hand body (.npz), if not the one the checkpoint names."""
     head_model: str | None = None
     """Head body (.npz), if not the one the checkpoint names."""
-    min_quality: float = 0.3
+    min_quality: Share = 0.3
     """Fits of less quality write no labels."""
     depth: bool = True
     """Whether depth of Depth Anything's kinds (affine-inverse, metric) says how far the hand lies away; --fit.no-depth leaves it out."""

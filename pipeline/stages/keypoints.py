@@ -46,6 +46,11 @@ class KeypointsStage(Stage):
         self.config = config
         self._network: KeypointAnnotator | None = None
 
+    @property
+    def off(self) -> bool:
+        """Whether no second network was named."""
+        return self.config.checkpoint is None
+
     def setup(self) -> None:
         """Load the network, if one was named."""
         config = self.config

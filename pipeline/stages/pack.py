@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.pipeline.contract.config import JpegQuality
 from handface.pipeline.contract.detections import Hand
+from handface.pipeline.contract.names.url_names import copyable_url
 from handface.pipeline.contract.sample import LEFT, RIGHT, Crop, Labels, Sample, SampleMeta, Source, sample_key
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
@@ -24,7 +26,7 @@ _KNOWN_COLUMNS = {"page": "page", "licence": "licence", "license": "licence", "a
 class PackConfig:
     """How a sample is written."""
 
-    jpeg_quality: int = 92
+    jpeg_quality: JpegQuality = 92
     """Of the stored crop, 4:4:4 sampling."""
     depth_maps: bool = False
     """Also store the dense depth of the first depth annotator as a 16-bit PNG."""
@@ -67,7 +69,7 @@ class PackStage(Stage):
         known = {_KNOWN_COLUMNS[name]: columns.pop(name) for name in list(columns) if name in _KNOWN_COLUMNS}
         evidence = {k.removeprefix("evidence."): columns.pop(k) for k in list(columns) if k.startswith("evidence.")}
         origin, fetched_at = record.item.origin, columns.pop("fetched_at", None)
-        if origin != record.item.uri:
+        if origin != copyable_url(record.item.uri):
             del columns["url"]
         elif origin.startswith(("http://", "https://")):
             fetched_at = self.fetched_at

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from handface.pipeline.contract.config import Count
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.names.addresses import AddressRefusedError, UnknownSchemeError, may_open, open_place
 from handface.pipeline.contract.names.url_names import is_web
@@ -19,7 +20,7 @@ from handface.pipeline.sources.video import VideoFrames, frame_time
 class ReadConfig:
     """Caps while reading."""
 
-    max_bytes: int = 64 << 20
+    max_bytes: Count = 64 << 20
     """Files and tar members larger than this are not read."""
     http: HttpConfig = field(default_factory=HttpConfig)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from handface.pipeline.contract.config import BaseConfig
+from handface.pipeline.contract.config import BaseConfig, Count
 from handface.pipeline.contract.images.picture import DecodeConfig
 from handface.pipeline.engine.stage import Stage
 from handface.pipeline.sources.base import SourceConfig
@@ -27,7 +27,7 @@ RUN = "run.json"
 class AnnotateConfig(BaseConfig):
     """One nested config per stage. Numbers of workers and other things that leave the bytes alone are not here."""
 
-    unit_size: int = 128
+    unit_size: Count = 128
     """Inputs per work unit, hence per part."""
     sources: SourceConfig = field(default_factory=SourceConfig)
     read: ReadConfig = field(default_factory=ReadConfig)

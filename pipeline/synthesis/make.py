@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.pipeline.contract.config import BaseConfig
+from handface.pipeline.contract.config import BaseConfig, Count, JpegQuality
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.sample import MAX_CROP, Crop, Sample, SampleMeta, Source, sample_key
 from handface.pipeline.engine.record import Record
@@ -33,11 +33,11 @@ VERSION = 3  # raise it when the same seed gives other pictures
 class PictureConfig:
     """What pictures look like and what is stored with them."""
 
-    supersample: int = 2
+    supersample: Count = 2
     """Samples along each side of a pixel, at outlines."""
     backgrounds: str | None = None
     """Folder of pictures to put behind the people; drawn backdrops if not given."""
-    jpeg_quality: int = 92
+    jpeg_quality: JpegQuality = 92
     """Of the stored picture, 4:4:4 sampling."""
     depth_maps: bool = True
     """Whether the exact depth is stored as a 16-bit PNG, 0 where there is no surface; no-depth-maps leaves it out."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from handface.jobs.cli import main
@@ -124,6 +125,44 @@ def test_dry_run_says_the_units_that_the_run_makes(
     assert len(list(read_parts(str(tmp_path / "out")))) == 2
 
 
+@pytest.mark.parametrize(
+    ("verb", "other"),
+    [
+        ("annotate", ["--pack.jpeg-quality", "80"]),
+        ("annotate", ["--input", "elsewhere"]),
+        ("crawl", ["--keep.max-side", "300"]),
+        ("crawl", ["--input", "elsewhere/list.csv"]),
+    ],
+)
+def test_a_check_refuses_an_output_of_another_run_as_the_run_does(
+    verb: str, other: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("here", "elsewhere"):
+        Path(folder).mkdir()
+        Path(folder, "a.jpg").write_bytes(encode(photo()))
+        # a port where nobody listens
+        Path(folder, "list.csv").write_text("url\nhttp://127.0.0.1:9/a.jpg\n")
+    own = {
+        "annotate": ["--input", "here", "--detect.segmenter", "off"],
+        "crawl": ["--input", "here/list.csv", "--contact", "a@b.org", "--http.attempts", "1"],
+    }[verb]
+    given, changed = [verb, *own, "--local", "--output", "out"], [*other, "--local", "--output", "out"]
+    differs = [verb, *(own[2:] if "--input" in other else own), *changed]
+    assert main([*given, "--check"]) == 0 and not Path("out").exists()
+    assert main(given) == 0
+    before = sorted(Path("out").rglob("*"))
+    capsys.readouterr()
+    refusals = []
+    for command in (differs, [*differs, "--check"]):
+        assert main(command) == 2
+        refusals.append(capsys.readouterr().err)
+    assert refusals[0] == refusals[1] and "holds a run with another configuration" in refusals[0]
+    assert main([*given, "--check"]) == 0
+    assert "finished parts: 1" in capsys.readouterr().out or verb == "crawl"
+    assert sorted(Path("out").rglob("*")) == before
+
+
 @pytest.mark.parametrize("check", [[], ["--check"]])
 @pytest.mark.parametrize(
     ("flags", "said"),
@@ -139,6 +178,29 @@ def test_a_model_that_is_not_there_is_said_before_anything_is_planned(
     assert main([*ANNOTATE, "--input", str(photos), "--output", str(tmp_path / "out"), *flags, *check]) == 2
     error = capsys.readouterr().err
     assert said in error and flags[0] in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("other.pth", "has no pretrained.patch_embed.proj.weight: expected the authors' layout of Depth Anything"),
+        ("text.pth", "cannot be read as tensors"),
+        ("folder", "holds no readable config.json"),
+    ],
+)
+def test_a_depth_checkpoint_of_another_kind_is_said_before_anything_is_planned(
+    name: str, said: str, check: list[str], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("no tensors")
+    (tmp_path / "folder").mkdir()
+    flags = ["--depth.depth-anything", str(tmp_path / name)]
+    assert main([*ANNOTATE, "--input", str(photos), "--output", str(tmp_path / "out"), *flags, *check]) == 2
+    error = capsys.readouterr().err
+    assert said in error and name in error and len(error.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 

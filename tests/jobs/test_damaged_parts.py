@@ -162,3 +162,12 @@ def test_a_report_without_a_sample_says_why(tmp_path: Path, capsys: pytest.Captu
     write_part(Folder(str(tmp_path / "parts")), UNITS[0], [away], ("detect",), "f")
     assert main(["report", str(tmp_path / "parts"), "--output", str(tmp_path / "out.html")]) == 1
     assert "of 1 inputs none was kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["report", "stats", "export", "dedupe", "validate", "inspect-data"])
+def test_a_folder_that_is_not_there_is_one_message(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = [] if verb in ("stats", "validate") else ["--output", str(tmp_path / "out")]
+    assert main([verb, str(tmp_path / "nofolder"), *output]) == 2
+    assert f"{tmp_path}/nofolder: no such file or folder\n" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import numpy as np
 from handface.model.network.openvino_import import import_openvino, openvino_core
 from handface.pipeline.annotators.networks.onnx_graph import to_onnx
 from handface.pipeline.annotators.networks.tflite import Graph, TfliteError, read_tflite
+from handface.pipeline.contract.config import Count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class RuntimeConfig:
     """cpu; or cuda, cuda:1, ... with onnxruntime (package onnxruntime-gpu)."""
     precision: Literal["f32", "bf16"] = "f32"
     """bf16 (openvino) takes 0.6 of the time and moves boxes and points a little: other samples. Refused where the CPU lacks it."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Crops per call on a GPU. On a CPU crops go one by one: no slower there, and equal whatever the batch."""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from handface.pipeline.contract.config import Count
 from handface.pipeline.contract.images.orientation import may_be_turned, picture_orientation, upright
 from handface.pipeline.contract.inputs import Reason
 
@@ -42,7 +43,7 @@ _BROKEN = (
 class DecodeConfig:
     """Limits on what is decoded."""
 
-    max_pixels: int = 64_000_000
+    max_pixels: Count = 64_000_000
     """Images whose header announces more are not decoded."""
     min_side: int = 96
     """Images with a shorter side are too small."""

@@ -46,6 +46,12 @@ def expand(argument: str) -> Iterator[str]:
         yield from matches
 
 
+def nothing_there(argument: str, wanted: str) -> str:
+    """What to say of a file, folder or pattern in which nothing was found. wanted: what is missing, if the place itself is there."""
+    plain = not (is_remote(argument) or _BRACES.search(argument) or _WILD.search(argument))
+    return f"{argument}: no such file or folder" if plain and not _exists(argument) else f"{argument}: {wanted}"
+
+
 def expand_braces(text: str) -> Iterator[str]:
     """`{a,b}` and `{00..09}` as in shells and webdataset; the zeros of the first number give the width. Others stay as they are."""
     for found in _BRACES.finditer(text):

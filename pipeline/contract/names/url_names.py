@@ -16,6 +16,7 @@ SAFE = "%/:?#[]@!$&'()*+,;=~"
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 # Addresses that need no work: most of a list.
 _CANONICAL = re.compile(r"https?://[a-z0-9-]+(?:\.[a-z0-9-]+)+/(?:[\w!$&'()*+,;=:@~/?-]|(?<!/)\.)*(?<!\?)", re.ASCII)
+_NOT_IN_TEXT = re.compile(r"""[\s\x00-\x1f\x7f"<>^`{|}]""")
 _ESCAPE = re.compile(r"%([0-9a-fA-F]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _DOT = {".", "%2e"}
@@ -52,6 +53,17 @@ def canonical_url(url: str) -> str:
     path = remove_dot_segments(_escaped(parts.path)) or "/"
     query = f"?{_escaped(parts.query)}" if parts.query else ""
     return f"{scheme}://{netloc}{path}{query}"
+
+
+def copyable_url(address: str) -> str:
+    """A web address as it can be copied out of a table or a sentence: white space, quotes and brackets are escaped, letters stay.
+
+    Anything that is no web address comes back as it is.
+    """
+    if not is_web(address):
+        return address
+    # a backslash is a slash, as browsers have it
+    return _NOT_IN_TEXT.sub(lambda found: quote(found[0], safe=""), address.strip().replace("\\", "/"))
 
 
 def url_name(url: str) -> str:

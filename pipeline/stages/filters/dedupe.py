@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from handface.pipeline.contract.config import MaybeDistance
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion
 from handface.pipeline.contract.images.phash import distance, hash_hex, perceptual_hash
 from handface.pipeline.contract.inputs import Reason
@@ -17,7 +18,7 @@ from handface.pipeline.engine.stage import Stage
 class DedupeConfig:
     """What counts as a copy."""
 
-    max_distance: int = 6
+    max_distance: MaybeDistance = 6
     """Perceptual hashes that differ in at most this many of 64 bits are copies; -1 keeps them all."""
     exclude: tuple[str, ...] = ()
     """Parquet lists of pictures that must stay out: `tombstones.parquet` of a takedown, copies, refusals."""

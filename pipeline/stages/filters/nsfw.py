@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handface.pipeline.annotators.onnx_session import open_session
+from handface.pipeline.contract.config import Share
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.model_store import ModelStore
 from handface.pipeline.engine.libraries import PIXELS
@@ -26,7 +27,7 @@ _MEAN_BGR = np.array([104.0, 117.0, 123.0], np.float32)
 class NsfwConfig:
     """Off by default: crawls of the open web should switch it on."""
 
-    threshold: float | None = None
+    threshold: Share | None = None
     """Photos scored above this are turned away; 0.8 is what the network's authors call not safe."""
 
 
@@ -40,6 +41,11 @@ class NsfwStage(Stage):
     def __init__(self, config: NsfwConfig = NsfwConfig()) -> None:
         self.config = config
         self.libraries = PIXELS if config.threshold is None else (*PIXELS, "onnxruntime")
+
+    @property
+    def off(self) -> bool:
+        """Whether no threshold was given."""
+        return self.config.threshold is None
 
     def setup(self) -> None:
         """Load the network, one thread."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from handface.pipeline.contract.config import Share
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.stage import Stage
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class QualityConfig:
     """When a picture counts as drawn: both must hold, since a studio photo on white is flat but not poor in colours."""
 
-    max_flat: float = 0.8
+    max_flat: Share = 0.8
     """Share of pixels equal to their right and lower neighbours."""
     min_colours: int = 64
     """Distinct colours (5 bits per channel) among 64 x 64 evenly spread pixels that a photograph exceeds."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handface.model.fitting.flesh import Touch
+from handface.pipeline.contract.config import Share
 from handface.pipeline.synthesis.person.bodies import free_hand, free_head
 from handface.pipeline.synthesis.person.identity import SyntheticPerson, draw_person
 from handface.pipeline.synthesis.scene.attempt import FLIP, SecondHand, Side, draw_attempt, draw_second
@@ -33,13 +34,13 @@ MAX_DEPTH, MAX_MEDIAN_DEPTH = 0.003, 0.001  # metres that may be left of the ove
 class SceneConfig:
     """What scenes are drawn."""
 
-    near_share: float = 0.1
+    near_share: Share = 0.1
     """Share of scenes whose hand stops 1 to 5 cm short of the face."""
-    front_share: float = 0.1
+    front_share: Share = 0.1
     """Share of scenes whose hand passes between camera and face, 8 to 20 cm before it."""
-    left_share: float = 0.5
+    left_share: Share = 0.5
     """Share of left hands; with two hands, of those that the 3D labels are for."""
-    two_hands_share: float = 0.08
+    two_hands_share: Share = 0.08
     """Share of touching scenes in which a second hand, of the other side, touches the face as well."""
     regions: tuple[str, ...] = field(default_factory=lambda: tuple(REGIONS))
     """Places that are touched."""

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from handface.jobs.cli import main
+from handface.jobs.jobs import JobOutput
 from tests.object_store import s3_server
 from tests.pipeline.toy_stages import parts_of
 
@@ -181,16 +182,38 @@ def test_jobs_verb_submits_waits_tells_and_stops(dashboard: str, tmp_path: Path)
     )
     assert scenes.returncode == 0 and "2 of 2 inputs kept" in scenes.stdout, scenes.stderr
     assert len(list((tmp_path / "scenes").glob("part-*.json"))) == 1
-    assert bad.returncode == 1 and "FAILED" in bad.stderr
+    assert scenes.stderr == "" and "Running entrypoint" not in scenes.stdout and "job_manager.py" not in scenes.stdout
+    wrong = "handface annotate: error: --input /none: no such file or folder\n"
+    assert (bad.returncode, bad.stdout, bad.stderr) == (2, f"bad\n{wrong}", "bad: FAILED (exit code 2)\n")
     assert listed.returncode == 0 and "scenes  SUCCEEDED" in listed.stdout and "bad  FAILED" in listed.stdout
     assert status.returncode == 1
-    assert "/none: no such file or folder" in logs.stdout
+    assert logs.stdout == wrong
     assert begun.returncode == 0
     wait_for(lambda: (tmp_path / "many").exists(), "the job to begin")
     stopped, again = jobs(dashboard, ["stop", "long"], long)
     assert "long: stopping" in stopped.stdout
     wait_for(lambda: not workers_on(tmp_path / "many"), "the verb to end with its job")
     assert again.returncode == 2 and "the cluster has a job of that name" in again.stderr
+
+
+RAYS_OWN = "2026-11-29 14:42:15,608\tINFO job_manager.py:581 -- Runtime env is setting up.\n"
+BEGINS = "Running entrypoint for job bad: exec python -m handface.jobs.annotate\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("log", "own"),
+    [
+        (f"{RAYS_OWN}{BEGINS}begin\n{BEGINS}end", f"begin\n{BEGINS}end"),
+        (f"{RAYS_OWN}no environment", "no environment"),  # the verb never began
+        (RAYS_OWN, ""),
+        ("", ""),
+    ],
+)
+def test_of_a_log_the_jobs_own_output_is_shown(log: str, own: str, size: int) -> None:
+    output = JobOutput()
+    pieces = [output.add(log[start : start + size]) for start in range(0, len(log), size)]
+    assert "".join([*pieces, output.end()]) == own
 
 
 NOBODY = "no job 'nobody' on this cluster"

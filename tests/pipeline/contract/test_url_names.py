@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handface.pipeline.contract.inputs import SourceItem
-from handface.pipeline.contract.names.url_names import canonical_url, picture_names, remove_dot_segments, url_name
+from handface.pipeline.contract.names.url_names import (
+    canonical_url,
+    copyable_url,
+    is_web,
+    picture_names,
+    remove_dot_segments,
+    url_name,
+)
 
 NAME = "photos.example.com/a/b.jpg"
 
@@ -100,3 +107,23 @@ def test_variants_of_an_address_are_one_input_and_other_names_stay_as_they_are()
     assert SourceItem("https://h.example.com/a%20b.jpg").id != plain.id
     assert SourceItem(" a.jpg").id != SourceItem("a.jpg").id
     assert SourceItem("http://h.example.com/a.jpg").id == "2f79d9251a9ae8e4"  # as before there were canonical names
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://a.org/my photo.jpg", "http://a.org/my%20photo.jpg"),
+        ("https://a.org/x.jpg?q=a b ", "https://a.org/x.jpg?q=a%20b"),
+        ('http://a.org/a<b>"c`{d}|e^\\f.jpg', "http://a.org/a%3Cb%3E%22c%60%7Bd%7D%7Ce%5E/f.jpg"),
+        ("http://a.org/a\u00a0b\u3000c.jpg", "http://a.org/a%C2%A0b%E3%80%80c.jpg"),
+        ("http://a.org/m%20y/日本.jpg?a=1&b=[2]#c", "http://a.org/m%20y/日本.jpg?a=1&b=[2]#c"),
+        ("/photos/my photo.jpg", "/photos/my photo.jpg"),
+    ],
+)
+def test_an_address_can_be_copied_and_names_the_same_picture(address: str, shown: str) -> None:
+    assert copyable_url(address) == shown == copyable_url(shown)
+    if is_web(address):
+        assert SourceItem(address).origin == SourceItem(address).name == shown
+        assert SourceItem(address).id == SourceItem(shown).id
+        in_tar = SourceItem("crawl.tar", "a.jpg", 0, 9, (("url", address),))
+        assert in_tar.origin == shown and in_tar.name == "crawl.tar#a.jpg"

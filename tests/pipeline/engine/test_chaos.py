@@ -109,7 +109,9 @@ def test_full_disk_leaves_nothing_partial_and_a_rerun_continues(tmp_path: Path) 
     with small_disk(tmp_path / "disk") as (folder, grow):
         before = toy_run(folder / "out", local=True)
         assert before[-1].fatal
-        assert "part-" in str(before[-1].error) and "run the same command again" in str(before[-1].error)
+        assert "part-" in str(before[-1].error) and "run the same command again; finished parts are kept" in str(
+            before[-1].error
+        )
         assert 0 < len(list(read_parts(str(folder / "out")))) < 10
         assert not list((folder / "out").glob(".tmp-*"))
         grow()

@@ -165,7 +165,8 @@ def test_disk_trouble_leaves_nothing_partial(
         write(Folder(str(tmp_path)))
     name = list(files())[failing_call - 1]
     assert f"{tmp_path}/{name}" in str(caught.value)
-    assert "run the same command again" in str(caught.value)
+    # exports and crawls write here, too
+    assert str(caught.value).endswith("run the same command again")
     assert caught.value.errno == code
     assert list(read_parts(str(tmp_path))) == []
     assert not list(tmp_path.glob(".tmp-*"))

@@ -21,6 +21,8 @@ from handface.pipeline.engine.run_record import ConfigMismatchError
 from handface.pipeline.engine.stage import Resources
 from handface.pipeline.engine.units import UnitRef, plan_small_units
 from handface.pipeline.engine.worker import StageGroup, Task, UnitResult, UnitWorker, WorkItem
+from handface.pipeline.stages.depth import DepthConfig
+from handface.pipeline.stages.filters.nsfw import NsfwConfig
 from handface.pipeline.stages.recipe import AnnotateConfig, build_stages
 from tests.pipeline.toy_stages import CONFIG, Once, ToyFilter, ToyPack, items, parts_of, toy_run, toy_stages
 
@@ -221,6 +223,18 @@ def test_a_stage_on_a_gpu_gets_many_pictures_at_once(tmp_path: Path, share: floa
 def test_stage_that_needs_what_the_cluster_lacks_is_named(tmp_path: Path, ray_cluster: None) -> None:
     with pytest.raises(ValueError, match=r"stages greedy need Resources\(num_cpus=1, num_gpus=64\)"):
         toy_run(tmp_path, ToyFilter("greedy", Resources(num_cpus=1, num_gpus=64)))
+
+
+def test_a_funnel_shows_no_stage_that_is_off(tmp_path: Path) -> None:
+    """With the default settings three of them have nothing to do."""
+    plain = prepare(["toy"], CONFIG, str(tmp_path / "plain"), list_inputs=lambda: items(5), stages=build_stages)
+    asked = replace(CONFIG, nsfw=NsfwConfig(0.8), depth=DepthConfig(fastdepth=True))
+    whole = prepare(["toy"], asked, str(tmp_path / "whole"), list_inputs=lambda: items(5), stages=build_stages)
+    names = [stage.name for stage in plain.stages]
+    assert [name for name in names if name not in plain.task.stages] == ["nsfw", "keypoints", "depth"]
+    assert [name for name in names if name not in whole.task.stages] == ["keypoints"]
+    # a run of before goes on: the stages are part of what makes a run the same
+    assert set(json.loads((tmp_path / "plain" / "run.json").read_text())["stages"]) == set(names)
 
 
 def test_the_real_stages_in_order() -> None:

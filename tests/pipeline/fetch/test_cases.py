@@ -146,7 +146,9 @@ def crawled(tmp_path_factory) -> Iterator[tuple[Path, Server, dict[str, str | No
 def test_each_url_ends_as_it_should(crawled, name):
     _, server, ends = crawled
     expected = SITES[name].ends
-    assert {path: ends[server.url(path, f"{name}.test")] for path in expected} == expected
+    # as an address can be copied
+    rows = {path: ends[server.url(path, f"{name}.test").replace(" ", "%20")] for path in expected}
+    assert rows == expected
 
 
 @pytest.mark.parametrize("path", PAGES)

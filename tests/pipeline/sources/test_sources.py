@@ -103,8 +103,8 @@ def test_bad_rows_are_items_with_reasons_and_do_not_end_the_list(tmp_path):
     ]
     path.write_text("\n".join(rows))
     items = list(open_source([str(path)]))
-    missing, unknown = Reason.MISSING_COLUMN, Reason.UNKNOWN_SCHEME
-    assert [item.problem for item in items] == [None, missing, missing, missing, unknown, None]
+    unreadable, missing, unknown = Reason.UNREADABLE, Reason.MISSING_COLUMN, Reason.UNKNOWN_SCHEME
+    assert [item.problem for item in items] == [None, unreadable, unreadable, missing, unknown, None]
     assert "row 2: not JSON" in items[1].detail and "row 4" in items[3].detail
     assert items[5].uri == str(tmp_path / "rel.jpg")
     assert len({item.id for item in items}) == len(items)
@@ -124,9 +124,14 @@ def test_a_list_that_breaks_off_keeps_what_came_before(tmp_path):
     *before, last = open_source([str(tmp_path / "cut.csv.gz")])
     assert len(before) > 1000 and not any(item.problem for item in before) and last.problem is Reason.UNREADABLE
     (tmp_path / "wide.csv").write_text("url\n" + "x" * (2 << 20) + "\n")
-    assert [item.problem for item in open_source([str(tmp_path / "wide.csv")])] == [Reason.MISSING_COLUMN]
+    assert [item.problem for item in open_source([str(tmp_path / "wide.csv")])] == [Reason.TOO_LARGE]
+    (tmp_path / "wide.jsonl").write_text(json.dumps({"url": "https://a/" + "x" * 5000}) + "\n")
+    (long,) = open_source([str(tmp_path / "wide.jsonl")])
+    assert (
+        long.problem is Reason.TOO_LARGE and long.detail == "row 1: text of more than 4096 characters in column 'url'"
+    )
     (tmp_path / "deep.jsonl").write_text("[" * 200_000 + "\n" + '{"url": "https://a/1.jpg"}\n')
-    assert [item.problem for item in open_source([str(tmp_path / "deep.jsonl")])] == [Reason.MISSING_COLUMN, None]
+    assert [item.problem for item in open_source([str(tmp_path / "deep.jsonl")])] == [Reason.UNREADABLE, None]
 
 
 def test_a_long_list_is_streamed(tmp_path):
