@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,16 +35,37 @@ from handface.pipeline.engine.cluster import keep_to_loopback
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 keep_to_loopback()
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Threads of several networks in several processes only wait for each other, and take the time of both while they do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Images of containers often switch it on; then every process that a test starts, Ray's workers among them, compiles the whole package.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
+@cache
+def _on_ray(path: Path) -> bool:
+    """Whether a file's tests use the small Ray cluster; `ray_cluster.yaml` is another thing."""
+    return re.search(r"\bray_cluster\b(?!\.yaml)", path.read_text()) is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Side by side (pytest -n 2), files with slow tests go first, so that no worker is left with one at the end."""
+    """Side by side (pytest -n 2), what shares the Ray cluster and files with slow tests go first, so that no worker is left with one at the end."""
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: item.path not in slow)
+        items.sort(key=lambda item: (not _on_ray(item.path), item.path not in slow))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file at a time, as `--dist loadfile` says, but all that use the small Ray cluster on one worker: there is one then, not two."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneCluster(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            scope: str = super()._split_scope(nodeid)
+            return "ray" if _on_ray(config.rootpath / scope) else scope
+
+    return OneCluster(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 MakeSample = Callable[..., Sample]

@@ -25,12 +25,13 @@ from handface.pipeline.decaf.writer import write_assets
 from tests.model.reference_dice import NETWORK, randomise, save_released
 from tests.model.weights.test_imported import select
 from tests.model.weights.test_weights import NARROW
-from tests.pipeline.decaf.test_decaf import NECK, write_subject
+from tests.pipeline.decaf.test_decaf import NECK, cameras, write_subject
 from tests.trainers.test_train_storage import bucket
 
 __all__ = ["bucket"]
 pytest_plugins = ["tests.model.bodies.gated_files"]
 ROOT = Path(__file__).parents[2]
+FRAMES = 4  # of each subject; one of them without a box of the head
 PAGE = (ROOT / "docs" / "train_on_decaf.md").read_text()
 
 # what makes a command small, beside what the page says
@@ -39,7 +40,7 @@ SMALL = {
     "synthesize": ["--count", "2", "--capture.subjects", "1", "--capture.cameras", "1", "--local"],
     "train": ["--steps", "2", "--batch-size", "2", "--set", "data.workers=0"],
     "predict": ["--fit", "off", "--no-pictures"],
-    "evaluate": ["--limit", "4", "--workers", "0", "--no-speed", "--pictures", "1"],
+    "evaluate": ["--limit", "2", "--workers", "0", "--no-speed", "--pictures", "1", "--replicates", "20"],
 }
 
 
@@ -97,7 +98,7 @@ def licensed(
         for arrays in (read_mano(mano_pkl), read_flame(flame_pkl, landmark_npy))
     ]
     for split, subject in (("train", "S2"), ("train", "S4"), ("train", "S8"), ("test", "S1")):
-        write_subject(decaf, split, subject, bodies)
+        write_subject(decaf, split, subject, bodies, frames=FRAMES)
     for copy in ("S5", "S7"):
         for folder in sorted((decaf / "train").glob("*/S4*")):
             target = folder.with_name(folder.name.replace("S4", copy))
@@ -129,7 +130,8 @@ def test_from_the_licences_to_the_table(licensed: Path, wild: Path, capsys: pyte
     run_section("Look before you train")
     row = re.findall(r"^decaf +(\d+) +(\d+)", capsys.readouterr().out, re.M)
     # S5 and S7 are copies of S4, whose pictures are taken once
-    assert row == [("48", "48")], "every sample has 3D labels"
+    count = str(2 * FRAMES * len(cameras()))
+    assert row == [(count, count)], "every sample has 3D labels"
     run_section("Priors, if you want them")
 
     run_section("Train")

@@ -1,4 +1,4 @@
-"""One small Ray cluster for the engine's tests: starting one costs seconds."""
+"""One small Ray cluster for all rooms' tests: starting one costs seconds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from handface.pipeline.engine.cluster import _start
 
 
 @pytest.fixture(scope="session")
@@ -16,8 +18,7 @@ def ray_cluster() -> Iterator[None]:
     if ray.is_initialized():  # by the other room's tests
         yield
         return
-    ray.init(
-        address="local",
+    _start(  # which tries again where the machine is too busy: one failure would be that of every test on Ray
         num_cpus=4,
         object_store_memory=200 << 20,
         include_dashboard=False,

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,11 +25,12 @@ from handface.trainers.run_folder.checkpoint import CheckpointError
 from handface.trainers.trainer import train
 from tests.pipeline.conftest import ray_cluster
 from tests.trainers.conftest import MakeRun, runs_in
+from tests.trainers.norm_ranks import norm_rank
+from tests.trainers.ranks import start_ranks
 
 __all__ = ["ray_cluster"]
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-MODULE = ["-m", "handface.jobs.train"]
 
 
 def settings(config: TrainConfig) -> Path:
@@ -39,21 +39,8 @@ def settings(config: TrainConfig) -> Path:
     return path
 
 
-def command(config: TrainConfig, ranks: int) -> list[str]:
-    """How a person starts it."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    return [sys.executable, *launcher, *MODULE, "--config", str(settings(config))]
-
-
-def run(config: TrainConfig, ranks: int) -> None:
-    done = subprocess.run(
-        command(config, ranks), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def alone_here(config: TrainConfig) -> None:
-    """One rank needs no process of its own."""
+def one_rank(config: TrainConfig) -> None:
+    """In this process, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -79,7 +66,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, narrow_weights: Path, shard: 
 def alone(runs: MakeRun) -> TrainConfig:
     """One rank with batches of 4."""
     config = runs("alone", 4)
-    alone_here(config)
+    one_rank(config)
     return config
 
 
@@ -87,7 +74,7 @@ def alone(runs: MakeRun) -> TrainConfig:
 def together(runs: MakeRun) -> TrainConfig:
     """Two ranks with batches of 2, undisturbed."""
     config = runs("together", 2)
-    run(config, 2)
+    start_ranks(one_rank, 2, config)
     return config
 
 
@@ -106,11 +93,11 @@ def test_two_ranks_do_what_one_does_with_twice_the_batch(alone: TrainConfig, tog
 
 @pytest.mark.slow
 def test_a_killed_rank_costs_nothing(runs: MakeRun, together: TrainConfig) -> None:
-    """SIGKILL one of two ranks in mid-run; the same command goes on and ends as the undisturbed run, bit for bit."""
+    """SIGKILL one of torchrun's two ranks in mid-run; two ranks go on and end as the undisturbed run, bit for bit."""
     cut = runs("cut", 2)
-    started = subprocess.Popen(
-        command(cut, 2), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, "-m", "handface.jobs.train", "--config", str(settings(cut))]
+    started = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 150
     try:
         while not (Path(cut.output) / "checkpoints" / "step-000000002.pt").exists():
@@ -123,7 +110,7 @@ def test_a_killed_rank_costs_nothing(runs: MakeRun, together: TrainConfig) -> No
         if started.poll() is None:
             started.kill()
     assert not (Path(cut.output) / "last").exists()
-    run(cut, 2)
+    start_ranks(one_rank, 2, cut)
     assert losses(cut) == losses(together)
     ends = [load_dice(Path(config.output) / "last").state_dict() for config in (cut, together)]
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
@@ -192,7 +179,7 @@ def test_another_number_of_ranks_goes_on_where_the_stream_stands(
     changed = runs("changed", 4)
     (Path(changed.output) / "checkpoints").mkdir(parents=True)
     shutil.copy(Path(together.output) / "checkpoints" / "step-000000002.pt", Path(changed.output) / "checkpoints")
-    alone_here(changed)
+    one_rank(changed)
     expected, found = losses(alone), losses(changed)
     assert found.keys() == {3, 4, 5, 6}
     for step, line in found.items():
@@ -201,22 +188,7 @@ def test_another_number_of_ranks_goes_on_where_the_stream_stands(
 
 def test_batch_norm_over_ranks_is_that_of_the_joined_batch(tmp_path: Path) -> None:
     """Three ranks with 3, 2 and 1 samples: values, gradients and running statistics."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "3"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.trainers.norm_ranks", str(tmp_path)],
-            cwd=ROOT,
-            env=ENVIRONMENT | meeting | {"RANK": str(rank)},
-        )
-        for rank in range(3)
-    ]
-    try:
-        assert [process.wait(150) for process in started] == [0, 0, 0]
-    finally:
-        for process in started:
-            process.kill()
+    start_ranks(norm_rank, 3, tmp_path)
     torch.manual_seed(0)
     x = (torch.randn(6, 3, 4, 4) * 2 + 5).requires_grad_(True)
     torch.manual_seed(1)

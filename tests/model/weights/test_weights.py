@@ -360,7 +360,8 @@ def test_the_full_size_network_equals_the_plain_one():
     network = NETWORK(Spec(vocabulary=2)).eval()
     tensors = canonical(network.state_dict())
     config = infer_config(tensors)
-    ours = Dice(config)
+    with Unfilled():
+        ours = Dice(config)
     topology = topology_of(config)
     ours.load_state_dict(translate(tensors, config, "memory")[0] | {"template": ours.template}, strict=True)
     ours.template.copy_(torch.from_numpy(topology.template(centred=True)))

@@ -134,7 +134,8 @@ def test_openvino_agrees_with_torch(checkpoint):
         eager = DepthAnything(DepthAnythingConfig(str(checkpoint), backend="torch"))
         auto = DepthAnything(DepthAnythingConfig(str(checkpoint)))
         assert auto.backend == "openvino" and "bf16" in auto.records()[0].version
-        for a, b in zip(eager.annotate(pictures()), auto.annotate(pictures()), strict=True):
+        images = pictures()[:2]  # of two shapes: each takes seconds to convert
+        for a, b in zip(eager.annotate(images), auto.annotate(images), strict=True):
             assert np.abs(a - b).max() <= 0.05 * np.abs(a).max()
     else:
         assert DepthAnything(DepthAnythingConfig(str(checkpoint))).backend == "torch"

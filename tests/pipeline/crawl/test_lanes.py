@@ -12,7 +12,7 @@ from tests.pipeline.fetch.server import Server
 from tests.pipeline.fetch.test_crawl import HOSTS, HTTP
 
 
-def test_hosts_have_one_owner_among_many_workers(tmp_path):
+def test_hosts_have_one_owner_among_many_workers(tmp_path, ray_cluster):
     with Server(tuple(sorted(set(HOSTS.values())))) as server:
         server.delay = 0.02
         items = [SourceItem(server.url(f"/p/{i}", host)) for i in range(20) for host in HOSTS]

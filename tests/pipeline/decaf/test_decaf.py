@@ -76,11 +76,11 @@ def posed(bodies, pose):
     return hand, head
 
 
-def write_subject(root, split, subject, bodies, mano_order=False):
+def write_subject(root, split, subject, bodies, mano_order=False, frames=FRAMES):
     rng, poses, cams = np.random.default_rng(int(subject[1:])), [], cameras()
     flip = np.arange(bodies[1].num_vertices)[::-1] // 2 * 2  # not a permutation, as Decaf's is not
     with SequenceWriter(root, split, subject, cams, flip) as writer:
-        for frame in range(FRAMES):
+        for frame in range(frames):
             pose = random_pose(rng, bodies, frame)
             hand, head = posed(bodies, pose)
             views = {}

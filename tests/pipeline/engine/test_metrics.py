@@ -19,35 +19,26 @@ DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana.json"
 
 
 def counted(text: str, name: str) -> list[str]:
-    """Lines of one metric of this test's run; a Ray that other tests use holds theirs too."""
+    """Lines of one metric of this test's run; the cluster holds those of other tests too."""
     return [line for line in text.splitlines() if line.startswith(f"{name}{{") and 'run="counted"' in line]
 
 
-def test_a_run_is_counted_where_prometheus_looks(tmp_path: Path) -> None:
+def test_a_run_is_counted_where_prometheus_looks(tmp_path: Path, ray_cluster: None) -> None:
     import ray
 
-    mine = not ray.is_initialized()  # other tests may have left theirs running
-    if mine:
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 << 20, logging_level="error")
-    try:
-        results = toy_run(tmp_path / "counted", workers=1, count=25)
-        metrics = RunMetrics("counted", 1)  # what this run has none of
-        metrics.add(UnitResult("a", 3, None, error="failed"))
-        metrics.add(
-            UnitResult("b", 0, results[0].manifest and replace(results[0].manifest, **NOTHING), host_waits=WAITS)
-        )
-        kept = sum(result.manifest.kept for result in results if result.manifest)
-        port = ray.nodes()[0]["MetricsExportPort"]
-        text, end = "", time.monotonic() + 150
-        # each counter is reported on its own
-        names = [f"ray_handface_{name}_total" for name in ("host_wait_seconds", "inputs", "rejected", "failed_units")]
-        while not all(counted(text, name) for name in names) and time.monotonic() < end:
-            time.sleep(0.5)
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                text = answer.read().decode()
-    finally:
-        if mine:
-            ray.shutdown()
+    results = toy_run(tmp_path / "counted", workers=1, count=25)
+    metrics = RunMetrics("counted", 1)  # what this run has none of
+    metrics.add(UnitResult("a", 3, None, error="failed"))
+    metrics.add(UnitResult("b", 0, results[0].manifest and replace(results[0].manifest, **NOTHING), host_waits=WAITS))
+    kept = sum(result.manifest.kept for result in results if result.manifest)
+    port = ray.nodes()[0]["MetricsExportPort"]
+    text, end = "", time.monotonic() + 150
+    # each counter is reported on its own
+    names = [f"ray_handface_{name}_total" for name in ("host_wait_seconds", "inputs", "rejected", "failed_units")]
+    while not all(counted(text, name) for name in names) and time.monotonic() < end:
+        time.sleep(0.5)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
 
     def value(name: str, **tags: str) -> float:
         lines = counted(text, name)

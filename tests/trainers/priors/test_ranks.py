@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from handface.model.network.config import RELEASED_SIZES
 from handface.trainers.metrics import Records, gather
 from handface.trainers.priors import AdversarialPriors, PriorInput, PriorsConfig, RealParameters
+from tests.trainers.ranks import start_ranks
 
 STEPS, BATCH = 3, 8
 
@@ -40,10 +40,11 @@ def _train(rank: int, world: int) -> tuple[AdversarialPriors, torch.Tensor]:
     return priors, loss.detach()
 
 
-def _worker(rank: int, world: int, folder: str) -> None:
+def _worker(folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    priors, _ = _train(rank, world)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    priors, _ = _train(rank, dist.get_world_size())
     mine = Records((f"k{rank}", "shared"), {"pve": np.array([float(rank), 7.0])})
     whole = gather(mine)
     assert whole.keys == ("k0", "k1", "shared") and whole.columns["pve"].tolist() == [0, 1, 7]
@@ -52,7 +53,7 @@ def _worker(rank: int, world: int, folder: str) -> None:
 
 
 def test_two_ranks_learn_what_one_would(tmp_path: Path) -> None:
-    mp.spawn(_worker, (2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    start_ranks(_worker, 2, str(tmp_path))
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
     alone, _ = _train(0, 1)
     for name, value in alone.named_parameters():
