@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _BASELINES_SIDE = 224  # pixels, without a network that says
-NETWORK, MEAN, ORACLE = "network", "mean pose", "oracle"
+NETWORK, FITTED, MEAN, ORACLE = "network", "fitted", "mean pose", "oracle"
+PLACED, POINTS = "mean bodies on the points", "the points"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Config:
     """Whether networks that look at a detector's points (dice-m) get the labelled 2D points; with --no-points they get none."""
     found: tuple[str, ...] = ()
     """Lists of what the detector finds in the shards (`handface weights points`): those networks get that where it is known."""
+    fit: bool = True
+    """Whether the network's answer is measured after the fit of `predict`, too, where its points are a detector's; --no-fit leaves it out."""
     variant: Literal["both", "paper", "corrected"] = "both"
     """paper: as the paper's code computes it; corrected: both heads on the same origin, closed head, leaks counted."""
     hand_model: str | None = None
@@ -91,6 +94,7 @@ def run(config: Config) -> int:
     """Measure and write. Returns 0; 1 if nothing could be measured, or if the labels do not score perfectly against themselves."""
     from handface.trainers.data import make_pass
     from handface.trainers.evaluation.facts import read_facts
+    from handface.trainers.evaluation.points import FittedSystem, PlacedMean, PointsThemselves
     from handface.trainers.evaluation.run import FEW_SUBJECTS, collect, pair, tabulate
     from handface.trainers.evaluation.setup import closed_surface, data_of, network_systems, open_network, oracle_error
     from handface.trainers.evaluation.systems import MeanPose, Oracle
@@ -109,12 +113,24 @@ def run(config: Config) -> int:
     truth = LabelMeshes(sizes, device)
     surface = closed_surface(truth) if config.plausibility else None
     systems: dict[str, System] = {}
+    network = None
     if model is not None:
         meshes = network_systems(model, sizes, config.precision, config.points)
-        if model.config.points is not None and config.points and not config.found:
-            log.info("the network is given the labelled 2D points; a detector's are worse (--found; --no-points: none)")
+        network = meshes["parametric"]
         systems[NETWORK] = meshes.pop(config.mesh)
         systems |= {f"{NETWORK}, {mesh}": system for mesh, system in meshes.items()}
+    names = [dataset.name for dataset in data.datasets]
+    with _progress("provenance", 0) as step:
+        facts = read_facts({dataset.name: dataset.shards for dataset in data.datasets}, lambda: step(0))
+    detected = bool(config.found) or (bool(facts) and all(fact.detected for fact in facts.values()))
+    if model is not None and model.config.points is not None and config.points and not detected:
+        log.info("the network is given the labelled 2D points; a detector's are worse (--found; --no-points: none)")
+    if detected:  # a fit to labelled points would be a fit to the truth
+        if network is not None and config.fit:
+            systems[FITTED] = FittedSystem(network, facts, names, config.hand_model, config.head_model)
+        systems[PLACED] = PlacedMean(truth.hand, truth.head)
+    if config.found:  # else they are what errors are measured against
+        systems[POINTS] = PointsThemselves()
     if config.train:
         train = data_of(config.train, sizes, side, config.batch_size, config.workers, config.train_limit)
         loader_of_train = make_pass(train, pin_memory=False)
@@ -123,10 +139,7 @@ def run(config: Config) -> int:
     else:
         log.info("no mean-pose baseline: name the training shards with --train")
     systems[ORACLE] = Oracle()
-    with _progress("provenance", 0) as step:
-        facts = read_facts({dataset.name: dataset.shards for dataset in data.datasets}, lambda: step(0))
     with _progress("evaluate", sum(loader.sizes)) as step:
-        names = [dataset.name for dataset in data.datasets]
         records = collect(systems, (batch.to(device) for batch in loader), truth, surface, facts, step, names)
     if not len(records[ORACLE]):
         log.error("no sample could be read: %s", "; ".join(list(loader.bad.values())[:3]) or "the data sets are empty")
@@ -185,8 +198,8 @@ def _pictures(
     from PIL import Image as Pictures
 
     from handface.trainers.data import make_pass
+    from handface.trainers.evaluation.facts import name_samples
     from handface.trainers.evaluation.pictures import choose, draw_cases
-    from handface.trainers.evaluation.run import name_samples
 
     system, device = next(iter(systems)), truth.hand.template.device
     cases = choose(records[system], config.pictures) if config.pictures else []

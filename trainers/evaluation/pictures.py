@@ -38,11 +38,16 @@ class Case:
 def choose(records: Records, count: int) -> list[Case]:
     """The best, median and worst samples, `count` of each at most: by PVE* where 3D labels exist, else by 2D error."""
     mesh = records.columns.get("frames", np.zeros(0)) > 0
-    flat = records.columns.get("reprojection_known", np.zeros(0)) > 0
+    nothing = np.zeros(len(records))
+    error, known = (
+        records.columns.get(name, nothing) + records.columns.get(f"detector_{name}", nothing)
+        for name in ("reprojection", "reprojection_known")
+    )
+    flat = known > 0
     if mesh.any():
         rows, errors, unit = np.flatnonzero(mesh), 1e3 * records.columns["pve"], "mm PVE*"
     elif flat.any():
-        rows, errors, unit = np.flatnonzero(flat), 100 * records.columns["reprojection"], "% 2D error"
+        rows, errors, unit = np.flatnonzero(flat), 100 * error, "% 2D error"
     else:
         return []
     order = rows[np.argsort(errors[rows], kind="stable")]

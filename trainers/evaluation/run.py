@@ -13,13 +13,14 @@ import numpy as np
 
 from handface.trainers.batch import Batch
 from handface.trainers.evaluation.config import BootstrapConfig, TableConfig
-from handface.trainers.evaluation.facts import CONTACT_SCORE, Facts, sample_name
+from handface.trainers.evaluation.facts import CONTACT_SCORE, Facts, name_samples
 from handface.trainers.evaluation.systems import System, Truth
 from handface.trainers.metrics import Estimate, Records, Surface, differences, gather, hand_depths, measure, summarise
 
 WHOLE = "all"
 FEW_SUBJECTS = 10
 """Below so many, an interval over subjects is worth a warning."""
+DETECTOR, FLAT = "detector_", "reprojection"  # beginnings of names of columns
 TOUCH = "touch"  # a subset made of labels, not of facts
 
 
@@ -79,15 +80,13 @@ def collect(
             answer = system(batch, expected)
             measured = measure(batch, answer.meshes, expected, surface, answer.direct, reference)
             measured = replace(measured, keys=named)
-            measured = _with_agreement(measured, answer.meshes.presence.double().cpu().numpy(), batch, facts)
+            if facts is not None:
+                measured = _with_agreement(measured, answer.meshes.presence.double().cpu().numpy(), batch, facts)
+                measured = _by_who_placed(measured, facts)
+            measured = _flat_columns(measured) if answer.flat else measured
             rows[name].append(measured if answer.known is None else _absent(measured, ~answer.known.cpu().numpy()))
         progress(len(batch))
     return {name: gather(Records.merge(parts)) for name, parts in rows.items()}
-
-
-def name_samples(batch: Batch, datasets: Sequence[str]) -> tuple[str, ...]:
-    """`sample_name` of every sample of a batch."""
-    return tuple(sample_name(datasets[o], key) for o, key in zip(batch.origins.tolist(), batch.keys, strict=True))
 
 
 def _absent(records: Records, rows: np.ndarray) -> Records:
@@ -95,19 +94,40 @@ def _absent(records: Records, rows: np.ndarray) -> Records:
     return Records(records.keys, {name: np.where(rows, 0.0, values) for name, values in records.columns.items()})
 
 
-def _with_agreement(records: Records, presence: np.ndarray, batch: Batch, facts: Mapping[str, Facts] | None) -> Records:
-    """Columns `agrees` and `judged`: does predicted contact agree with the filter's, where no label tells?"""
-    if facts is None:
-        return records
+def _flat_columns(records: Records) -> Records:
+    """What says where points are in the picture, alone."""
+    kept = (FLAT, f"{DETECTOR}{FLAT}")
+    return Records(records.keys, {name: rows for name, rows in records.columns.items() if name.startswith(kept)})
+
+
+def _with_agreement(records: Records, presence: np.ndarray, batch: Batch, facts: Mapping[str, Facts]) -> Records:
+    """Columns `agrees` and `judged`, each for pictures that the filter takes for touching and for others: does predicted contact agree
+    with the filter, where no label tells?
+    """
     scores = [None if (fact := facts.get(key)) is None else fact.contact for key in records.keys]
     judged = np.array([score is not None for score in scores]) & ~batch.has_contact.cpu().numpy()
     said = np.array([score is not None and score >= CONTACT_SCORE for score in scores])
-    agrees = judged & ((presence > 0.5) == said)
-    return Records(records.keys, {**records.columns, "agrees": agrees.astype(float), "judged": judged.astype(float)})
+    agrees = (presence > 0.5) == said
+    columns: dict[str, np.ndarray] = {}
+    for kind, mine in (("touching", judged & said), ("apart", judged & ~said)):
+        columns |= {f"judged_{kind}": mine.astype(float), f"agrees_{kind}": (mine & agrees).astype(float)}
+    return Records(records.keys, {**records.columns, **columns})
+
+
+def _by_who_placed(records: Records, facts: Mapping[str, Facts]) -> Records:
+    """2D errors against a detector's points in columns of their own: they are no errors against the truth."""
+    detected = np.array([(fact := facts.get(key)) is not None and fact.detected for key in records.keys], bool)
+    flat = {name: rows for name, rows in records.columns.items() if name.startswith(FLAT)}
+    theirs = {f"{DETECTOR}{name}": np.where(detected, rows, 0.0) for name, rows in flat.items()}
+    true = {name: np.where(detected, 0.0, rows) for name, rows in flat.items()}
+    return Records(records.keys, {**records.columns, **true, **theirs})
 
 
 def tabulate(records: Mapping[str, Records], facts: Mapping[str, Facts], config: TableConfig) -> list[Row]:
-    """Rows of the result: per system the whole set, then each subset of each split. Deterministic."""
+    """Rows of the result: per system the whole set, then each subset of each split. Deterministic.
+
+    A row for which nothing was measured, such as the labels' own where there are none, is left out.
+    """
     result = []
     for system, rows in records.items():
         known = [facts.get(key) for key in rows.keys]
@@ -121,7 +141,7 @@ def tabulate(records: Mapping[str, Records], facts: Mapping[str, Facts], config:
             for subset in subsets:
                 mask = values == subset
                 result.append(_row(system, split, subset, rows.where(mask), subjects[mask], config.bootstrap))
-    return result
+    return [row for row in result if row.frames]
 
 
 def pair(records: Mapping[str, Records], facts: Mapping[str, Facts], bootstrap: BootstrapConfig) -> list[Difference]:

@@ -24,12 +24,13 @@ Truth = Callable[[Batch], Meshes]
 @dataclass(frozen=True)
 class SystemAnswer:
     """A system's prediction of a batch. direct: the network's own vertices, where there are such.  known: (B,) bool, samples that it has
-    an answer for; None: all.
+    an answer for; None: all.  flat: it says where points are in the picture, and nothing else.
     """
 
     meshes: Meshes
     direct: Meshes | None = None
     known: torch.Tensor | None = None
+    flat: bool = False
 
 
 class System(Protocol):
@@ -55,10 +56,14 @@ class NetworkSystem:
 
     def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
         """Predict from the pictures, and from 2D keypoints if the network looks at them."""
-        seen = self.points and self.config.points is not None
-        output = self.run(batch.images, batch.points) if seen else self.run(batch.images)
+        output = self.output(batch)
         drawn = self._meshes(output, "drawn")
         return SystemAnswer(drawn) if self.mesh == "drawn" else SystemAnswer(self._meshes(output, "parametric"), drawn)
+
+    def output(self, batch: Batch) -> DiceOutput:
+        """The network's own answer."""
+        seen = self.points and self.config.points is not None
+        return self.run(batch.images, batch.points) if seen else self.run(batch.images)
 
     def _meshes(self, output: DiceOutput, mesh: Mesh) -> Meshes:
         wide = DiceOutput.unflatten({name: value.float() for name, value in output.flatten().items()})

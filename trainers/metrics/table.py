@@ -109,6 +109,26 @@ def _errors(prefix: str, title: str, group: str) -> list[Metric]:
     ]
 
 
+def _reprojection(prefix: str, against: str) -> list[Metric]:
+    return [
+        Metric(
+            f"{prefix}reprojection{part}",
+            f"2D error{part.replace('_', ' ')}{against}",
+            "% face",
+            "lower",
+            "picture",
+            _ratio(f"{prefix}reprojection{part}", f"{prefix}reprojection{part}_known", 100),
+        )
+        for part in ("", "_face", "_hand")
+    ]
+
+
+def _agreement(sums: Sums) -> Column:
+    """Per cent, mean of the shares among touching and among other pictures: to call all of them touching gives 50. NaN if one kind is missing."""
+    shares = [_divide(_get(sums, f"agrees_{kind}"), _get(sums, f"judged_{kind}")) for kind in ("touching", "apart")]
+    return 50 * (shares[0] + shares[1])
+
+
 METRICS: tuple[Metric, ...] = (
     *_errors("", "", "paper"),
     *_plausibility("", "paper"),
@@ -140,23 +160,8 @@ METRICS: tuple[Metric, ...] = (
     *_contact(["hand"], "hand"),
     *_contact(["face", "hand"], "both"),
     *_contact(["presence"], "presence"),
-    Metric("reprojection", "2D error", "% face", "lower", "picture", _ratio("reprojection", "reprojection_known", 100)),
-    Metric(
-        "reprojection_face",
-        "2D error face",
-        "% face",
-        "lower",
-        "picture",
-        _ratio("reprojection_face", "reprojection_face_known", 100),
-    ),
-    Metric(
-        "reprojection_hand",
-        "2D error hand",
-        "% face",
-        "lower",
-        "picture",
-        _ratio("reprojection_hand", "reprojection_hand_known", 100),
-    ),
+    *_reprojection("", ""),
+    *_reprojection("detector_", " vs detector"),
     Metric("depth_order", "depth order", "%", "higher", "picture", _ratio("order_right", "order_pairs", 100)),
     Metric(
         "depth_order_across",
@@ -166,7 +171,7 @@ METRICS: tuple[Metric, ...] = (
         "picture",
         _ratio("order_across_right", "order_across_pairs", 100),
     ),
-    Metric("agreement", "contact agreement", "%", "higher", "picture", _ratio("agrees", "judged", 100)),
+    Metric("agreement", "touch, as the filter", "%", "higher", "picture", _agreement),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
 

@@ -24,10 +24,10 @@ from handface.model.network.topology import Topology
 from handface.trainers.batch import Batch
 from handface.trainers.data import DataConfig, DatasetConfig, make_pass
 from handface.trainers.evaluation.config import TableConfig
-from handface.trainers.evaluation.facts import Facts, read_facts
+from handface.trainers.evaluation.facts import Facts, name_samples, read_facts
 from handface.trainers.evaluation.page import render_page
 from handface.trainers.evaluation.pictures import choose, draw_cases
-from handface.trainers.evaluation.run import collect, name_samples, pair, tabulate
+from handface.trainers.evaluation.run import collect, pair, tabulate
 from handface.trainers.evaluation.speed import measure_speed
 from handface.trainers.evaluation.systems import MeanPose, NetworkSystem, Oracle, _nearest_rotation, fit_camera
 from handface.trainers.evaluation.truth import LabelMeshes
@@ -186,7 +186,7 @@ def results(shards: Path, truth: LabelMeshes, network: NetworkSystem) -> tuple[d
 def test_the_labels_are_perfect_against_themselves(results: Any) -> None:
     rows = tabulate(results[0], results[1], TableConfig(by=(), bootstrap=NO_INTERVALS))
     values = {name: estimate.value for name, estimate in rows[2].frames.items()}
-    for name in ("pve_same", "mpjpe_same", "pa_mpjpe", "deformation", "deformation_large", "reprojection"):
+    for name in ("pve_same", "mpjpe_same", "pa_mpjpe", "deformation", "deformation_large", "detector_reprojection"):
         assert values[name] == pytest.approx(0, abs=1e-4), name
     assert 0 < values["pve"] < 0.1  # the paper's two origins differ by the mean deformation
     for name in ("face_f1", "hand_f1", "presence_f1", "presence_accuracy"):
@@ -218,9 +218,35 @@ def test_weak_sets_are_measured_by_pictures_alone(shards: Path, truth: LabelMesh
     assert {"reprojection", "depth_order", "agreement"} <= row.frames.keys()
     assert not {"pve", "face_f1", "deformation"} & row.frames.keys()
     says = network(next(_pass(shards)), truth(next(_pass(shards)))).meshes.presence > 0.5
-    expected = 100 * (says == torch.tensor([False, True, False])).float().mean().item()
+    # the mean of one picture that the filter takes for touching and of two others
+    expected = 50 * (float(says[1]) + float(2 - says[::2].sum()) / 2)
     assert row.frames["agreement"].value == pytest.approx(expected, rel=1e-5)
-    assert rows["network"].columns["judged"].sum() == 3  # the others are not among the facts
+    judged = [rows["network"].columns[f"judged_{kind}"].sum() for kind in ("touching", "apart")]
+    assert judged == [1, 2]  # the others are not among the facts
+
+
+def test_agreement_is_not_told_where_the_filter_calls_all_touching(
+    shards: Path, truth: LabelMeshes, network: NetworkSystem
+) -> None:
+    facts = {key: Facts("wild", key, "right", contact=0.9) for key in next(_pass(shards)).keys}
+    rows = collect({"network": network}, _pass(shards, weak=True), truth, None, facts)
+    (row,) = tabulate(rows, facts, TableConfig(by=(), bootstrap=NO_INTERVALS))
+    assert "agreement" not in row.frames
+
+
+def test_errors_against_a_detectors_points_are_called_so(
+    shards: Path, truth: LabelMeshes, network: NetworkSystem
+) -> None:
+    keys = [key for batch in _pass(shards) for key in batch.keys]
+    facts = {key: Facts("mixed", key, "right", detected=i < 2) for i, key in enumerate(keys)}
+    together = collect({"network": network}, _pass(shards), truth, None)["network"]
+    apart = collect({"network": network}, _pass(shards), truth, None, facts)["network"]
+    for name in ("reprojection", "reprojection_known", "reprojection_hand"):
+        mine, theirs = apart.columns[name], apart.columns[f"detector_{name}"]
+        np.testing.assert_allclose(mine + theirs, together.columns[name])
+        detected = np.isin(apart.keys, keys[:2])
+        assert not mine[detected].any() and not theirs[~detected].any()
+    assert BY_NAME["detector_reprojection"].title == "2D error vs detector"
 
 
 def test_facts_of_a_studio_and_of_photos(shards: Path, tmp_path: Path, make_sample: Any, write_tar: Any) -> None:
@@ -322,8 +348,7 @@ def test_the_oracle_says_nothing_about_pictures_without_3d_labels(shards: Path, 
 
     rows = collect({"oracle": Oracle()}, unlabelled(), truth, None, None)
     assert len(rows["oracle"]) == 6
-    (row,) = tabulate(rows, {}, TableConfig(by=(), bootstrap=NO_INTERVALS))
-    assert not row.frames
+    assert not tabulate(rows, {}, TableConfig(by=(), bootstrap=NO_INTERVALS))  # and so has no row
 
 
 def test_variants_choose_columns(results: Any) -> None:
