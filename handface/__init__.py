@@ -26,7 +26,7 @@ def load(
     batch_size: int = 8,
     mesh: Literal["parametric", "drawn"] = "parametric",
     fit: Literal["on", "off"] = "on",
-    depth: str | None = None,
+    depth: str | Path | None = None,
     depth_side: int | None = None,
 ) -> HandFace:
     """A ready predictor.
@@ -48,7 +48,7 @@ def load(
         batch_size=batch_size,
         mesh=mesh,
         fit=fit,
-        depth=depth,
+        depth=None if depth is None else str(depth),
         depth_side=depth_side,
     )
     return HandFace(build_predictor(options))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from handface.model.network.dice import Dice
     from handface.trainers.batch import Batch
     from handface.trainers.data import DataConfig
+    from handface.trainers.evaluation.facts import Facts
     from handface.trainers.evaluation.pictures import Case, Image, Kind
     from handface.trainers.evaluation.run import Row
     from handface.trainers.evaluation.speed import Speed
@@ -122,14 +123,15 @@ def run(config: Config) -> int:
     names = [dataset.name for dataset in data.datasets]
     with _progress("provenance", 0) as step:
         facts = read_facts({dataset.name: dataset.shards for dataset in data.datasets}, lambda: step(0))
-    detected = bool(config.found) or (bool(facts) and all(fact.detected for fact in facts.values()))
+    found = _found(config.found, facts)
+    detected = found or any(fact.detected for fact in facts.values())
     if model is not None and model.config.points is not None and config.points and not detected:
         log.info("the network is given the labelled 2D points; a detector's are worse (--found; --no-points: none)")
     if detected:  # a fit to labelled points would be a fit to the truth
         if network is not None and config.fit:
             systems[FITTED] = FittedSystem(network, facts, names, config.hand_model, config.head_model)
-        systems[PLACED] = PlacedMean(truth.hand, truth.head)
-    if config.found:  # else they are what errors are measured against
+        systems[PLACED] = PlacedMean(truth.hand, truth.head, facts, names)
+    if found:  # else they are what errors are measured against
         systems[POINTS] = PointsThemselves()
     if config.train:
         train = data_of(config.train, sizes, side, config.batch_size, config.workers, config.train_limit)
@@ -163,6 +165,21 @@ def run(config: Config) -> int:
         log.error("%s: do not trust this table", error)
         return 1
     return 0
+
+
+def _found(lists: Sequence[str], facts: Mapping[str, Facts]) -> bool:
+    """Whether lists of found points are given. Raises ValueError if they have none of the samples."""
+    from handface.pipeline.contract.found_points import FoundPoints
+
+    if not lists:
+        return False
+    known = set(FoundPoints.read(lists).keys.tolist())
+    count = sum(name.rpartition("/")[2] in known for name in facts)
+    if not count:
+        raise ValueError(f"--found {' '.join(lists)} has none of the {len(facts):,} samples: it is of other shards")
+    if count < len(facts):
+        log.info("--found has %d of %d samples; of the others the network is given labelled points", count, len(facts))
+    return True
 
 
 def _counted(batch: Batch, step: Callable[[int], None]) -> Batch:

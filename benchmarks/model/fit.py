@@ -29,9 +29,10 @@ from handface.model.fitting.distance import FitSurface
 from handface.model.fitting.flesh import closed_faces
 from handface.model.fitting.people import FitPicture
 from handface.model.fitting.quality import guess_residuals
-from handface.model.prediction.prediction import Part, Person, PointDepth, WeakCamera
+from handface.model.prediction.prediction import Person, PointDepth, WeakCamera
 from handface.pipeline.contract.sample import LEFT, Labels
 from handface.pipeline.contract.shards import iter_samples
+from handface.trainers.evaluation.points import place_at_rest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,22 +138,9 @@ def mean_bodies(person: Person) -> Person:
     parts = {}
     for kind, points in (("hand", person.detection.hand), ("head", person.detection.face)):
         body = load_body(f"free-{kind}", "free", side=person.side if kind == "hand" else "right")
-        out = body()
-        facing = np.array([1.0, -1.0, -1.0])
-        keypoints, vertices = out.keypoints[0].numpy() * facing, out.vertices[0].numpy() * facing
-        turn, shift = _similarity(keypoints[:, :2], points[:, :2].astype(np.float64))
-        old: Part = getattr(person, kind)
-
-        def place(x: NDArray[np.floating], turn: NDArray = turn, shift: NDArray = shift) -> NDArray[np.float32]:
-            flat = x[:, :2] @ turn.T + shift
-            return np.column_stack([flat, x[:, 2] * np.sqrt(abs(np.linalg.det(turn)))]).astype(np.float32)
-
-        parts[kind] = replace(
-            old,
-            vertices=place(vertices),
-            keypoints_3d=place(keypoints),
-            deformation=np.zeros_like(vertices, np.float32),
-        )
+        vertices, keypoints, _ = (value[0].numpy() for value in place_at_rest(body, torch.from_numpy(points)[None]))
+        still = np.zeros_like(vertices)
+        parts[kind] = replace(getattr(person, kind), vertices=vertices, keypoints_3d=keypoints, deformation=still)
     return replace(person, **parts, camera=WeakCamera(1.0, 0.0, 0.0), fit=None)  # already in pixels
 
 
@@ -267,14 +255,6 @@ def auc(scores: list[float], positive: list[float]) -> float | None:
         return None
     above = values[chosen][:, None] - values[~chosen][None]
     return float(((above > 0) + 0.5 * (above == 0)).mean())
-
-
-def _similarity(points: NDArray[np.floating], target: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
-    """(2, 2) and (2,) with target ~ points turn^T + shift, least squares, a rotation and a scale."""
-    x, y = points - points.mean(0), target - target.mean(0)
-    a, b = (x * y).sum() / (x * x).sum(), (x[:, 0] * y[:, 1] - x[:, 1] * y[:, 0]).sum() / (x * x).sum()
-    turn = np.array([[a, -b], [b, a]])
-    return turn, target.mean(0) - points.mean(0) @ turn.T
 
 
 def _predictor(model: str) -> Predictor:

@@ -44,6 +44,14 @@ class PredictorOptions:
     """Side of Depth Anything's input, a multiple of 14; None is the checkpoint's own. 392 costs half of 518."""
 
     def __post_init__(self) -> None:
+        if self.fit not in ("on", "off"):
+            raise ValueError(f"fit is {self.fit!r}: 'on' or 'off' is expected")
+        if self.depth == "":
+            raise ValueError(
+                "--depth is empty: name a Depth Anything (a folder, a hub id or a .pth file), or leave it out"
+            )
+        if self.depth_side is not None and (self.depth_side < 14 or self.depth_side % 14):
+            raise ValueError(f"--depth-side {self.depth_side}: a multiple of 14, at least 14, is expected")
         if self.depth is not None and self.fit == "off":
             raise ValueError(
                 "--depth tells the fit how far the hand lies from the face: leave out --fit off, or --depth"
@@ -65,13 +73,16 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
 
     require_opencv()
     device = _device(options.device)
+    detector = detector or _detector(
+        options, device
+    )  # before the network: a wrong name should not take seconds to be told
     with local_weights(options.model) as folder:
         loaded = load_network(folder, options.hand_model, options.head_model)
     if loaded.note:
         log.info("%s: %s", options.model, loaded.note)
     return Predictor.from_dice(
         loaded.network.to(device),
-        detector or _detector(options, device),
+        detector,
         loaded.trained,
         InferenceConfig(options.precision, options.compile),
         PredictorConfig(batch=options.batch_size, mesh=options.mesh),

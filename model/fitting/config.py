@@ -130,10 +130,11 @@ class Guess:
 class Solution:
     """B fitted people in camera space, metres: hand, head: parameters.  cost: (B,) of the energy.
 
-    presence: (B,) the guess's probability of touch, and what depth says of it.
+    presence: (B,) the guess's probability of touch, and what depth says of it.  depth_told: (B,) bool, depth said where the hand is.
     """
 
     hand: FitParameters
     head: FitParameters
     cost: torch.Tensor
     presence: torch.Tensor
+    depth_told: torch.Tensor

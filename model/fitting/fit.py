@@ -49,21 +49,24 @@ class BodyFitter:
         outlier = self.config.noise.outlier
         patience = 1 if bool(energy.has_world.all()) else _PATIENCE
         x = self._explore(energy, self._starts(energy, seen, guess), patience * self.config.exploring)
+        told = torch.zeros_like(guess.touches)
         if seen.has_depth:
             now, depth = self._depth(x, seen)
             precision = held + depth.precision
-            told = (held * guess.distance + depth.precision * (now + depth.offset)) / precision
-            energy = energy.at_distance(told, precision)
+            mean = (held * guess.distance + depth.precision * (now + depth.offset)) / precision
+            energy, told = energy.at_distance(mean, precision), depth.precision > 0
         x, cost = minimise(lambda y: energy(y, outlier), x, patience * self.config.steps)
         if bring is None:
-            return Solution(*self._split(x), cost, guess.presence)
+            return Solution(*self._split(x), cost, guess.presence, told)
         return self._bring(energy, x, seen, guess, bring)
 
     def _bring(self, energy: Energy, x: torch.Tensor, seen: Observations, guess: Guess, bring: Bring) -> Solution:
         """Decide who touches, move the hands to the skin or clear of it, and fit once more with them held there."""
         presence, at_most = guess.presence, torch.full_like(guess.distance, torch.inf)
+        told = torch.zeros_like(guess.touches)
         if seen.has_depth:
             _, depth = self._depth(x, seen)
+            told = depth.precision > 0
             to_skin = bring(*self._split(x), torch.ones_like(guess.touches), FAR)
             presence = presence_with_depth(presence, depth, to_skin)
             # a hand taken to touch that depth sees away from the skin stays as far off as depth says
@@ -74,7 +77,7 @@ class BodyFitter:
         energy = energy.at_distance(distance, torch.full_like(distance, self.config.noise.contact**-2))
         x, cost = minimise(lambda y: energy(y, self.config.noise.outlier), x, self.config.settling)
         last = _in_reach(bring(*self._split(x), touches, NEAR))  # the last millimetres, which the picture hardly shows
-        return Solution(*self._split(self._moved(x, last)[0]), cost, presence)
+        return Solution(*self._split(self._moved(x, last)[0]), cost, presence, told)
 
     def _starts(self, energy: Energy, seen: Observations, guess: Guess) -> torch.Tensor:
         """Packed variables to start from, (S, B, P): the most promising turns of the hand."""

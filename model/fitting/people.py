@@ -211,6 +211,7 @@ class PeopleFitter:
         fingers = _part(case.hand, self.hand, hand, solution.hand, row, origin)
         face = _part(case.head, self.head, head, solution.head, row, origin)
         presence = float(solution.presence[row])
+        fit = replace(fit, depth=bool(solution.depth_told[row]))
         fingers, face = settle(self.touching, fingers, face, presence)
         x, y, z = origin.tolist()
         cx, cy = case.centre

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.bodies.names import KEYPOINTS
 from handface.model.prediction.prediction import (
     CONTACT,
     Detection,
@@ -92,7 +93,7 @@ def person_to_json(person: Person) -> dict[str, Any]:
     numbers |= {
         "fitted": fit is not None and fit.fitted,
         "quality": None if fit is None else _plain(fit.quality),
-        "fit": None if fit is None else {"reason": fit.reason, "residuals": _plain(fit.residuals)},
+        "fit": None if fit is None else {"reason": fit.reason, "residuals": _plain(fit.residuals), "depth": fit.depth},
     }
     numbers |= {
         "crop": person.crop.tolist(),
@@ -156,8 +157,13 @@ def _read_person(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[
 
 
 def _read_depth(record: dict[str, Any]) -> PointDepth:
-    values = [[np.nan if value is None else value for value in pair] for pair in record["values"]]
-    return PointDepth(np.array(values, np.float32), record["inverse"])
+    values = np.array([[np.nan if value is None else value for value in pair] for pair in record["values"]], np.float32)
+    told = values.shape == (KEYPOINTS, 2) and bool(np.isin(values[:, 1], (0, 1)).all())
+    if not told or not np.isfinite(values[values[:, 1] == 1, 0]).all() or not isinstance(record["inverse"], bool):
+        raise RecordError(
+            f"depth: {KEYPOINTS} values with a validity of 0 or 1 each, and `inverse`, true or false, are expected"
+        )
+    return PointDepth(values, record["inverse"])
 
 
 def camera_numbers(camera: WeakCamera | PinholeCamera) -> list[float]:
@@ -178,7 +184,7 @@ def _read_fit(record: dict[str, Any]) -> Fit | None:
     if (fit := record["fit"]) is None:
         return None
     residuals = np.array([np.nan if value is None else value for value in fit["residuals"]], np.float32)
-    return Fit(record["fitted"], _number(record["quality"]), fit["reason"], residuals)
+    return Fit(record["fitted"], _number(record["quality"]), fit["reason"], residuals, bool(fit.get("depth")))
 
 
 def _read_part(record: dict[str, Any], prefix: str, arrays: dict[str, NDArray[Any]]) -> Part:

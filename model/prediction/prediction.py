@@ -111,12 +111,14 @@ class Fit:
     fitted: False where the network's own answer was kept.  quality: in [0, 1], how far to trust meshes and parameters.
     reason: why the quality is low, or why nothing was fitted; "" if all is well.
     residuals: (89,) distance of each projected keypoint from the detected one, in shares of the face's longer side; NaN: unseen.
+    depth: depth at the points said how far the hand lies; False where there was none, or where it did not follow the face's shape.
     """
 
     fitted: bool
     quality: float
     reason: str
     residuals: Floats
+    depth: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,14 +108,16 @@ class DepthAnything:
         original = Path(config.checkpoint).expanduser()
         if original.suffix in ENDINGS:
             self.weights = original
-            model = _load_original(original)
+            with _quietly():
+                model = _load_original(original)
             estimates = model.config.depth_estimation_type
             self.preprocess = Preprocessing(lower_bound=config.resize != "closest")
         else:
             folder = _folder(config)
             self.weights = folder / WEIGHTS
             estimates = _described(folder).get("depth_estimation_type")
-            model = _load(folder)
+            with _quietly():
+                model = _load(folder)
             self.preprocess = replace(read_preprocessing(folder), lower_bound=config.resize == "lower_bound")
         self.kind: DepthKind = "metric" if estimates == "metric" else "affine-inverse"
         if config.side is not None:
@@ -169,6 +173,26 @@ def check_checkpoint(checkpoint: str) -> None:
         read_preprocessing(path)
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' progress bars and what it and torch say of their own code while they load and trace a network."""
+    with extra("depth", "Depth Anything"):
+        from transformers.utils import logging as theirs
+
+    level, bar = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message="Converting a tensor to a Python")
+            yield
+    finally:
+        theirs.set_verbosity(level)
+        if bar:
+            theirs.enable_progress_bar()
+
+
 def upsample(depth: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """(h, w) prediction -> (H, W), bicubic with pixel centres at half integers, as the transformers processor does."""
     import torch
@@ -206,7 +230,9 @@ def _folder(config: DepthAnythingConfig) -> Path:
         return path
     parts = config.checkpoint.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in {".", "..", "~"}:
-        raise DepthWeightsError(f"{config.checkpoint} is neither a folder nor a hub id of the form owner/name")
+        raise DepthWeightsError(
+            f"{config.checkpoint} is neither a folder, nor a .pth file of the authors', nor a hub id of the form owner/name"
+        )
     with extra("depth", f"Depth Anything ({config.checkpoint})"):
         from huggingface_hub import snapshot_download
 
@@ -215,7 +241,7 @@ def _folder(config: DepthAnythingConfig) -> Path:
         return Path(snapshot_download(config.checkpoint, revision=config.revision, allow_patterns=files))
     except Exception as error:  # the hub client raises errors of its own, of httpx and of the system
         raise DepthWeightsError(
-            f"{config.checkpoint} could not be fetched ({type(error).__name__}: {error}). Download its config.json, "
+            f"{config.checkpoint} is no folder here, and as a hub id it could not be fetched ({type(error).__name__}: {error}). Download its config.json, "
             f"preprocessor_config.json and {WEIGHTS} elsewhere and give the folder"
         ) from error
 
@@ -307,7 +333,8 @@ def _openvino_predictor(model: Any) -> Predictor:
 
     def predict(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         if pixels.shape not in graphs:
-            converted = openvino.convert_model(_traceable(model), example_input=torch.from_numpy(pixels))
+            with _quietly():
+                converted = openvino.convert_model(_traceable(model), example_input=torch.from_numpy(pixels))
             converted.reshape(list(pixels.shape))
             graphs[pixels.shape] = core.compile_model(converted, "CPU", options)
         depth: NDArray[np.float32] = graphs[pixels.shape](pixels)[0]

@@ -112,7 +112,10 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     # torch raises errors of pickle, zipfile, and its own
     except Exception as error:
-        raise OriginalLayoutError(f"{path} cannot be read as tensors: {' '.join(str(error).split())[:200]}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise OriginalLayoutError(
+            f"{path} cannot be read as tensors, which a file that torch.save wrote holds ({type(error).__name__}: {reason})"
+        ) from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):

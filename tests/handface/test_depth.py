@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import handface.predict.depth
 from handface.jobs.demonstration.pictures import demo_files
-from handface.model.outputs import read_record, write_record
+from handface.model.outputs import RecordError, read_record, write_record
 from handface.pipeline.annotators.depth_anything import DepthWeightsError
 from handface.pipeline.contract.images.picture import decode_image
 from handface.pipeline.stages.depth import DepthConfig
@@ -79,10 +80,15 @@ def test_what_the_other_hand_hides_of_the_face_is_not_read(network):
     np.testing.assert_array_equal(stranger.values, alone.values)  # a hand at somebody else's face
 
 
-def test_a_network_of_depth_anything_is_asked_and_its_answer_kept(tmp_path):
+def test_a_network_of_depth_anything_is_asked_and_its_answer_kept(tmp_path, recwarn, capfd):
     checkpoint = write_checkpoint(tmp_path / "checkpoint")
     photo = decode_image(dict(demo_files())["touch_astronaut_right.jpg"])
-    prediction = handface.load(depth=str(checkpoint), depth_side=70).predict(photo)
+    capfd.readouterr()
+    prediction = handface.load(depth=checkpoint, depth_side=70).predict(photo)
+    assert (
+        not [one for one in recwarn if "transformers" in str(one.filename)]
+        and "Loading weights" not in capfd.readouterr().err
+    )
     (person,) = prediction.persons
     assert person.fit.fitted and person.detection.depth.inverse
     values = person.detection.depth.values
@@ -90,7 +96,21 @@ def test_a_network_of_depth_anything_is_asked_and_its_answer_kept(tmp_path):
     write_record(tmp_path, "a", "a.jpg", prediction)
     _, again = read_record(tmp_path / "a.json")
     np.testing.assert_array_equal(again.persons[0].detection.depth.values, values)
-    assert again.persons[0].detection.depth.inverse
+    assert again.persons[0].detection.depth.inverse and again.persons[0].fit.depth == person.fit.depth
+    record = json.loads((tmp_path / "a.json").read_text())
+    for damage in (
+        {"values": [[1.0, 1.0]]},
+        {"inverse": "no"},
+        {"values": [[1.0, 7.0]] * 89},
+        {"values": [[None, 1.0]] * 89},
+    ):
+        record["persons"][0]["detection"]["depth"] = {"values": values.tolist(), "inverse": True} | damage
+        (tmp_path / "a.json").write_text(json.dumps(record))
+        with pytest.raises(RecordError, match="depth: 89 values"):
+            read_record(tmp_path / "a.json")
+    record["persons"][0]["detection"].pop("depth")  # as files had it before
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    assert read_record(tmp_path / "a.json")[1].persons[0].detection.depth is None
 
 
 def test_depth_without_a_fit_or_without_weights_is_refused(tmp_path):
@@ -98,5 +118,11 @@ def test_depth_without_a_fit_or_without_weights_is_refused(tmp_path):
         PredictorOptions(depth="somewhere", fit="off")
     with pytest.raises(ValueError, match="--depth-side"):
         PredictorOptions(depth_side=392)
+    with pytest.raises(ValueError, match="--depth-side 100: a multiple of 14"):
+        PredictorOptions(depth="somewhere", depth_side=100)
+    with pytest.raises(ValueError, match="--depth is empty"):
+        handface.load(depth="")
+    with pytest.raises(ValueError, match="fit is False"):
+        handface.load(fit=False)
     with pytest.raises(DepthWeightsError, match="nowhere"):
         handface.load(depth=str(tmp_path / "nowhere"))

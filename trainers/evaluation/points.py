@@ -20,6 +20,7 @@ from handface.trainers.evaluation.facts import Facts, PhotoView, name_samples
 from handface.trainers.evaluation.systems import NetworkSystem, SystemAnswer
 from handface.trainers.metrics.meshes import Meshes
 
+_CONTACT = ("face_", "hand_", "presence_", "agrees_", "judged_")  # columns about touch
 _TO_CAMERA = (1.0, -1.0, -1.0)  # of a body at rest, which stands upright and looks at the camera
 
 
@@ -27,7 +28,7 @@ class FittedSystem:
     """The network's answer moved onto the points that it was given, as `handface predict` does it.
 
     Where the points say too little for a fit, the answer is the network's. Landmarks in metres, which `predict` has of the detector, are not
-    in the samples.
+    in the samples. Samples whose points are labels are left out: a fit to those would be one to the truth.
 
     Args:
         network: as it is measured by itself.
@@ -61,7 +62,8 @@ class FittedSystem:
             self._picture(detection, fact, image.shape[0])
             for detection, fact, image in zip(detections, known, pixels, strict=True)
         ]
-        return SystemAnswer(_meshes(self.fitter.fit(people, pictures), batch.images.device))
+        meshes = _meshes(self.fitter.fit(people, pictures), batch.images.device)
+        return SystemAnswer(meshes, known=points_are_found(batch, known))
 
     def _picture(self, detection: Detection, fact: Facts | None, side: int) -> FitPicture:
         view = PhotoView(1.0, (0.5, 0.5)) if fact is None or fact.view is None else fact.view
@@ -75,18 +77,21 @@ class FittedSystem:
 class PlacedMean:
     """Mean bodies at rest, each turned in the picture, scaled and moved onto the points: what no network is needed for.
 
-    The head keeps its size in metres; the hand gets the one with which it lies on its points at the head's distance. Nothing touches.
+    The head keeps its size in metres; the hand gets the one with which it lies on its points at the head's distance. Of touch they say
+    nothing.  facts, datasets: as of `FittedSystem`; its samples are left out here, too.
     """
 
     hand: ParametricBody
     head: ParametricBody
+    facts: Mapping[str, Facts]
+    datasets: Sequence[str]
 
     @torch.no_grad()
     def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
         """The same bodies for every sample, placed."""
         face, fingers = batch.points[:, :FACE_KEYPOINTS], batch.points[:, FACE_KEYPOINTS:]
-        head, head_points, zoom = _place(self.head, face)
-        hand, hand_points, _ = _place(self.hand, fingers)
+        head, head_points, zoom = place_at_rest(self.head, face)
+        hand, hand_points, _ = place_at_rest(self.hand, fingers)
         seen = torch.cat([head_points, hand_points], 1)  # pixels, z too
         scale = zoom[:, None, None]
         return SystemAnswer(
@@ -99,7 +104,9 @@ class PlacedMean:
                 head_contact=torch.zeros_like(head[..., 0]),
                 presence=torch.zeros_like(zoom),
                 pixels=seen[..., :2],
-            )
+            ),
+            known=points_are_found(batch, [self.facts.get(name) for name in name_samples(batch, self.datasets)]),
+            says=lambda column: not column.startswith(_CONTACT),
         )
 
 
@@ -108,12 +115,25 @@ class PointsThemselves:
 
     def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
         """Points in the picture; of the rest there is no answer."""
-        return SystemAnswer(Meshes(**{**vars(truth), "pixels": batch.points[..., :2]}), flat=True)
+        meshes = Meshes(**{**vars(truth), "pixels": batch.points[..., :2]})
+        return SystemAnswer(meshes, known=_differ(batch), says=lambda column: "reprojection" in column)
 
 
-def _place(body: ParametricBody, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A body at rest by a similarity on points (B, K, 3) x, y, confidence: vertices (B, V, 3) and keypoints (B, K, 3) in pixels, and
-    pixels a metre (B,).
+def points_are_found(batch: Batch, facts: Sequence[Facts | None]) -> torch.Tensor:
+    """Which samples (B,) give a network points of a detector: the list that `--found` names has them, or the labels are a detector's."""
+    detected = torch.tensor([fact is not None and fact.detected for fact in facts], device=batch.points.device)
+    return detected | _differ(batch)
+
+
+def _differ(batch: Batch) -> torch.Tensor:
+    """Samples (B,) whose points are not the labels."""
+    return (batch.points != batch.keypoints_2d).flatten(1).any(1)
+
+
+def place_at_rest(body: ParametricBody, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A body at rest, laid by a similarity onto points (B, K, 3) x, y, confidence.
+
+    Returns vertices (B, V, 3) and keypoints (B, K, 3) in pixels, z too, and pixels a metre (B,).
     """
     out = body()
     facing = out.vertices.new_tensor(_TO_CAMERA)

@@ -20,7 +20,6 @@ from handface.trainers.metrics import Estimate, Records, Surface, differences, g
 WHOLE = "all"
 FEW_SUBJECTS = 10
 """Below so many, an interval over subjects is worth a warning."""
-DETECTOR, FLAT = "detector_", "reprojection"  # beginnings of names of columns
 TOUCH = "touch"  # a subset made of labels, not of facts
 
 
@@ -83,7 +82,9 @@ def collect(
             if facts is not None:
                 measured = _with_agreement(measured, answer.meshes.presence.double().cpu().numpy(), batch, facts)
                 measured = _by_who_placed(measured, facts)
-            measured = _flat_columns(measured) if answer.flat else measured
+            if answer.says is not None:
+                columns = {column: rows for column, rows in measured.columns.items() if answer.says(column)}
+                measured = Records(measured.keys, columns)
             rows[name].append(measured if answer.known is None else _absent(measured, ~answer.known.cpu().numpy()))
         progress(len(batch))
     return {name: gather(Records.merge(parts)) for name, parts in rows.items()}
@@ -92,12 +93,6 @@ def collect(
 def _absent(records: Records, rows: np.ndarray) -> Records:
     """The records with nothing measured in some rows (N,)."""
     return Records(records.keys, {name: np.where(rows, 0.0, values) for name, values in records.columns.items()})
-
-
-def _flat_columns(records: Records) -> Records:
-    """What says where points are in the picture, alone."""
-    kept = (FLAT, f"{DETECTOR}{FLAT}")
-    return Records(records.keys, {name: rows for name, rows in records.columns.items() if name.startswith(kept)})
 
 
 def _with_agreement(records: Records, presence: np.ndarray, batch: Batch, facts: Mapping[str, Facts]) -> Records:
@@ -115,21 +110,22 @@ def _with_agreement(records: Records, presence: np.ndarray, batch: Batch, facts:
 
 
 def _by_who_placed(records: Records, facts: Mapping[str, Facts]) -> Records:
-    """2D errors against a detector's points in columns of their own: they are no errors against the truth."""
+    """What is measured against a detector's points and depth in columns of its own: that is no error against the truth."""
     detected = np.array([(fact := facts.get(key)) is not None and fact.detected for key in records.keys], bool)
-    flat = {name: rows for name, rows in records.columns.items() if name.startswith(FLAT)}
-    theirs = {f"{DETECTOR}{name}": np.where(detected, rows, 0.0) for name, rows in flat.items()}
-    true = {name: np.where(detected, 0.0, rows) for name, rows in flat.items()}
+    seen = {name: rows for name, rows in records.columns.items() if name.startswith(("reprojection", "order_"))}
+    theirs = {f"detector_{name}": np.where(detected, rows, 0.0) for name, rows in seen.items()}
+    true = {name: np.where(detected, 0.0, rows) for name, rows in seen.items()}
     return Records(records.keys, {**records.columns, **true, **theirs})
 
 
 def tabulate(records: Mapping[str, Records], facts: Mapping[str, Facts], config: TableConfig) -> list[Row]:
     """Rows of the result: per system the whole set, then each subset of each split. Deterministic.
 
-    A row for which nothing was measured, such as the labels' own where there are none, is left out.
+    A system's samples are those that it answered. Without any, as the labels where there are none in 3D, it has no row.
     """
     result = []
-    for system, rows in records.items():
+    for system, answers in records.items():
+        rows = answers.where(_answered(answers))
         known = [facts.get(key) for key in rows.keys]
         subjects = np.array([key if fact is None else fact.subject for key, fact in zip(rows.keys, known, strict=True)])
         result.append(_row(system, WHOLE, WHOLE, rows, subjects, config.bootstrap))
@@ -145,19 +141,27 @@ def tabulate(records: Mapping[str, Records], facts: Mapping[str, Facts], config:
 
 
 def pair(records: Mapping[str, Records], facts: Mapping[str, Facts], bootstrap: BootstrapConfig) -> list[Difference]:
-    """The first system against each of the others, on the whole set."""
-    names = list(records)
-    if len(names) < 2 or not len(records[names[0]]):
-        return []
-    rows = records[names[0]]
-    subjects = [facts[key].subject if key in facts else key for key in rows.keys]
-    clusters = subjects if len(set(subjects)) < len(subjects) else None
-    return [
-        Difference(
-            names[0], other, len(rows), len(set(subjects)), differences(rows, records[other], bootstrap, clusters)
-        )
-        for other in names[1:]
-    ]
+    """The first system against each of the others, on the samples that both answered."""
+    result: list[Difference] = []
+    first, *others = records
+    for other in others:
+        both = _answered(records[first]) & _answered(records[other])
+        if not both.any():
+            continue
+        mine, theirs = records[first].where(both), records[other].where(both)
+        subjects = [facts[key].subject if key in facts else key for key in mine.keys]
+        clusters = subjects if len(set(subjects)) < len(subjects) else None
+        found = differences(mine, theirs, bootstrap, clusters)
+        result.append(Difference(first, other, len(mine), len(set(subjects)), found))
+    return result
+
+
+def _answered(records: Records) -> np.ndarray:
+    """Rows (N,) in which anything was measured."""
+    found = np.zeros(len(records), bool)
+    for rows in records.columns.values():
+        found |= rows != 0
+    return found
 
 
 def _values(split: str, rows: Records, facts: Sequence[Facts | None]) -> np.ndarray:

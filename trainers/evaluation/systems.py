@@ -24,13 +24,13 @@ Truth = Callable[[Batch], Meshes]
 @dataclass(frozen=True)
 class SystemAnswer:
     """A system's prediction of a batch. direct: the network's own vertices, where there are such.  known: (B,) bool, samples that it has
-    an answer for; None: all.  flat: it says where points are in the picture, and nothing else.
+    an answer for; None: all.  says: whether it has an answer to what a column measures; None: to all.
     """
 
     meshes: Meshes
     direct: Meshes | None = None
     known: torch.Tensor | None = None
-    flat: bool = False
+    says: Callable[[str], bool] | None = None
 
 
 class System(Protocol):

@@ -52,6 +52,11 @@ def heading(metric: Metric) -> str:
     return f"{metric.title}{f' ({metric.unit})' if metric.unit else ''} {arrow}"
 
 
+def _escaped(metric: Metric) -> str:
+    """The heading inside a table in Markdown."""
+    return heading(metric).replace("|", "\\|")
+
+
 def title(row: Row) -> str:
     """`network`, or `network, subject S1`."""
     return row.system if row.split == WHOLE else f"{row.system}, {row.split} {row.subset}"
@@ -65,7 +70,7 @@ def markdown(rows: Sequence[Row], pairs: Sequence[Difference], variant: Variant,
         "",
     ]
     for table in chosen(rows, variant):
-        lines.append("| | frames | subjects | " + " | ".join(map(heading, table)) + " |")
+        lines.append("| | frames | subjects | " + " | ".join(map(_escaped, table)) + " |")
         lines.append("|---|---|---|" + "---|" * len(table))
         for row in rows:
             if any(metric.name in row.frames for metric in table):
@@ -86,7 +91,7 @@ def markdown(rows: Sequence[Row], pairs: Sequence[Difference], variant: Variant,
             if metric.name in pair.estimates:
                 found = pair.estimates[metric.name]
                 sure = "" if not (found.low > 0 or found.high < 0) else "yes"
-                lines.append(f"| {heading(metric)} | {cell(found, metric)} | {sure} |")
+                lines.append(f"| {_escaped(metric)} | {cell(found, metric)} | {sure} |")
         lines += ["", "yes: the interval leaves out 0.", ""]
     return "\n".join(lines)
 

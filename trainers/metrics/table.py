@@ -109,17 +109,32 @@ def _errors(prefix: str, title: str, group: str) -> list[Metric]:
     ]
 
 
-def _reprojection(prefix: str, against: str) -> list[Metric]:
+def _seen(prefix: str, against: str) -> list[Metric]:
+    """What can be measured on a photo. against: whose points and depth, if they are not the truth."""
+    error, order = f"{prefix}reprojection", f"{prefix}order"
     return [
-        Metric(
-            f"{prefix}reprojection{part}",
-            f"2D error{part.replace('_', ' ')}{against}",
-            "% face",
-            "lower",
-            "picture",
-            _ratio(f"{prefix}reprojection{part}", f"{prefix}reprojection{part}_known", 100),
-        )
-        for part in ("", "_face", "_hand")
+        *(
+            Metric(
+                f"{error}{part}",
+                f"2D error{part.replace('_', ' ')}{against}",
+                "% face",
+                "lower",
+                "picture",
+                _ratio(f"{error}{part}", f"{error}{part}_known", 100),
+            )
+            for part in ("", "_face", "_hand")
+        ),
+        *(
+            Metric(
+                f"{prefix}depth_order{part}",
+                f"depth order{title}{against}",
+                "%",
+                "higher",
+                "picture",
+                _ratio(f"{order}{part}_right", f"{order}{part}_pairs", 100),
+            )
+            for part, title in (("", ""), ("_across", " face-hand"))
+        ),
     ]
 
 
@@ -160,17 +175,8 @@ METRICS: tuple[Metric, ...] = (
     *_contact(["hand"], "hand"),
     *_contact(["face", "hand"], "both"),
     *_contact(["presence"], "presence"),
-    *_reprojection("", ""),
-    *_reprojection("detector_", " vs detector"),
-    Metric("depth_order", "depth order", "%", "higher", "picture", _ratio("order_right", "order_pairs", 100)),
-    Metric(
-        "depth_order_across",
-        "depth order face-hand",
-        "%",
-        "higher",
-        "picture",
-        _ratio("order_across_right", "order_across_pairs", 100),
-    ),
+    *_seen("", ""),
+    *_seen("detector_", " vs detector"),
     Metric("agreement", "touch, as the filter", "%", "higher", "picture", _agreement),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}

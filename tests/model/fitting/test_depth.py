@@ -130,7 +130,7 @@ def test_a_hand_before_the_face_is_not_drawn_to_it(left: bool, inverse: bool) ->
         gap = float(person.hand.keypoints_3d[:, 2].mean() - person.head.keypoints_3d[:, 2].mean())
         return abs(gap - _gap(labels))
 
-    assert off(told) < min(0.03, off(alone))
+    assert off(told) < min(0.03, off(alone)) and told.fit.depth and not alone.fit.depth
     assert told.presence < 0.5 and told.presence < alone.presence
     assert not (told.hand.contact > 0.5).any()
 
@@ -140,3 +140,4 @@ def test_values_that_are_not_numbers_are_as_good_as_missing() -> None:
     values = np.full((89, 2), np.nan, np.float32)
     alone, told = fit(labels, None), fit(labels, PointDepth(values))
     np.testing.assert_array_equal(alone.hand.vertices, told.hand.vertices)
+    assert not told.fit.depth

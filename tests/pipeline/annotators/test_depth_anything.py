@@ -92,7 +92,7 @@ def test_checkpoints_that_cannot_be_used_are_refused(tmp_path, checkpoint):
         with pytest.raises(DepthWeightsError, match=match):
             DepthAnything(DepthAnythingConfig(str(folder), backend="torch"))
 
-    refused("neither a folder nor a hub id", tmp_path / "absent" / "deep")
+    refused("neither a folder, nor a .pth file", tmp_path / "absent" / "deep")
     refused("no readable config.json")
     (tmp_path / "config.json").write_text('{"model_type": "dpt"}')
     refused("expected 'depth_anything'")

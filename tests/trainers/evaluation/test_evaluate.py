@@ -215,7 +215,7 @@ def test_weak_sets_are_measured_by_pictures_alone(shards: Path, truth: LabelMesh
     facts = {k: Facts("wild", k, "right", contact=0.9 if i % 2 else 0.1) for i, k in enumerate(key)}
     rows = collect({"network": network}, _pass(shards, weak=True), truth, None, facts)
     (row,) = tabulate(rows, facts, TableConfig(by=(), bootstrap=NO_INTERVALS))
-    assert {"reprojection", "depth_order", "agreement"} <= row.frames.keys()
+    assert {"reprojection", "depth_order", "agreement"} <= row.frames.keys()  # nobody says that a detector placed them
     assert not {"pve", "face_f1", "deformation"} & row.frames.keys()
     says = network(next(_pass(shards)), truth(next(_pass(shards)))).meshes.presence > 0.5
     # the mean of one picture that the filter takes for touching and of two others
@@ -241,7 +241,7 @@ def test_errors_against_a_detectors_points_are_called_so(
     facts = {key: Facts("mixed", key, "right", detected=i < 2) for i, key in enumerate(keys)}
     together = collect({"network": network}, _pass(shards), truth, None)["network"]
     apart = collect({"network": network}, _pass(shards), truth, None, facts)["network"]
-    for name in ("reprojection", "reprojection_known", "reprojection_hand"):
+    for name in ("reprojection", "reprojection_known", "reprojection_hand", "order_right", "order_pairs"):
         mine, theirs = apart.columns[name], apart.columns[f"detector_{name}"]
         np.testing.assert_allclose(mine + theirs, together.columns[name])
         detected = np.isin(apart.keys, keys[:2])

@@ -22,7 +22,7 @@ from handface.trainers.data import DataConfig, DatasetConfig, make_pass
 from handface.trainers.evaluation.config import BootstrapConfig, TableConfig
 from handface.trainers.evaluation.facts import Facts, PhotoView, read_facts
 from handface.trainers.evaluation.points import FittedSystem, PlacedMean, PointsThemselves, _detection
-from handface.trainers.evaluation.run import collect, tabulate
+from handface.trainers.evaluation.run import collect, pair, tabulate
 from handface.trainers.evaluation.systems import NetworkSystem
 from handface.trainers.evaluation.truth import LabelMeshes
 
@@ -70,11 +70,11 @@ def network() -> NetworkSystem:
 def test_the_fit_brings_a_network_that_knows_nothing_onto_the_points(
     shard: Path, truth: LabelMeshes, network: NetworkSystem
 ) -> None:
-    facts = read_facts({"scenes": [str(shard)]})
+    facts = {name: replace(fact, detected=True) for name, fact in read_facts({"scenes": [str(shard)]}).items()}
     fitted = FittedSystem(network, facts, ["scenes"])
     rows = collect({"bare": network, "fitted": fitted}, _pass(shard), truth, None, facts, datasets=["scenes"])
     bare, moved = tabulate(rows, facts, TABLE)
-    assert moved.frames["reprojection"].value < 4 < bare.frames["reprojection"].value
+    assert moved.frames["detector_reprojection"].value < 4 < bare.frames["detector_reprojection"].value
     assert moved.frames["pve_head"].value < bare.frames["pve_head"].value
     assert 0 <= moved.frames["face_precision"].value <= 1
 
@@ -116,7 +116,7 @@ def test_facts_say_who_placed_the_points_and_where_the_crop_was(
 
 
 def test_mean_bodies_lie_on_points_that_are_theirs(batch: Batch, truth: LabelMeshes) -> None:
-    placed = PlacedMean(truth.hand, truth.head)
+    placed = PlacedMean(truth.hand, truth.head, {}, ["scenes"])
     hand, head = truth.hand(), truth.head()
     angle, scale = 0.4, torch.tensor([300.0, 420.0])
     turn = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], dtype=torch.float32)
@@ -126,14 +126,40 @@ def test_mean_bodies_lie_on_points_that_are_theirs(batch: Batch, truth: LabelMes
         points[:, rows, :2] = scale[:, None, None] * (flat @ turn.T) + torch.tensor([40.0, 50.0])
         points[:, rows, 2] = 1
     points[:, [3, 70]] = torch.tensor([-500.0, 900.0, 0.0])  # of no confidence
-    answer = placed(replace(batch, points=points), truth(batch)).meshes
+    found = placed(replace(batch, points=points), truth(batch))
+    answer = found.meshes
+    assert found.says is not None and found.says("pve") and not found.says("face_tp")
     kept = [k for k in range(89) if k not in (3, 70)]
     torch.testing.assert_close(answer.pixels[:, kept], points[:, kept, :2], atol=1e-2, rtol=1e-4)
     size = (head.vertices[0, 0] - head.vertices[0, 100]).norm()
     torch.testing.assert_close(
         (answer.head[:, 0] - answer.head[:, 100]).norm(dim=1), size.expand(2), atol=1e-4, rtol=1e-3
     )
-    assert not answer.presence.any() and not answer.hand_contact.any()
+
+
+def test_what_is_laid_onto_labelled_points_is_no_answer(batch: Batch, truth: LabelMeshes, network: Any) -> None:
+    moved = batch.points.clone()
+    moved[1] += torch.tensor([2.0, 0.0, 0.0])
+    half = replace(batch, points=moved)
+    names = [f"scenes/{key}" for key in batch.keys]
+    for facts, expected in (
+        ({}, [False, True]),
+        ({names[0]: Facts("scenes", "a", "right", detected=True)}, [True, True]),
+    ):
+        for system in (
+            FittedSystem(network, facts, ["scenes"]),
+            PlacedMean(truth.hand, truth.head, facts, ["scenes"]),
+        ):
+            known = system(half, truth(half)).known
+            assert known is not None and known.tolist() == expected
+    rows = collect({"all": network, "some": PointsThemselves()}, iter([half]), truth, None, {}, datasets=["scenes"])
+    table = {row.system: row.samples for row in tabulate(rows, {}, TABLE)}
+    assert table == {"all": 2, "some": 1}
+    (difference,) = pair(rows, {}, TABLE.bootstrap)
+    assert difference.samples == 1
+    mine = rows["all"].columns["reprojection"] - rows["some"].columns["reprojection"]
+    answered = rows["some"].columns["reprojection_known"] > 0
+    assert difference.estimates["reprojection"].value == pytest.approx(100 * float(mine[answered].sum()))
 
 
 def test_the_points_themselves_are_measured_in_the_picture_alone(batch: Batch, truth: LabelMeshes) -> None:
