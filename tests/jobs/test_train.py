@@ -96,7 +96,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
             resolve(Config(config=path))
     with pytest.raises(ValueError, match=r"no setting optim\.emma; did you mean optim\.ema\?"):
         resolve(Config(train=("a",), set=("optim.emma=1",)))
-    with pytest.raises(ValueError, match=r"--workers some: expected N or MIN\.\.MAX"):
+    with pytest.raises(ValueError, match=r"--workers some: N or MIN\.\.MAX is expected"):
         run(Config(train=("out/a",), output=str(tmp_path / "run"), workers="some"))
 
 

@@ -54,6 +54,6 @@ def test_findings_shown_are_bounded(
 
 def test_what_cannot_be_looked_at_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(tmp_path / "none.tar")]) == 2
-    assert "no shard there" in capsys.readouterr().err
+    assert "no such file or folder" in capsys.readouterr().err
     assert main(["validate"]) == 2
     assert "at least one shard" in capsys.readouterr().err

@@ -209,4 +209,4 @@ def test_nothing_to_show_fails_and_nothing_there_says_so(tmp_path: Path, capsys:
     assert main(["report", str(tmp_path / "parts"), "--output", str(output)]) == 1
     assert "no_face" in output.read_text()
     assert main(["report", str(tmp_path / "gone")]) == 2
-    assert "no shard there" in capsys.readouterr().err
+    assert "no such file or folder" in capsys.readouterr().err
