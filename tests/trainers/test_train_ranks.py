@@ -168,7 +168,7 @@ def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(
     with pytest.raises((ValueError, RuntimeError), match=r"optim\.lr was 1e-06, is 0\.5") as raised:
         verb.run(verb.Config(config=settings(replace(cut, resume="auto")), lr=0.5, workers="1"))
     assert "\n" not in str(raised.value) and time.monotonic() - start < 120
-    with pytest.raises(FileNotFoundError, match="nowhere: .*: no such file or folder"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: .*: no such file or folder"):
         verb.run(verb.Config(train=("nowhere",), output="other", workers="1"))
 
 
