@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FOUND = "found.jsonl.gz"
+CRAWL = "crawl.json"  # names the rounds of a crawl, in the root of its folder; each round is a folder of parts
 SCORES = tuple(f.name for f in fields(Scores) if f.name != "keypoint_agreement")
 _BATCH = 256  # manifests read at once
 _READERS = 8  # files compared at once

@@ -12,7 +12,7 @@ from typing import Any
 
 from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.names.url_names import is_web
-from handface.pipeline.contract.parts import no_parts, read_parts
+from handface.pipeline.contract.parts import CRAWL, no_parts, read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import Crawler
@@ -58,7 +58,7 @@ def kept_samples(folders: Iterable[str], damage: Damage | None = None) -> Iterat
 
     damage: is told of parts that are left out.
     """
-    from handface.pipeline.sources.crawl import CRAWL, is_crawl
+    from handface.pipeline.sources.crawl import is_crawl
 
     for folder in folders:
         inner = [folder]

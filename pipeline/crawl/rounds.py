@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 
 from handface.pipeline.contract.config import BaseConfig
 from handface.pipeline.contract.inputs import Reason, SourceItem
-from handface.pipeline.contract.parts import FinishedPart, read_parts
+from handface.pipeline.contract.parts import CRAWL, FinishedPart, read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.crawl.ledger import Ledger, chosen
 from handface.pipeline.crawl.plan import lane_planner
 from handface.pipeline.crawl.stage import DEPTH, ROLE, CrawlStage, LinkConfig
 from handface.pipeline.engine.run import Run, finished_of, prepare
+from handface.pipeline.engine.run_record import require_kind
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.original import KeepConfig
 from handface.pipeline.sources.base import SourceConfig
-from handface.pipeline.sources.crawl import CRAWL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,6 +116,7 @@ class Crawl:
         progress: Callable[[int], None] = lambda _: None,
     ) -> Run | None:
         """Join or start round `number`; None if it would be empty. Raises ConfigMismatchError, StorageError."""
+        require_kind(self.folder, crawl=True)
         rounds = self.rounds()
         fresh = not rounds
         if number == len(rounds):
@@ -133,7 +134,8 @@ class Crawl:
             raise
 
     def check(self) -> Funnel | None:
-        """What is finished of round 0 in the folder, or None if it has none. Raises ConfigMismatchError if the crawl there differs."""
+        """What is finished of round 0 in the folder, or None if it has none. Raises ConfigMismatchError if what is there is another."""
+        require_kind(self.folder, crawl=True)
         rounds = self.rounds()
         if not rounds:
             return None

@@ -19,7 +19,7 @@ from handface.pipeline.contract.sample import SCHEMA_VERSION
 from handface.pipeline.contract.storage import Folder, absolute
 from handface.pipeline.engine.funnel import Funnel
 from handface.pipeline.engine.libraries import installed
-from handface.pipeline.engine.run_record import RUN, RunConfig, RunRecord, check_same, first_day, open_run
+from handface.pipeline.engine.run_record import RUN, RunConfig, RunRecord, check_same, first_day, open_run, require_kind
 from handface.pipeline.engine.stage import Stage, check_chain
 from handface.pipeline.engine.units import UnitRef, plan_units, read_plan
 from handface.pipeline.engine.worker import MICRO_BATCH, Task
@@ -66,10 +66,11 @@ def prepare(
 
     Raises:
         ChainError: The stages do not fit together.
-        ConfigMismatchError: The folder's run differs, by the names of the fields.
+        ConfigMismatchError: The folder's run differs, by the names of the fields, or it holds a crawl.
         StorageError: The folder cannot be written.
     """
     folder = Folder(absolute(output))
+    require_kind(folder, crawl=False)
     plan = read_plan(folder)
     record, built = _record(folder, inputs, config, stages, planned=plan is not None)
     open_run(folder, record, planned=plan is not None)
@@ -114,9 +115,10 @@ def finished_of(
 
     Raises:
         ChainError: The stages do not fit together.
-        ConfigMismatchError: The folder's run differs, by the names of the fields.
+        ConfigMismatchError: The folder's run differs, by the names of the fields, or it holds a crawl.
     """
     folder = Folder(absolute(output))
+    require_kind(folder, crawl=False)
     if read_plan(folder) is None:
         return None
     record, _ = _record(folder, inputs, config(), stages, planned=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from handface.pipeline.contract.config import differences
+from handface.pipeline.contract.parts import CRAWL
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.libraries import differing, distributions
 
@@ -71,6 +72,16 @@ def open_run(output: Folder, run: RunRecord, *, planned: bool) -> None:
     """
     if not check_same(output, run, planned=planned):
         output.write(RUN, (json.dumps(asdict(run), indent=1, sort_keys=True) + "\n").encode())
+
+
+def require_kind(output: Folder, *, crawl: bool) -> None:
+    """Raise ConfigMismatchError if the folder holds parts where a crawl is to go, or a crawl where parts are to go."""
+    if crawl and output.exists(RUN):
+        raise ConfigMismatchError(
+            f"{output.uri} holds the parts of another command. Choose another output folder for the crawl"
+        )
+    if not crawl and output.exists(CRAWL):
+        raise ConfigMismatchError(f"{output.uri} holds a crawl. Name it as --input, and choose another output folder")
 
 
 def check_same(output: Folder, run: RunRecord, *, planned: bool) -> bool:

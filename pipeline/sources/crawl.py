@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.names.url_names import is_web
+from handface.pipeline.contract.parts import CRAWL
 from handface.pipeline.sources.base import Notes, SourceConfig
 from handface.pipeline.sources.tar import TarSource
-
-CRAWL = "crawl.json"  # names the rounds, in the folder's root
 
 
 @dataclass(frozen=True)

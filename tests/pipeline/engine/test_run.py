@@ -14,9 +14,10 @@ import pytest
 
 from handface.pipeline.contract.parts import read_parts
 from handface.pipeline.contract.storage import Folder, StorageError
+from handface.pipeline.crawl.rounds import Crawl, CrawlConfig
 from handface.pipeline.engine.executor import execute, group_stages
 from handface.pipeline.engine.record import Record
-from handface.pipeline.engine.run import prepare
+from handface.pipeline.engine.run import finished_of, prepare
 from handface.pipeline.engine.run_record import ConfigMismatchError
 from handface.pipeline.engine.stage import Resources
 from handface.pipeline.engine.units import UnitRef, plan_small_units
@@ -159,6 +160,22 @@ def test_another_config_in_the_same_folder_is_refused_by_name(tmp_path: Path) ->
         prepare(["toy"], other, str(tmp_path), list_inputs=lambda: items(5), stages=build_stages)
     with pytest.raises(ConfigMismatchError, match=r"input was \['toy'\], is \['elsewhere'\]"):
         prepare(["elsewhere"], CONFIG, str(tmp_path), list_inputs=lambda: items(5), stages=build_stages)
+
+
+def test_parts_and_a_crawl_do_not_share_a_folder(tmp_path: Path) -> None:
+    toy_run(tmp_path / "parts", local=True)
+    before = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    crawl = Crawl(str(tmp_path / "parts"), CrawlConfig(), ("x",))
+    for begin in (crawl.check, lambda: crawl.open(0, lambda: items(5))):
+        with pytest.raises(ConfigMismatchError, match="holds the parts of another command"):
+            begin()
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == before
+    (tmp_path / "crawl").mkdir()
+    (tmp_path / "crawl/crawl.json").write_text('{"rounds": []}')
+    with pytest.raises(ConfigMismatchError, match="holds a crawl"):
+        prepare(["toy"], CONFIG, str(tmp_path / "crawl"), list_inputs=lambda: items(5), stages=build_stages)
+    with pytest.raises(ConfigMismatchError, match="holds a crawl"):
+        finished_of(["toy"], lambda: CONFIG, str(tmp_path / "crawl"), stages=build_stages)
 
 
 def test_a_run_made_with_other_libraries_is_refused_by_name_with_advice(tmp_path: Path) -> None:
