@@ -73,9 +73,8 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
 
     require_opencv()
     device = _device(options.device)
-    detector = detector or _detector(
-        options, device
-    )  # before the network: a wrong name should not take seconds to be told
+    # before the network: a wrong checkpoint should not take seconds to be told
+    detector = detector or _detector(options, device)
     with local_weights(options.model) as folder:
         loaded = load_network(folder, options.hand_model, options.head_model)
     if loaded.note:

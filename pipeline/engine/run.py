@@ -82,10 +82,7 @@ def prepare(
             with suppress(OSError):
                 folder.remove(RUN)
             raise
-    finished, done = Funnel(), set()
-    for part in read_parts(folder):
-        finished.add(part.manifest)
-        done.add(part.manifest.unit)
+    finished, done = _finished(folder)
     started = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     task = Task(
         folder,
@@ -123,10 +120,16 @@ def finished_of(
         return None
     record, _ = _record(folder, inputs, config(), stages, planned=True)
     check_same(folder, record, planned=True)
-    finished = Funnel()
+    return _finished(folder)[0]
+
+
+def _finished(folder: Folder) -> tuple[Funnel, set[str]]:
+    """What the finished parts of a folder add up to, and the units that they are of."""
+    funnel, units = Funnel(), set()
     for part in read_parts(folder):
-        finished.add(part.manifest)
-    return finished
+        funnel.add(part.manifest)
+        units.add(part.manifest.unit)
+    return funnel, units
 
 
 def _record(

@@ -57,13 +57,13 @@ class FittedSystem:
         pixels = batch.images.permute(0, 2, 3, 1).cpu().numpy()
         crops = [Crop(image, np.eye(3), "right") for image in pixels]  # left hands come mirrored
         people = self.decoder.decode(self.network.output(batch), crops, detections, [1.0] * len(batch))
-        known = [self.facts.get(name) for name in name_samples(batch, self.datasets)]
+        facts = _facts_of(batch, self.facts, self.datasets)
         pictures = [
             self._picture(detection, fact, image.shape[0])
-            for detection, fact, image in zip(detections, known, pixels, strict=True)
+            for detection, fact, image in zip(detections, facts, pixels, strict=True)
         ]
         meshes = _meshes(self.fitter.fit(people, pictures), batch.images.device)
-        return SystemAnswer(meshes, known=points_are_found(batch, known))
+        return SystemAnswer(meshes, known=points_are_found(batch, facts))
 
     def _picture(self, detection: Detection, fact: Facts | None, side: int) -> FitPicture:
         view = PhotoView(1.0, (0.5, 0.5)) if fact is None or fact.view is None else fact.view
@@ -105,7 +105,7 @@ class PlacedMean:
                 presence=torch.zeros_like(zoom),
                 pixels=seen[..., :2],
             ),
-            known=points_are_found(batch, [self.facts.get(name) for name in name_samples(batch, self.datasets)]),
+            known=points_are_found(batch, _facts_of(batch, self.facts, self.datasets)),
             says=lambda column: not column.startswith(_CONTACT),
         )
 
@@ -123,6 +123,10 @@ def points_are_found(batch: Batch, facts: Sequence[Facts | None]) -> torch.Tenso
     """Which samples (B,) give a network points of a detector: the list that `--found` names has them, or the labels are a detector's."""
     detected = torch.tensor([fact is not None and fact.detected for fact in facts], device=batch.points.device)
     return detected | _differ(batch)
+
+
+def _facts_of(batch: Batch, facts: Mapping[str, Facts], datasets: Sequence[str]) -> list[Facts | None]:
+    return [facts.get(name) for name in name_samples(batch, datasets)]
 
 
 def _differ(batch: Batch) -> torch.Tensor:
