@@ -12,6 +12,7 @@ from torch import nn
 from handface.model.bodies.arrays import BodyArrays, Floats, Integers, Level
 from handface.model.bodies.convention import SMPLX, Convention
 from handface.model.bodies.keypoints import Keypoints
+from handface.model.bodies.kinematics import KinematicTree
 from handface.model.bodies.pyramid import SamplingLevel
 from handface.model.bodies.rotation import axis_angle_to_matrix
 
@@ -50,6 +51,7 @@ class ParametricBody(nn.Module):
     joint_expressiondirs: torch.Tensor
     pose_mean: torch.Tensor
     pose_components: torch.Tensor
+    turned: torch.Tensor
 
     def __init__(self, arrays: BodyArrays, convention: Convention = SMPLX, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -59,6 +61,8 @@ class ParametricBody(nn.Module):
         self.pose_joints = convention.pose_joints or tuple(range(1, self.num_joints))
         if max(self.pose_joints) >= self.num_joints:
             raise ValueError(f"pose_joints {self.pose_joints}: the body has joints 0..{self.num_joints - 1}")
+        self.tree = KinematicTree(self.parents)
+        self.register_buffer("turned", torch.tensor(self.pose_joints), persistent=False)
         floats = {name: getattr(arrays, name) for name in _FLOATS} | self._pose_space(arrays)
         floats["lbs_weights"] = arrays.weights
         for name, value in floats.items():
@@ -189,20 +193,12 @@ class ParametricBody(nn.Module):
             pose = pose @ self.pose_components
         turned = axis_angle_to_matrix((pose + self.pose_mean).unflatten(1, (-1, 3)))
         identity = torch.eye(3, dtype=self.dtype, device=pose.device).expand(len(pose), self.num_joints, 3, 3)
-        return identity.index_copy(1, torch.tensor(self.pose_joints, device=pose.device), turned)
+        return identity.index_copy(1, self.turned, turned)
 
     def _chain(self, rotations: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:
         """Rest-to-posed transforms along the kinematic tree, (B, J, 4, 4)."""
-        world: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for joint, parent in enumerate(self.parents):
-            if parent < 0:
-                world.append((rotations[:, joint], joints[:, joint]))
-            else:
-                turn, place = world[parent]
-                offset = (joints[:, joint] - joints[:, parent])[..., None]
-                world.append((turn @ rotations[:, joint], place + (turn @ offset)[..., 0]))
-        turns, places = torch.stack([turn for turn, _ in world], 1), torch.stack([place for _, place in world], 1)
-        return _homogeneous(turns, places - torch.einsum("bjik,bjk->bji", turns, joints))
+        turns, places = self.tree(rotations, self.tree.offsets(joints)[..., None])
+        return _homogeneous(turns, places[..., 0] - (turns @ joints[..., None])[..., 0])
 
 
 _FLOATS = (

@@ -17,11 +17,31 @@ def axis_angle_to_matrix(axis_angle: torch.Tensor) -> torch.Tensor:
     angle = safe.sqrt()
     first = torch.where(small, 1 - squared / 6 + squared.square() / 120, angle.sin() / angle)
     second = torch.where(small, 0.5 - squared / 24 + squared.square() / 720, 2 * (angle / 2).sin().square() / safe)
-    x, y, z = axis_angle.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    cross = skew(axis_angle)
     identity = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
     return identity + first[..., None, None] * cross + second[..., None, None] * (cross @ cross)
+
+
+def matrix_and_jacobian(axis_angle: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotations exp(a), and J with exp(a + da) = exp(J da) exp(a) to first order. (..., 3) radians -> twice (..., 3, 3). Has no gradient at zero.
+
+    J = I + (1 - cos t)/t^2 K + (t - sin t)/t^3 K^2 and exp(a) = I + K J.
+    """
+    squared = axis_angle.square().sum(-1)
+    angle = squared.sqrt()
+    first = torch.sinc(angle / (2 * math.pi)).square() / 2
+    second = torch.where(squared < _SMALL, 1 / 6 - squared / 120, (1 - torch.sinc(angle / math.pi)) / squared)
+    cross = skew(axis_angle)
+    identity = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    jacobian = identity + first[..., None, None] * cross + second[..., None, None] * (cross @ cross)
+    return identity + cross @ jacobian, jacobian
+
+
+def skew(vector: torch.Tensor) -> torch.Tensor:
+    """[v]x with [v]x w = v x w. (..., 3) -> (..., 3, 3)."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
 
 
 def mirror_axis_angle(axis_angle: torch.Tensor) -> torch.Tensor:

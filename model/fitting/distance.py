@@ -28,6 +28,29 @@ class Closest:
     weights: NDArray[np.float64]
 
 
+def nearest_vertex(points: NDArray[np.floating], vertices: NDArray[np.floating], reach: float) -> NDArray[np.float64]:
+    """Metres from each of (N, 3) points to the nearest of (V, 3) vertices, (N,); inf beyond `reach` metres.
+
+    Of two bodies most is out of reach: only what lies in both boxes is looked at.
+    """
+    from scipy.spatial import cKDTree
+
+    distance = np.full(len(points), np.inf)
+    rows = np.flatnonzero(_in_box(points, vertices, reach))
+    others = vertices[_in_box(vertices, points[rows], reach)] if len(rows) else vertices[:0]
+    if len(others):
+        distance[rows], _ = cKDTree(others).query(points[rows], distance_upper_bound=reach)
+    return distance
+
+
+def _in_box(points: NDArray[np.floating], others: NDArray[np.floating], reach: float) -> NDArray[np.bool_]:
+    """Which of (N, 3) points lie in the box around the others (V, 3), `reach` larger all around."""
+    inside = np.ones(len(points), bool)
+    for low, high, column in zip(others.min(0) - reach, others.max(0) + reach, points.T, strict=True):
+        inside &= (column > low) & (column < high)
+    return inside
+
+
 class FitSurface:
     """A closed mesh that can be asked for distances. vertices: (V, 3).  faces: (F, 3), counter-clockwise seen from outside."""
 

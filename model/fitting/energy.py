@@ -21,7 +21,7 @@ from handface.model.fitting.keypoint_body import KeypointBody
 
 @dataclass(frozen=True)
 class Prior:
-    """Normal variables with bounds on some of their sums.
+    """Normal variables of one body, with bounds on some of their sums.
 
     mean: (B, P).  precision: (B, P, P).  rows: (R, P), low, high: (R,): rows @ x is to stay between them.
     """
@@ -35,11 +35,28 @@ class Prior:
 
 @dataclass(frozen=True)
 class Quadratic:
-    """E near x: cost (B,), gradient (B, P) and Gauss-Newton matrix (B, P, P), all halved as usual."""
+    """E near x, all halved as usual: cost (B,), gradient (B, P) and the Gauss-Newton matrix.
+
+    The matrix is blocks, (B, P', P') of the hand's variables and of the head's, plus link link^T, link (B, P): the two bodies meet in
+    one number only, how far they are apart along the view.
+    """
+
+    cost: torch.Tensor
+    gradient: torch.Tensor
+    blocks: tuple[torch.Tensor, torch.Tensor]
+    link: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Term:
+    """What one term adds for one body: cost (B,), gradient (B, P'), matrix (B, P', P')."""
 
     cost: torch.Tensor
     gradient: torch.Tensor
     matrix: torch.Tensor
+
+    def __add__(self, other: _Term) -> _Term:
+        return _Term(self.cost + other.cost, self.gradient + other.gradient, self.matrix + other.matrix)
 
 
 _BOUND_PRECISION = 400.0  # (0.05)^-2: radians or expression units beyond a bound
@@ -53,13 +70,13 @@ class Energy:
         hand: KeypointBody,
         head: KeypointBody,
         seen: Observations,
-        prior: Prior,
+        priors: tuple[Prior, Prior],
         distance: torch.Tensor,
         distance_precision: torch.Tensor,
         noise: Noise,
     ) -> None:
-        """distance: (B,) metres from the head's mean vertex to the hand's; distance_precision: (B,) 1/metres^2."""
-        self.hand, self.head, self.seen, self.prior, self.noise = hand, head, seen, prior, noise
+        """priors: the hand's and the head's.  distance: (B,) metres from the head's mean vertex to the hand's; distance_precision: (B,) 1/metres^2."""
+        self.hand, self.head, self.seen, self.priors, self.noise = hand, head, seen, priors, noise
         self.distance, self.distance_precision = distance, distance_precision
         size = seen.face_size / seen.focal  # of the face, on the image plane at distance 1
         self.targets, self.weights = [], []
@@ -81,27 +98,24 @@ class Energy:
 
     def __call__(self, x: torch.Tensor, outlier: float) -> Quadratic:
         """The quadratic at x (B, P). outlier: standard deviations beyond which a point hardly counts."""
-        split = self.hand.size
-        hand, by_hand = self.hand.evaluate(self.hand.unpack(x[:, :split]))
-        head, by_head = self.head.evaluate(self.head.unpack(x[:, split:]))
-        parts = (self._points(1, hand, by_hand, outlier), self._points(0, head, by_head, outlier))
-        cost, gradient, matrix = self._held(x)
-        blocks = (slice(0, split), slice(split, None))
-        for block, part in zip(blocks, (*parts,), strict=True):
-            matrix[:, block, block] += part.matrix
-            gradient[:, block] += part.gradient
-            cost = cost + part.cost
-        world = self._world(hand, by_hand, outlier)
-        matrix[:, :split, :split] += world.matrix
-        gradient[:, :split] += world.gradient
+        own, others = x.split([self.hand.size, self.head.size], 1)
+        hand, by_hand = self.hand.evaluate(self.hand.unpack(own))
+        head, by_head = self.head.evaluate(self.head.unpack(others))
+        fingers = _held(self.priors[0], own) + self._points(1, hand, by_hand, outlier)
+        fingers = fingers + self._world(hand, by_hand, outlier)
+        face = _held(self.priors[1], others) + self._points(0, head, by_head, outlier)
         apart = hand[:, self.hand.num_keypoints, 2] - head[:, self.head.num_keypoints, 2] - self.distance
+        root = self.distance_precision.sqrt()
         by_x = torch.cat([by_hand[:, self.hand.num_keypoints, 2], -by_head[:, self.head.num_keypoints, 2]], 1)
-        matrix += self.distance_precision[:, None, None] * by_x[:, :, None] * by_x[:, None]
-        gradient += (self.distance_precision * apart)[:, None] * by_x
-        cost = cost + world.cost + self.distance_precision * apart.square() / 2
-        return Quadratic(cost, gradient, matrix)
+        link = root[:, None] * by_x
+        return Quadratic(
+            fingers.cost + face.cost + (root * apart).square() / 2,
+            torch.cat([fingers.gradient, face.gradient], 1) + (root * apart)[:, None] * link,
+            (fingers.matrix, face.matrix),
+            link,
+        )
 
-    def _points(self, part: int, points: torch.Tensor, by_x: torch.Tensor, outlier: float) -> Quadratic:
+    def _points(self, part: int, points: torch.Tensor, by_x: torch.Tensor, outlier: float) -> _Term:
         """Projected keypoints against what was seen. part: 0 face, 1 hand."""
         count = self.targets[part].shape[1]
         residual, derivative = project(points[:, :count], by_x[:, :count])
@@ -113,7 +127,7 @@ class Energy:
         weighted = weight * shrink.square()
         return _normal(residual, derivative, weighted, cost)
 
-    def _world(self, points: torch.Tensor, by_x: torch.Tensor, outlier: float) -> Quadratic:
+    def _world(self, points: torch.Tensor, by_x: torch.Tensor, outlier: float) -> _Term:
         """Hand landmarks in metres, scaled to the hand."""
         count = self.world.shape[1]
         own, derivative = about_mean(points[:, :count]), about_mean(by_x[:, :count])
@@ -124,18 +138,18 @@ class Energy:
         shrink = 1 / (1 + square / outlier**2)
         return _normal(residual, derivative, weight * shrink.square(), (square * shrink).sum(1) / 2)
 
-    def _held(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Prior and bounds: cost (B,), gradient (B, P), matrix (B, P, P)."""
-        prior = self.prior
-        off = x - prior.mean
-        pull = (prior.precision @ off[..., None])[..., 0]
-        value = x @ prior.rows.T
-        beyond = value - value.clamp(prior.low, prior.high)
-        cost = ((pull * off).sum(1) + _BOUND_PRECISION * beyond.square().sum(1)) / 2
-        at = (beyond != 0).any(0)  # bounds that somebody is beyond: few of them all
-        active = prior.rows[at] * (beyond[:, at] != 0)[..., None]
-        matrix = prior.precision + _BOUND_PRECISION * active.mT @ active
-        return cost, pull + _BOUND_PRECISION * beyond @ prior.rows, matrix
+
+def _held(prior: Prior, x: torch.Tensor) -> _Term:
+    """A body's prior and bounds at its variables (B, P)."""
+    off = x - prior.mean
+    pull = (prior.precision @ off[..., None])[..., 0]
+    value = x @ prior.rows.T
+    beyond = value - value.clamp(prior.low, prior.high)
+    cost = ((pull * off).sum(1) + _BOUND_PRECISION * beyond.square().sum(1)) / 2
+    at = (beyond != 0).any(0)  # bounds that somebody is beyond: few of them all
+    active = prior.rows[at] * (beyond[:, at] != 0)[..., None]
+    matrix = torch.baddbmm(prior.precision, active.mT, active, alpha=_BOUND_PRECISION)
+    return _Term(cost, pull + _BOUND_PRECISION * beyond @ prior.rows, matrix)
 
 
 def project(points: torch.Tensor, by_x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,8 +164,8 @@ def about_mean(points: torch.Tensor) -> torch.Tensor:
     return points - points.mean(1, keepdim=True)
 
 
-def _normal(residual: torch.Tensor, derivative: torch.Tensor, weight: torch.Tensor, cost: torch.Tensor) -> Quadratic:
+def _normal(residual: torch.Tensor, derivative: torch.Tensor, weight: torch.Tensor, cost: torch.Tensor) -> _Term:
     """Residuals (B, N, D) with derivatives (B, N, D, P) and weights (B, N) -> their normal equations."""
     root = weight.sqrt()[..., None]
     flat = (derivative * root[..., None]).flatten(1, 2)
-    return Quadratic(cost, (flat.mT @ (residual * root).flatten(1)[..., None])[..., 0], flat.mT @ flat)
+    return _Term(cost, (flat.mT @ (residual * root).flatten(1)[..., None])[..., 0], flat.mT @ flat)

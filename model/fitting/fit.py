@@ -12,7 +12,7 @@ from handface.model.fitting.config import TOUCHES, FitConfig, Guess, Observation
 from handface.model.fitting.depth import HandDepth, hand_depth, presence_with_depth
 from handface.model.fitting.energy import Energy
 from handface.model.fitting.keypoint_body import FitParameters, KeypointBody
-from handface.model.fitting.prior import build_prior
+from handface.model.fitting.prior import Population
 from handface.model.fitting.solve import minimise
 from handface.model.fitting.start import guess_trust, hand_turns, place_hand, place_head, ray_rotation, weighted_mean
 
@@ -28,10 +28,11 @@ class BodyFitter:
     """Fits one pair of bodies, right hands only, on the bodies' device."""
 
     def __init__(self, hand: ParametricBody, head: ParametricBody, config: FitConfig = FitConfig()) -> None:
-        self.hand, self.head, self.config = hand, head, config
+        self.config = config
         device = str(hand.template.device)
         self.hand_points = KeypointBody(hand, dtype=hand.dtype, device=device)
         self.head_points = KeypointBody(head, dtype=head.dtype, device=device)
+        self.hand_population, self.head_population = Population(hand, config.spread), Population(head, config.spread)
 
     def fit(self, seen: Observations, guess: Guess, bring: Bring | None = None) -> Solution:
         """B people at once. The hand starts turned as guessed, as its landmarks in metres say, or in other ways; the best end is taken.
@@ -42,10 +43,13 @@ class BodyFitter:
         """
         guess = replace(guess, trust=guess_trust(self.hand_points, guess, seen))
         seen = replace(seen, world=_to_camera_axes(seen))
-        prior = build_prior(self.hand, self.head, guess, self.config.spread)
+        priors = (
+            self.hand_population.with_guess(guess.hand, guess.trust),
+            self.head_population.with_guess(guess.head, guess.trust),
+        )
         noise = self.config.noise
         held = torch.where(guess.touches, noise.distance, noise.away).to(guess.distance) ** -2
-        energy = Energy(self.hand_points, self.head_points, seen, prior, guess.distance, held, noise)
+        energy = Energy(self.hand_points, self.head_points, seen, priors, guess.distance, held, noise)
         outlier = self.config.noise.outlier
         patience = 1 if bool(energy.has_world.all()) else _PATIENCE
         x = self._explore(energy, self._starts(energy, seen, guess), patience * self.config.exploring)
@@ -82,7 +86,7 @@ class BodyFitter:
     def _starts(self, energy: Energy, seen: Observations, guess: Guess) -> torch.Tensor:
         """Packed variables to start from, (S, B, P): the most promising turns of the hand."""
         head = place_head(self.head_points, guess.head, seen)
-        depth = self.head_points.evaluate(head)[0][:, self.head_points.num_keypoints, 2] + guess.distance
+        depth = self.head_points.points(head)[:, self.head_points.num_keypoints, 2] + guess.distance
         turns = hand_turns(self.hand_points, guess.hand, seen)
         hands = [place_hand(self.hand_points, turned, seen, depth) for turned in turns]
         starts = torch.stack([torch.cat([hand.pack(), head.pack()], 1) for hand in hands])
@@ -99,7 +103,7 @@ class BodyFitter:
     def _depth(self, x: torch.Tensor, seen: Observations) -> tuple[torch.Tensor, HandDepth]:
         """How far the hand lies from the head along the view, (B,) metres, and what depth says of that."""
         hand, head = self._split(x)
-        fingers, face = self.hand_points.evaluate(hand)[0][..., 2], self.head_points.evaluate(head)[0][..., 2]
+        fingers, face = self.hand_points.points(hand)[..., 2], self.head_points.points(head)[..., 2]
         own, others = self.hand_points.num_keypoints, self.head_points.num_keypoints
         z = torch.cat([face[:, :others], fingers[:, :own]], 1)
         return fingers[:, own] - face[:, others], hand_depth(seen, z)
@@ -107,10 +111,10 @@ class BodyFitter:
     def _moved(self, x: torch.Tensor, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Variables with each hand moved along its line of sight, and the distance (B,) to the head that it then has."""
         hand, head = self._split(x)
-        place = self.hand_points.evaluate(hand)[0][:, self.hand_points.num_keypoints]
+        place = self.hand_points.points(hand)[:, self.hand_points.num_keypoints]
         ray = place / place.norm(dim=1, keepdim=True)
         hand = replace(hand, transl=hand.transl + offset[:, None] * ray)
-        base = self.head_points.evaluate(head)[0][:, self.head_points.num_keypoints]
+        base = self.head_points.points(head)[:, self.head_points.num_keypoints]
         return torch.cat([hand.pack(), head.pack()], 1), (place + offset[:, None] * ray - base)[:, 2]
 
     def _split(self, x: torch.Tensor) -> tuple[FitParameters, FitParameters]:

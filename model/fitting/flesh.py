@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.model.fitting.distance import Closest, FitSurface
+from handface.model.fitting.distance import Closest, FitSurface, nearest_vertex
 from handface.model.fitting.elastic import Contacts, Skin
 
 if TYPE_CHECKING:
@@ -129,10 +129,7 @@ def _contacts(surface: FitSurface, found: Closest, u: Array, pressable: NDArray[
 
 def faces_near(head: Array, hand: Array, faces: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows of faces within 4 cm of the part of the hand that is nearest to the face."""
-    from scipy.spatial import cKDTree
-
-    distance, _ = cKDTree(hand).query(head, distance_upper_bound=0.04)
-    return np.flatnonzero(np.isfinite(distance)[faces].any(1))
+    return np.flatnonzero(np.isfinite(nearest_vertex(head, hand, 0.04))[faces].any(1))
 
 
 def closed_faces(body: BodyArrays) -> NDArray[np.int64]:
@@ -172,10 +169,7 @@ def measure_touch(
     the nearest corner of the head triangle that a hand vertex in contact touches (cheek triangles are larger than a fingertip).
     cavity: (V,) vertices inside mouth and sockets, which nothing touches.
     """
-    from scipy.spatial import cKDTree
-
-    distance, _ = cKDTree(head).query(hand, distance_upper_bound=_FAR)  # of what is far away this is enough
-    distance[np.isinf(distance)] = _FAR
+    distance = np.minimum(nearest_vertex(hand, head, _FAR), _FAR)  # of what is far away this is enough
     hand_contact, head_contact = np.zeros(len(hand), bool), np.zeros(len(head), bool)
     near = np.flatnonzero(distance < _FAR)
     if len(near):

@@ -10,13 +10,14 @@ small tables made once per body. Then x = R (p - pivot) + pivot + transl, as in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from handface.model.bodies.body import ParametricBody
-from handface.model.bodies.rotation import axis_angle_to_matrix
+from handface.model.bodies.kinematics import KinematicTree
+from handface.model.bodies.rotation import matrix_and_jacobian, skew
 
 _HAND_TIPS, _HAND_LAST_JOINTS = [4, 8, 12, 16, 20], [3, 7, 11, 15, 19]
 
@@ -83,22 +84,39 @@ class KeypointBody:
             return value.to(device, dtype).contiguous()
 
         self.num_keypoints, self.num_betas = count, betas
-        self.num_shape = directions.shape[2]
-        self.num_pose = body.num_pose
+        self.num_shape, self.num_pose = directions.shape[2], body.num_pose
         self.size = self.num_shape + self.num_pose + 6
-        self.parents, self.pose_joints = body.parents, list(body.pose_joints)
         self.centroid_pivot = body.convention.pivot == "vertex_centroid"
-        self.base = place(table[..., 0])
-        self.shape_table = place(table[..., 1 : 1 + self.num_shape])
-        self.pose_table = place(table[..., 1 + self.num_shape :])
-        self.weight = place(weight)
-        self.joint_base = place(buffer("joint_template"))
-        self.joint_shape = place(torch.cat([buffer("joint_shapedirs"), buffer("joint_expressiondirs")], 2))
+        self.tree = KinematicTree(body.parents).to(device)
+        joint = torch.cat(
+            [buffer("joint_template")[..., None], buffer("joint_shapedirs"), buffer("joint_expressiondirs")], 2
+        )  # (J, 3, 1 + S + E)
+        self.offsets = place(KinematicTree(body.parents).offsets(joint[None]))  # (1, J, 3, 1 + S + E)
+        table[..., : joint.shape[2]] -= weight[..., None, None] * joint  # about the joints, whose places are added
+        by_joint = table.transpose(0, 1)  # (J, N, 3, 1 + S + E + F)
+        self.rest, self.rest_by_fields = place(by_joint[..., 0].flatten()), place(by_joint[..., 1:].flatten(0, 2).T)
+        self.fields_of_turns = place(by_joint[..., 1:].transpose(1, 2).flatten(0, 1).flatten(1))  # (J 3, N (S + E + F))
+        self.weight, self.identity = place(weight), place(torch.eye(3))
         self.pose_mean, self.pose_components = place(buffer("pose_mean")), place(buffer("pose_components"))
-        self.below = place(_descendants(self.parents).to(double))[self.pose_joints]  # (M, J)
+        self._list_turns(body, place, device)
+
+    def _list_turns(self, body: ParametricBody, place: Callable[[torch.Tensor], torch.Tensor], device: str) -> None:
+        """The M + 1 rotations of a body: of the joints that `pose` turns, then global_orient, which turns the root last."""
+
+        def rows(values: Sequence[int]) -> torch.Tensor:
+            return torch.tensor(list(values), dtype=torch.int64, device=device)
+
+        joints, count = list(body.pose_joints), body.num_joints
+        self.pose_joints, self.turn_joints = rows(joints), rows([*joints, 0])
+        # what has turned before each of them: its parent, for a root that pose turns global_orient (row J), for that nothing (J + 1)
+        self.turned_before = rows([*(body.parents[j] if j else count for j in joints), count + 1])
+        below = _descendants(body.parents).to(torch.float64)[[*joints, 0]]
+        self.below, self.weight_below = place(below), place(below @ self.weight.cpu().to(torch.float64).T)
+        blended = [m for m, joint in enumerate(joints) if joint]  # the root has no pose blend shapes
+        self.blended, self.blended_joints = rows(blended), rows([joints[m] - 1 for m in blended])
 
     def unpack(self, packed: torch.Tensor) -> FitParameters:
-        """The inverse of `Parameters.pack`."""
+        """The inverse of `FitParameters.pack`."""
         return FitParameters(*packed.split([self.num_shape, self.num_pose, 3, 3], 1))
 
     def axis_angles(self, pose: torch.Tensor) -> torch.Tensor:
@@ -107,128 +125,88 @@ class KeypointBody:
             pose = pose @ self.pose_components
         return (pose + self.pose_mean).unflatten(1, (-1, 3))
 
+    def points(self, x: FitParameters) -> torch.Tensor:
+        """Points (B, N, 3) in metres."""
+        return self._pose(x).points
+
     def evaluate(self, x: FitParameters) -> tuple[torch.Tensor, torch.Tensor]:
         """Points (B, N, 3) in metres and their derivatives (B, N, 3, size) by the packed parameters."""
-        theta = self.axis_angles(x.pose)
-        turns = axis_angle_to_matrix(theta)  # (B, M, 3, 3)
-        inner = left_jacobian(theta)
-        joints = self.joint_base + torch.einsum("jks,bs->bjk", self.joint_shape, x.shape)
-        world, places, places_shape = self._chain(turns, joints)
-        features = self._features(turns)
-        rest = self.base + torch.einsum("njks,bs->bnjk", self.shape_table, x.shape)
-        if features is not None:
-            rest = rest + torch.einsum("njkf,bf->bnjk", self.pose_table, features)
-        shift = places - (world @ joints[..., None])[..., 0]
-        parts = torch.einsum("bjik,bnjk->bnji", world, rest) + self.weight[..., None] * shift[:, None]
-        points = parts.sum(2)
-        shift_shape = places_shape - torch.einsum("bjik,jks->bjis", world, self.joint_shape)
-        by_shape = torch.einsum("bjik,njks->bnis", world, self.shape_table)
-        by_shape = by_shape + torch.einsum("nj,bjis->bnis", self.weight, shift_shape)
-        by_pose = self._by_pose(parts, world, places, turns, inner)
-        return self._place(x, points, by_shape, by_pose, joints)
+        posed = self._pose(x)
+        by_shape, by_features = self._by_fields(posed)
+        by_pose, by_orient = self._by_turns(posed, by_features)
+        if self.centroid_pivot:  # the pivot is a point of the body, and moves with it
+            by_pivot = torch.cat([by_shape[:, self.num_keypoints], by_pose[:, self.num_keypoints]], 2)
+            root = by_pivot.new_zeros(by_pivot.shape[1:])
+            root[:, : self.num_shape] = self.offsets[0, 0, :, 1:]
+            lift = root + posed.turns[:, -1].mT @ (by_pivot - root) - by_pivot
+            by_shape = by_shape + lift[:, None, :, : self.num_shape]
+            by_pose = by_pose + lift[:, None, :, self.num_shape :]
+        identity = self.identity.expand(*by_shape.shape[:2], 3, 3)
+        return posed.points, torch.cat([by_shape, by_pose, by_orient, identity], 3)
 
-    def _chain(self, turns: torch.Tensor, joints: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """World rotation (B, J, 3, 3) and place (B, J, 3) of each joint, and the places' derivatives by shape (B, J, 3, S + E)."""
-        local = dict(zip(self.pose_joints, turns.unbind(1), strict=True))
-        world: list[torch.Tensor] = []
-        places: list[torch.Tensor] = []
-        by_shape: list[torch.Tensor] = []
-        identity = torch.eye(3, dtype=joints.dtype, device=joints.device).expand(len(joints), 3, 3)
-        for joint, parent in enumerate(self.parents):
-            turn = local.get(joint, identity)
-            if parent < 0:
-                world.append(turn)
-                places.append(joints[:, joint])
-                by_shape.append(self.joint_shape[joint].expand(len(joints), -1, -1))
-                continue
-            world.append(world[parent] @ turn)
-            offset = (joints[:, joint] - joints[:, parent])[..., None]
-            places.append(places[parent] + (world[parent] @ offset)[..., 0])
-            by_shape.append(by_shape[parent] + world[parent] @ (self.joint_shape[joint] - self.joint_shape[parent]))
-        return torch.stack(world, 1), torch.stack(places, 1), torch.stack(by_shape, 1)
-
-    def _features(self, turns: torch.Tensor) -> torch.Tensor | None:
-        """What pose blend shapes weigh: R - I of every joint but the root, (B, 9 (J - 1)); None where the body has none."""
-        if not self.pose_table.shape[3]:
-            return None
-        full = turns.new_zeros(len(turns), len(self.parents), 3, 3)
-        full[:, self.pose_joints] = turns - torch.eye(3, dtype=turns.dtype, device=turns.device)
-        return full[:, 1:].flatten(1)
-
-    def _by_pose(
-        self,
-        parts: torch.Tensor,
-        world: torch.Tensor,
-        places: torch.Tensor,
-        turns: torch.Tensor,
-        inner: torch.Tensor,
-    ) -> torch.Tensor:
-        """Derivative of the points by `pose`, (B, N, 3, P)."""
-        pivot = places[:, self.pose_joints]  # (B, M, 3)
-        arm = torch.einsum("bnji,mj->bnmi", parts, self.below)
-        arm = arm - (self.weight @ self.below.T)[..., None] * pivot[:, None]
-        identity = torch.eye(3, dtype=world.dtype, device=world.device).expand(len(world), 3, 3)
-        before = torch.stack(
-            [identity if self.parents[j] < 0 else world[:, self.parents[j]] for j in self.pose_joints], 1
-        )
-        axes = before @ inner  # (B, M, 3, 3): columns turn the world when one number of the pose changes
-        by_theta = torch.linalg.cross(axes[:, None], arm[..., None].expand(*arm.shape, 3), dim=3)  # (B, N, M, 3, 3)
-        if self.pose_table.shape[3]:
-            change = skew(inner.mT.contiguous()) @ turns[:, :, None]  # (B, M, 3 numbers, 3, 3)
-            for m, joint in enumerate(self.pose_joints):
-                if joint:
-                    table = self.pose_table[..., 9 * joint - 9 : 9 * joint]
-                    moved = torch.einsum("njkf,bcf->bnjkc", table, change[:, m].flatten(2))
-                    by_theta[:, :, m] += torch.einsum("bjik,bnjkc->bnic", world, moved)
-        by_pose = by_theta.permute(0, 1, 3, 2, 4).flatten(3)  # (B, N, 3, 3 M)
-        return by_pose @ self.pose_components.T if len(self.pose_components) else by_pose
-
-    def _place(
-        self,
-        x: FitParameters,
-        points: torch.Tensor,
-        by_shape: torch.Tensor,
-        by_pose: torch.Tensor,
-        joints: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rigid motion x -> R (x - pivot) + pivot + transl and the derivatives through it."""
-        rotation = axis_angle_to_matrix(x.global_orient)[:, None]
-        local = torch.cat([by_shape, by_pose], 3)
+    def _pose(self, x: FitParameters) -> _Posed:
+        """Turn the joints and add up what each contributes to each point."""
+        turns, inner = matrix_and_jacobian(torch.cat([self.axis_angles(x.pose), x.global_orient[:, None]], 1))
+        joints = self.offsets.shape[1]
+        local = self.identity.expand(len(turns), joints, 3, 3).index_copy(1, self.pose_joints, turns[:, :-1])
+        fields = x.shape
+        if self.rest_by_fields.shape[0] > self.num_shape:  # pose blend shapes weigh R - I of every joint but the root
+            fields = torch.cat([fields, (local[:, 1:] - self.identity).flatten(1)], 1)
+        rest = torch.addmm(self.rest, fields, self.rest_by_fields).unflatten(1, (joints, -1, 3))
+        local[:, 0] = turns[:, -1] @ local[:, 0]
+        world, offsets = self.tree(local, self.offsets)
+        places = offsets[..., 0] + (offsets[..., 1:] @ x.shape[:, None, :, None])[..., 0]
+        parts = torch.addcmul(rest @ world.mT, self.weight.T[..., None], places[:, :, None])
+        points = parts.sum(1)
+        pivot, lift = places[:, 0], x.transl
         if self.centroid_pivot:
-            pivot, by_pivot = points[:, self.num_keypoints, None], local[:, self.num_keypoints, None]
-        else:
-            pivot = joints[:, None, 0]
-            by_pivot = torch.cat([self.joint_shape[0], self.joint_shape.new_zeros(3, by_pose.shape[3])], 1)
-        turned = (rotation @ (points - pivot)[..., None])[..., 0]
-        derivative = torch.cat(
-            [
-                rotation @ (local - by_pivot) + by_pivot,
-                skew(turned).mT @ left_jacobian(x.global_orient)[:, None],
-                torch.eye(3, dtype=points.dtype, device=points.device).expand(*points.shape, 3),
-            ],
-            3,
-        )
-        return turned + pivot + x.transl[:, None], derivative
+            pivot = points[:, self.num_keypoints]
+            lift = lift + places[:, 0] + (turns[:, -1].mT @ (pivot - places[:, 0])[..., None])[..., 0] - pivot
+        return _Posed(points + lift[:, None], parts, turns, inner, world, places, offsets[..., 1:], pivot)
+
+    def _by_fields(self, posed: _Posed) -> tuple[torch.Tensor, torch.Tensor]:
+        """Derivatives of the points by shape (B, N, 3, S + E) and by what pose blend shapes weigh (B, N, 3, F)."""
+        turns = posed.world.transpose(1, 2).flatten(2)  # (B, 3, J 3)
+        by_fields = (turns @ self.fields_of_turns).unflatten(2, (len(self.weight), -1)).transpose(1, 2)
+        by_places = (self.weight @ posed.places_by_shape.flatten(2)).unflatten(2, (3, -1))
+        return by_fields[..., : self.num_shape] + by_places, by_fields[..., self.num_shape :]
+
+    def _by_turns(self, posed: _Posed, by_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Derivatives of the points by pose (B, N, 3, P) and by global_orient (B, N, 3, 3)."""
+        identity = self.identity.expand(len(posed.turns), 1, 3, 3)
+        before = torch.cat([posed.world, posed.turns[:, -1:], identity], 1).index_select(1, self.turned_before)
+        axes = before @ posed.inner  # (B, M + 1, 3, 3): columns turn the world when one number changes
+        pivots = torch.cat([posed.places.index_select(1, self.pose_joints), posed.pivot[:, None]], 1)
+        arms = (self.below @ posed.parts.flatten(2)).unflatten(2, (-1, 3))  # (B, M + 1, N, 3)
+        arms = torch.addcmul(arms, self.weight_below[..., None], pivots[:, :, None], value=-1)
+        turned = torch.linalg.cross(axes[:, :, None], arms[..., None].expand(*arms.shape, 3), dim=3)
+        if by_features.shape[3]:
+            axis = posed.inner[:, self.blended].mT
+            change = (skew(axis) @ posed.turns[:, self.blended, None]).flatten(3)  # (B, M', 3 numbers, 9)
+            table = by_features.unflatten(3, (-1, 9)).index_select(3, self.blended_joints)
+            turned[:, self.blended] += torch.einsum("bnimf,bmcf->bmnic", table, change)
+        by_pose = turned[:, :-1].permute(0, 2, 3, 1, 4).flatten(3)  # (B, N, 3, 3 M)
+        if len(self.pose_components):
+            by_pose = by_pose @ self.pose_components.T
+        return by_pose, turned[:, -1]
 
 
-def skew(vector: torch.Tensor) -> torch.Tensor:
-    """[v]x with [v]x w = v x w. (..., 3) -> (..., 3, 3)."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+@dataclass(frozen=True)
+class _Posed:
+    """A posed body. points: (B, N, 3).  parts: (B, J, N, 3), what each joint contributes to them before `transl` and pivot.
 
+    turns, inner: (B, M + 1, 3, 3) local rotations and their left Jacobians.  world: (B, J, 3, 3), places: (B, J, 3) of the joints,
+    places_by_shape: (B, J, 3, S + E).  pivot: (B, 3) what global_orient turns about.
+    """
 
-def left_jacobian(axis_angle: torch.Tensor) -> torch.Tensor:
-    """J with exp(a + da) = exp(J da) exp(a) to first order. (..., 3) -> (..., 3, 3)."""
-    squared = axis_angle.square().sum(-1)
-    small = squared < 1e-4
-    safe = torch.where(small, torch.ones_like(squared), squared)
-    angle = safe.sqrt()
-    first = torch.where(small, 0.5 - squared / 24, 2 * (angle / 2).sin().square() / safe)
-    second = torch.where(small, 1 / 6 - squared / 120, (angle - angle.sin()) / (safe * angle))
-    cross = skew(axis_angle)
-    identity = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
-    return identity + first[..., None, None] * cross + second[..., None, None] * (cross @ cross)
+    points: torch.Tensor
+    parts: torch.Tensor
+    turns: torch.Tensor
+    inner: torch.Tensor
+    world: torch.Tensor
+    places: torch.Tensor
+    places_by_shape: torch.Tensor
+    pivot: torch.Tensor
 
 
 def _descendants(parents: Sequence[int]) -> torch.Tensor:

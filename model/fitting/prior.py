@@ -5,38 +5,33 @@ from __future__ import annotations
 import torch
 
 from handface.model.bodies.body import ParametricBody
-from handface.model.fitting.config import Guess, Spread
+from handface.model.fitting.config import Spread
 from handface.model.fitting.energy import Prior
+from handface.model.fitting.keypoint_body import FitParameters
 
 _BEND_MEAN, _BEND_RANGE = 0.35, (-0.5, 1.9)  # radians about the flexion axis
 _THUMB = "thumb"
 
 
-def build_prior(hand: ParametricBody, head: ParametricBody, guess: Guess, spread: Spread) -> Prior:
-    """The prior of the packed variables of B hands and heads; places and orientations are left free."""
-    means, precisions, bounds = [], [], []
-    for body, part in ((hand, guess.hand), (head, guess.head)):
-        mean, precision, rows, low, high = _population(body, spread)
-        own, trusted = _from_guess(body, spread)
-        like = part.shape
+class Population:
+    """What is known of one body before anybody is seen: made once per body."""
+
+    def __init__(self, body: ParametricBody, spread: Spread) -> None:
+        mean, precision, *bounds = (value.to(body.template) for value in _population(body, spread))
+        self.precision, self.pull = precision, precision @ mean
+        self.rows, self.low, self.high = bounds
+        self.kept, self.trusted = (value.to(body.template) for value in _from_guess(body, spread))
+
+    def with_guess(self, part: FitParameters, trust: torch.Tensor) -> Prior:
+        """The prior of B bodies that a network guessed. trust: (B,), see `Guess`. Places and orientations are left free."""
         guessed = torch.cat(
             [part.shape, part.pose, torch.zeros_like(part.global_orient), torch.zeros_like(part.transl)], 1
         )
-        trusted = trusted.to(like) * (own.to(like) + (1 - own.to(like)) * guess.trust[:, None])
-        together = precision.to(like) + torch.diag_embed(trusted)
-        pulled = (precision.to(like) @ mean.to(like)) + trusted * guessed
-        free = together.diagonal(dim1=1, dim2=2) == 0
-        means.append(torch.linalg.solve(together + torch.diag_embed(free.to(like)), pulled))
-        precisions.append(together)
-        bounds.append((rows.to(like), low.to(like), high.to(like)))
-    precision = torch.stack([torch.block_diag(*pair) for pair in zip(*precisions, strict=True)])
-    return Prior(
-        torch.cat(means, 1),
-        precision,
-        torch.block_diag(*(rows for rows, _, _ in bounds)),
-        torch.cat([low for _, low, _ in bounds]),
-        torch.cat([high for _, _, high in bounds]),
-    )
+        trusted = self.trusted * (self.kept + (1 - self.kept) * trust[:, None])
+        together = self.precision + torch.diag_embed(trusted)
+        free = torch.diag_embed((together.diagonal(dim1=1, dim2=2) == 0).to(trusted))
+        mean = torch.linalg.solve(together + free, self.pull + trusted * guessed)
+        return Prior(mean, together, self.rows, self.low, self.high)
 
 
 def _population(body: ParametricBody, spread: Spread) -> tuple[torch.Tensor, ...]:

@@ -42,33 +42,53 @@ def meet_skin(points: Array, ray: Array, vertices: Array, faces: NDArray[np.int6
     """
     from scipy.spatial import cKDTree
 
-    across = np.linalg.svd(ray[None])[2][1:]  # two axes at right angles to the ray
-    corner = vertices[faces]
-    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    cosine = -(normal @ ray) / np.maximum(np.linalg.norm(normal, axis=1), 1e-30)
-    front = np.flatnonzero(cosine > 1e-3)
     none = Meetings(np.zeros(0), np.zeros(0), np.zeros((0, 3), np.int64), np.zeros((0, 3)))
-    if not len(front) or not len(points):
+    if not len(points):
         return none
-    flat, depth = corner[front] @ across.T, corner[front] @ ray  # (F, 3, 2), (F, 3)
-    place = points @ across.T
-    _, near = cKDTree(flat.mean(1)).query(place, k=min(_CANDIDATES, len(front)))
+    first = np.linalg.svd(ray[None])[2][1]
+    frame = np.stack(
+        [first, np.cross(ray, first), ray]
+    )  # two axes at right angles to the ray, so that they turn about it
+    place, seen = points @ frame.T, vertices @ frame.T
+    rows = _before(seen, faces, place[:, :2].min(0), place[:, :2].max(0))
+    corner = seen[faces[rows]]  # (F, 3, 3)
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    cosine = -normal[:, 2] / np.maximum(np.linalg.norm(normal, axis=1), 1e-30)
+    front = np.flatnonzero(cosine > 1e-3)
+    if not len(front):
+        return none
+    corner, cosine, rows = corner[front], cosine[front], rows[front]
+    _, near = cKDTree((corner[:, 0, :2] + corner[:, 1, :2] + corner[:, 2, :2]) / 3).query(
+        place[:, :2], k=min(_CANDIDATES, len(rows))
+    )
     near = near.reshape(len(points), -1)
-    weights = _barycentric(place, flat[near])
-    offset = (weights * depth[near]).sum(2) - (points @ ray)[:, None]
-    offset = np.where((weights.min(2) >= _EDGE) & (offset > -back), offset, np.inf)
+    weights = _barycentric(place[:, :2], corner[..., :2], near)
+    depth = sum(weight * corner[:, k, 2][near] for k, weight in enumerate(weights))
+    offset = depth - place[:, 2:]
+    inside = np.minimum(np.minimum(*weights[:2]), weights[2]) >= _EDGE
+    offset = np.where(inside & (offset > -back), offset, np.inf)
     best = offset.argmin(1)
-    rows = np.flatnonzero(np.isfinite(offset[np.arange(len(points)), best]))
-    best = best[rows]
-    face = front[near[rows, best]]
-    return Meetings(offset[rows, best], np.maximum(cosine[face], _STEEPEST), faces[face], weights[rows, best])
+    met = np.flatnonzero(np.isfinite(offset[np.arange(len(points)), best]))
+    best = best[met]
+    face = near[met, best]
+    at = np.stack([weight[met, best] for weight in weights], 1)
+    return Meetings(offset[met, best], np.maximum(cosine[face], _STEEPEST), faces[rows[face]], at)
 
 
-def _barycentric(points: Array, corner: Array) -> Array:
-    """Weights (P, K, 3) of points (P, 2) in the triangles (P, K, 3, 2)."""
-    a = corner[:, :, 0]
-    ab, ac, ap = corner[:, :, 1] - a, corner[:, :, 2] - a, points[:, None] - a
-    area = ab[..., 0] * ac[..., 1] - ab[..., 1] * ac[..., 0]
-    v = (ap[..., 0] * ac[..., 1] - ap[..., 1] * ac[..., 0]) / area
-    w = (ab[..., 0] * ap[..., 1] - ab[..., 1] * ap[..., 0]) / area
-    return np.stack([1 - v - w, v, w], -1)
+def _before(seen: Array, faces: NDArray[np.int64], low: Array, high: Array) -> NDArray[np.int64]:
+    """Rows of the triangles that overlap, across the line, the box from `low` to `high` (2,). seen: (V, 3), x and y across."""
+    overlap = np.ones(len(faces), bool)
+    for axis in range(2):
+        a, b, c = seen[:, axis][faces.T]
+        overlap &= (np.maximum(np.maximum(a, b), c) >= low[axis]) & (np.minimum(np.minimum(a, b), c) <= high[axis])
+    return np.flatnonzero(overlap)
+
+
+def _barycentric(points: Array, corner: Array, near: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+    """Weights, each (P, K), of points (P, 2) in the triangles `near` (P, K) of corner (F, 3, 2)."""
+    ab, ac = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+    area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
+    x, y = (points[:, axis, None] - corner[:, 0, axis][near] for axis in range(2))
+    v = x * (ac[:, 1] / area)[near] - y * (ac[:, 0] / area)[near]
+    w = y * (ab[:, 0] / area)[near] - x * (ab[:, 1] / area)[near]
+    return 1 - v - w, v, w

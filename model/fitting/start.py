@@ -20,7 +20,7 @@ _NEAR_ZERO = (0.0, 0.0, 0.0)
 def place_head(body: KeypointBody, guess: FitParameters, seen: Observations) -> FitParameters:
     """The guessed head turned and moved so that its keypoints lie on the seen ones under scaled orthography."""
     still = replace(guess, global_orient=torch.zeros_like(guess.transl), transl=torch.zeros_like(guess.transl))
-    points = body.evaluate(still)[0][:, : body.num_keypoints]
+    points = body.points(still)[:, : body.num_keypoints]
     weight = seen.face[..., 2].clamp(0, 1).clone()
     weight[:, :JAW_KEYPOINTS] *= 0.2
     image = torch.where(seen.face[..., 2:] > 0, seen.face[..., :2], 0.0)
@@ -47,7 +47,7 @@ def hand_turns(body: KeypointBody, guess: FitParameters, seen: Observations) -> 
 def _by_world(body: KeypointBody, guess: FitParameters, seen: Observations, known: torch.Tensor) -> FitParameters:
     """The hand turned so that its palm lies as that of the landmarks in metres, where they are known (B,)."""
     still = replace(guess, global_orient=torch.zeros_like(guess.transl))
-    points = about_mean(body.evaluate(still)[0][:, _PALM])
+    points = about_mean(body.points(still)[:, _PALM])
     target = about_mean(torch.where(known[:, None, None], seen.world, 0.0)[:, _PALM])
     turned = to_axis_angle(nearest_rotation(target.mT @ points))
     return replace(guess, global_orient=torch.where(known[:, None], turned, guess.global_orient))
@@ -76,7 +76,7 @@ def move_onto(
     plane = (weighted_mean(image, weight) - seen.centre) / seen.focal[:, None]
     target = torch.cat([plane, torch.ones_like(plane[:, :1])], 1) * depth[:, None]
     still = replace(x, transl=torch.zeros_like(x.transl))
-    own = weighted_mean(body.evaluate(still)[0][:, : body.num_keypoints], weight)
+    own = weighted_mean(body.points(still)[:, : body.num_keypoints], weight)
     return replace(x, transl=target - own)
 
 
@@ -127,7 +127,7 @@ def weighted_mean(points: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def guess_trust(body: KeypointBody, guess: Guess, seen: Observations) -> torch.Tensor:
     """How well the guessed hand's pose lies on the picture once placed freely, (B,) in (0, 1]; 1 as on training pictures."""
-    points = body.evaluate(guess.hand)[0][:, : body.num_keypoints, :2]
+    points = body.points(guess.hand)[:, : body.num_keypoints, :2]
     weight = seen.hand[..., 2].clamp(0, 1)
     image = torch.where(seen.hand[..., 2:] > 0, seen.hand[..., :2], 0.0)
     own = points - weighted_mean(points, weight)[:, None]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyArrays
 from handface.model.fitting.contact import CONTACT_REACH, contact_probability
+from handface.model.fitting.distance import nearest_vertex
 from handface.model.fitting.flesh import Flesh, closed_faces, measure_touch
 from handface.model.fitting.sight import meet_skin
 from handface.model.prediction.prediction import Part
@@ -75,18 +76,16 @@ def settle(touching: Touching, hand: Part, head: Part, presence: float) -> tuple
     hand, head: undeformed, in one space, with the contact that the network guessed.  presence: its probability that they touch.
     Vertices and deformation of the result are consistent; contact is where the surfaces are near and the network expects it.
     """
-    from scipy.spatial import cKDTree
-
     resting, pressing = head.vertices.astype(np.float64), hand.vertices.astype(np.float64)
     moved = touching.flesh.yield_to(resting, pressing)
     vertices = resting + moved
     touch = measure_touch(vertices, pressing, touching.flesh.faces, touching.hand_faces, touching.cavity)
     apart = not touch.hand_contact.any() and (presence < 0.5 or float(touch.hand_distance.min()) > _APART)
-    hand_gap, _ = cKDTree(vertices).query(pressing, distance_upper_bound=CONTACT_REACH)
-    head_gap, _ = cKDTree(pressing).query(vertices, distance_upper_bound=CONTACT_REACH)
     if apart:
         hand_contact, head_contact = np.zeros_like(hand.contact), np.zeros_like(head.contact)
     else:
+        hand_gap = nearest_vertex(pressing, vertices, CONTACT_REACH)
+        head_gap = nearest_vertex(vertices, pressing, CONTACT_REACH)
         hand_contact = contact_probability("hand", hand.contact, hand_gap, touch.hand_contact)
         head_contact = contact_probability("head", head.contact, head_gap, touch.head_contact)
     return (

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from handface.model.bodies import load_body
+from handface.model.fitting.distance import nearest_vertex
 from handface.model.fitting.flesh import closed_faces
 from handface.model.fitting.sight import meet_skin
 
@@ -64,3 +65,11 @@ def _first(point: np.ndarray, ray: np.ndarray, corner: np.ndarray) -> float:
     facing = (np.cross(ab, ac) @ ray) < 0
     hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (offset > 0) & facing
     return float(offset[hit].min(initial=np.inf))
+
+
+def test_the_nearest_vertex_is_that_of_all_and_infinitely_far_out_of_reach() -> None:
+    generator = np.random.default_rng(1)
+    points, vertices = generator.normal(0, 0.1, (400, 3)), generator.normal(0.15, 0.1, (300, 3))
+    away = np.linalg.norm(points[:, None] - vertices, axis=2).min(1)
+    np.testing.assert_allclose(nearest_vertex(points, vertices, 0.04), np.where(away < 0.04, away, np.inf), atol=1e-12)
+    assert (nearest_vertex(points, vertices + 9, 0.04) == np.inf).all()
