@@ -16,11 +16,11 @@ from handface.pipeline.contract.config import Count
 from handface.trainers.evaluation.config import TableConfig
 
 if TYPE_CHECKING:
-    import torch
     from rich.console import Console
     from rich.table import Table
 
     from handface.model.network.dice import Dice
+    from handface.model.network.topology import Sizes
     from handface.trainers.batch import Batch
     from handface.trainers.data import DataConfig
     from handface.trainers.evaluation.facts import Facts
@@ -71,9 +71,9 @@ class Config:
     """Pictures at once."""
     workers: int = 1
     """Processes that decode; 0 decodes in this one."""
-    limit: int | None = None
+    limit: Count | None = None
     """At most so many samples of each data set."""
-    train_limit: int = 2000
+    train_limit: Count = 2000
     """At most so many training samples for the mean pose."""
     plausibility: bool = True
     """Whether penetration and touch are measured, which takes most of the time; --no-plausibility leaves them out."""
@@ -83,28 +83,21 @@ class Config:
     """Whether the network is timed on this device; --no-speed leaves it out."""
     table: tyro.conf.OmitArgPrefixes[TableConfig] = field(default_factory=TableConfig)
 
-    def __post_init__(self) -> None:
-        if self.pictures < 0:
-            raise ValueError(f"pictures is {self.pictures}; 0 draws none")
-        for flag, value in (("--limit", self.limit), ("--train-limit", self.train_limit)):
-            if value is not None and value < 1:
-                raise ValueError(f"{flag} {value} must be at least 1")
-
 
 def run(config: Config) -> int:
     """Measure and write. Returns 0; 1 if nothing could be measured, or if the labels do not score perfectly against themselves."""
+    from handface.model.network.deploy.inference import choose_device
     from handface.trainers.data import make_pass
     from handface.trainers.evaluation.facts import read_facts
-    from handface.trainers.evaluation.points import FittedSystem, PlacedMean, PointsThemselves
-    from handface.trainers.evaluation.run import FEW_SUBJECTS, collect, pair, tabulate
-    from handface.trainers.evaluation.setup import closed_surface, data_of, network_systems, open_network, oracle_error
-    from handface.trainers.evaluation.systems import MeanPose, Oracle
+    from handface.trainers.evaluation.run import collect, pair, tabulate
+    from handface.trainers.evaluation.setup import closed_surface, data_of, open_network, oracle_error
+    from handface.trainers.evaluation.systems import Oracle
     from handface.trainers.evaluation.truth import LabelMeshes
     from handface.trainers.evaluation.write import write_results, write_samples
 
     if not config.shards:
         raise ValueError("name at least one data set of shards")
-    device = _device(config.device)
+    device = choose_device(config.device)
     model, sizes = open_network(config.model, config.hand_model, config.head_model, device)
     side = _BASELINES_SIDE if model is None else model.config.input.size
     data = data_of(config.shards, sizes, side, config.batch_size, config.workers, config.limit, config.found)
@@ -113,34 +106,14 @@ def run(config: Config) -> int:
     _save_config(config)
     truth = LabelMeshes(sizes, device)
     surface = closed_surface(truth) if config.plausibility else None
-    systems: dict[str, System] = {}
-    network = None
-    if model is not None:
-        meshes = network_systems(model, sizes, config.precision, config.points)
-        network = meshes["parametric"]
-        systems[NETWORK] = meshes.pop(config.mesh)
-        systems |= {f"{NETWORK}, {mesh}": system for mesh, system in meshes.items()}
     names = [dataset.name for dataset in data.datasets]
     with _progress("provenance", 0) as step:
         facts = read_facts({dataset.name: dataset.shards for dataset in data.datasets}, lambda: step(0))
-    found = _found(config.found, facts)
-    detected = found or any(fact.detected for fact in facts.values())
-    if model is not None and model.config.points is not None and config.points and not detected:
-        log.info("the network is given the labelled 2D points; a detector's are worse (--found; --no-points: none)")
-    if detected:  # a fit to labelled points would be a fit to the truth
-        if network is not None and config.fit:
-            systems[FITTED] = FittedSystem(network, facts, names, config.hand_model, config.head_model)
-        systems[PLACED] = PlacedMean(truth.hand, truth.head, facts, names)
-    if found:  # else they are what errors are measured against
-        systems[POINTS] = PointsThemselves()
-    if config.train:
-        train = data_of(config.train, sizes, side, config.batch_size, config.workers, config.train_limit)
-        loader_of_train = make_pass(train, pin_memory=False)
-        with _progress("mean pose", sum(loader_of_train.sizes)) as step:
-            systems[MEAN] = MeanPose.of((_counted(batch.to(device), step) for batch in loader_of_train), truth)
-    else:
-        log.info("no mean-pose baseline: name the training shards with --train")
-    systems[ORACLE] = Oracle()
+    systems = (
+        _systems(config, model, sizes, truth, facts, names)
+        | _mean_pose(config, sizes, side, truth)
+        | {ORACLE: Oracle()}
+    )
     with _progress("evaluate", sum(loader.sizes)) as step:
         records = collect(systems, (batch.to(device) for batch in loader), truth, surface, facts, step, names)
     if not len(records[ORACLE]):
@@ -148,12 +121,6 @@ def run(config: Config) -> int:
         return 1
     rows = tabulate(records, facts, config.table)
     pairs = pair({name: found for name, found in records.items() if name != ORACLE}, facts, config.table.bootstrap)
-    if rows[0].repeated and rows[0].subject_count < FEW_SUBJECTS:
-        log.warning(
-            "%d samples of only %d subjects: intervals are over subjects (Student's t) and wide; believe no difference within them",
-            rows[0].samples,
-            rows[0].subject_count,
-        )
     speed = _speed(config, model)
     level = config.table.bootstrap.level
     write_results(config.output, rows, pairs, config.variant, level, [asdict(s) for s in speed])
@@ -165,6 +132,52 @@ def run(config: Config) -> int:
         log.error("%s: do not trust this table", error)
         return 1
     return 0
+
+
+def _systems(
+    config: Config,
+    model: Dice | None,
+    sizes: Sizes,
+    truth: LabelMeshes,
+    facts: Mapping[str, Facts],
+    names: Sequence[str],
+) -> dict[str, System]:
+    """The network in both meshes and fitted, and what a detector's points alone amount to; each where there is one."""
+    from handface.trainers.evaluation.points import FittedSystem, PlacedMean, PointsThemselves
+    from handface.trainers.evaluation.setup import network_systems
+
+    systems: dict[str, System] = {}
+    found = _found(config.found, facts)
+    detected = found or any(fact.detected for fact in facts.values())
+    if model is not None:
+        meshes = network_systems(model, sizes, config.precision, config.points)
+        network = meshes["parametric"]
+        systems[NETWORK] = meshes.pop(config.mesh)
+        systems |= {f"{NETWORK}, {mesh}": system for mesh, system in meshes.items()}
+        if detected and config.fit:  # a fit to labelled points would be a fit to the truth
+            systems[FITTED] = FittedSystem(network, facts, names, config.hand_model, config.head_model)
+        if not detected and config.points and model.config.points is not None:
+            log.info("the network is given the labelled 2D points; a detector's are worse (--found; --no-points: none)")
+    if detected:
+        systems[PLACED] = PlacedMean(truth.hand, truth.head, facts, names)
+    if found:  # else they are what errors are measured against
+        systems[POINTS] = PointsThemselves()
+    return systems
+
+
+def _mean_pose(config: Config, sizes: Sizes, side: int, truth: LabelMeshes) -> dict[str, System]:
+    """The mean pose of the training shards, where they are named."""
+    from handface.trainers.data import make_pass
+    from handface.trainers.evaluation.setup import data_of
+    from handface.trainers.evaluation.systems import MeanPose
+
+    if not config.train:
+        log.info("no mean-pose baseline: name the training shards with --train")
+        return {}
+    data = data_of(config.train, sizes, side, config.batch_size, config.workers, config.train_limit)
+    loader, device = make_pass(data, pin_memory=False), truth.hand.template.device
+    with _progress("mean pose", sum(loader.sizes)) as step:
+        return {MEAN: MeanPose.of((_counted(batch.to(device), step) for batch in loader), truth)}
 
 
 def _found(lists: Sequence[str], facts: Mapping[str, Facts]) -> bool:
@@ -185,19 +198,6 @@ def _found(lists: Sequence[str], facts: Mapping[str, Facts]) -> bool:
 def _counted(batch: Batch, step: Callable[[int], None]) -> Batch:
     step(len(batch))
     return batch
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
-    return device
 
 
 def _speed(config: Config, model: Dice | None) -> list[Speed]:
@@ -253,7 +253,7 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
     """One table for the whole and one for each data set: metrics down, systems across, in parts where they are too wide."""
     from rich.console import Console
 
-    from handface.trainers.evaluation.run import WHOLE
+    from handface.trainers.evaluation.run import FEW_SUBJECTS, WHOLE
     from handface.trainers.evaluation.write import cell, chosen, heading
 
     console = Console()
@@ -267,6 +267,12 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
         for table in tables_of(title, [row.system for row in mine], sections, console):
             console.print(table)
     over = "subjects (Student's t)" if rows[0].repeated else "samples"
+    if rows[0].repeated and rows[0].subject_count < FEW_SUBJECTS:
+        log.warning(
+            "%d samples of only %d subjects: intervals are over subjects (Student's t) and wide; believe no difference within them",
+            rows[0].samples,
+            rows[0].subject_count,
+        )
     console.print(f"Brackets are {100 * config.table.bootstrap.level:g} % intervals over {over}.")
     if config.model is None:
         console.print(

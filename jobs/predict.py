@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import tyro
 
 from handface.extras import require
+from handface.pipeline.contract.config import Count
 from handface.pipeline.sources import Unlisted
 from handface.predict.build import PredictorOptions, build_predictor
 from handface.predict.inputs import Input, InputError, PhotoReader, list_inputs
@@ -52,15 +53,10 @@ class Config(PredictorOptions):
     """Further files of photos, e.g. `coco,smplx`. rerun: NAME.rrd for the Rerun viewer (extra `rerun`); smplx: NAME_0_parameters.npz under the names of the MANO, FLAME and SMPL-X layers; coco: keypoints_coco.json of all."""
     pictures: bool = True
     """Whether overlays, contact maps and the page index.html are written; --no-pictures leaves them out."""
-    limit: int | None = None
+    limit: Count | None = None
     """Predict only the first N inputs."""
     any_file: bool = False
     """Let rows of a list name any file of this machine, not only those below the list's folder."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--limit {self.limit} must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from handface.extras import require_opencv
-from handface.pipeline.contract.config import Count
+from handface.pipeline.contract.config import Count, PatchSide
 
 if TYPE_CHECKING:
     from handface.model.prediction.prediction import Detector
@@ -40,7 +40,7 @@ class PredictorOptions:
     """Move the network's bodies until they lie on the detected points; off: the bare network."""
     depth: str | None = None
     """Checkpoint folder, hub id or .pth file of a Depth Anything: the fit then knows how far the hand lies from the face. See docs/depth.md."""
-    depth_side: int | None = None
+    depth_side: PatchSide | None = None
     """Side of Depth Anything's input, a multiple of 14; None is the checkpoint's own. 392 costs half of 518."""
 
     def __post_init__(self) -> None:
@@ -50,8 +50,6 @@ class PredictorOptions:
             raise ValueError(
                 "--depth is empty: name a Depth Anything (a folder, a hub id or a .pth file), or leave it out"
             )
-        if self.depth_side is not None and (self.depth_side < 14 or self.depth_side % 14):
-            raise ValueError(f"--depth-side {self.depth_side}: a multiple of 14, at least 14, is expected")
         if self.depth is not None and self.fit == "off":
             raise ValueError(
                 "--depth tells the fit how far the hand lies from the face: leave out --fit off, or --depth"
@@ -66,13 +64,13 @@ def build_predictor(options: PredictorOptions, detector: Detector | None = None)
     Raises WeightsError, TopologyError, BodyFileError or DepthWeightsError for wrong files, ValueError for a device that is not there.
     """
     from handface.model.fitting.config import FitConfig
-    from handface.model.network.deploy.inference import InferenceConfig
+    from handface.model.network.deploy.inference import InferenceConfig, choose_device
     from handface.model.prediction.predictor import Predictor, PredictorConfig
     from handface.model.weights.named import load_network
     from handface.pipeline.contract.checkpoints import local_weights
 
     require_opencv()
-    device = _device(options.device)
+    device = str(choose_device(options.device))
     # before the network: a wrong checkpoint should not take seconds to be told
     detector = detector or _detector(options, device)
     with local_weights(options.model) as folder:
@@ -102,16 +100,3 @@ def _detector(options: PredictorOptions, device: str) -> Detector:
 
     depth = DepthConfig(depth_anything=options.depth, side=options.depth_side, device=device)
     return PeopleDetector(depth=DepthOfPeople(depth))
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch says it in either way
-        first = (str(error).splitlines() or ["unknown"])[0]
-        raise ValueError(f"device {name!r} cannot be used here ({first}); cpu always can") from error
-    return name

@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Interval
+from annotated_types import Interval, MultipleOf
 
 if TYPE_CHECKING:
     from typing import Self
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Count = Annotated[int, Interval(ge=1)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Signed = Annotated[float, Interval(ge=-math.inf)]
+PatchSide = Annotated[int, Interval(ge=14), MultipleOf(14)]  # of a picture that Depth Anything cuts into patches
 Port = Annotated[int, Interval(ge=0, le=65535)]
 JpegQuality = Annotated[int, Interval(ge=1, le=100)]
 # Bits of 64 in which hashes of copies may differ; with more, comparing all pairs takes too long. -1: nothing is a copy.

@@ -13,7 +13,7 @@ from handface.pipeline.annotators.base import DepthAnnotator
 from handface.pipeline.annotators.landmarks import FACE_68_FROM_478, face_outline
 from handface.pipeline.annotators.selfie_segmenter import BODY_SKIN, FACE_SKIN
 from handface.pipeline.annotators.silhouette import face_scale, hand_mask
-from handface.pipeline.contract.config import Share
+from handface.pipeline.contract.config import PatchSide, Share
 from handface.pipeline.contract.detections import Face, Hand
 from handface.pipeline.contract.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
 from handface.pipeline.engine.libraries import PIXELS
@@ -32,7 +32,7 @@ class DepthConfig:
 
     depth_anything: str | None = None
     """Checkpoint folder or hub id of a Depth Anything (V1 or V2, relative or metric)."""
-    side: int | None = None
+    side: PatchSide | None = None
     """Side of Depth Anything's input, a multiple of 14; None is the checkpoint's own. 392 costs half of 518."""
     backend: Literal["auto", "torch", "openvino"] = "auto"
     """How Depth Anything runs on a CPU: openvino in bfloat16 where it is installed (auto), or torch in float32."""

@@ -65,7 +65,7 @@ def test_every_flag_is_known_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["evaluate", "x", "--pictures", "-1"], "pictures is -1; 0 draws none"),
+        (["evaluate", "x", "--pictures", "-1"], "--pictures -1: a whole number of at least 0 is expected"),
         (
             ["crawl", "--input", "x", "--output", "o", "--contact", "a@b.c", "--http.attempts", "0"],
             "attempts must be at least 1",
@@ -90,9 +90,9 @@ def test_every_flag_is_known_by_its_name() -> None:
             "--preset dice-nanp: no such choice; did you mean dice-nano?",
         ),
         (["predict", "a.jpg", "--output", "x", "--fit=of"], "--fit of: no such choice; did you mean off?"),
-        (["evaluate", "x", "--limit", "0"], "--limit 0 must be at least 1"),
-        (["evaluate", "x", "--train-limit", "0"], "--train-limit 0 must be at least 1"),
-        (["predict", "a.jpg", "--output", "x", "--limit", "0"], "--limit 0 must be at least 1"),
+        (["evaluate", "x", "--limit", "0"], "--limit 0: a whole number of at least 1 is expected"),
+        (["evaluate", "x", "--train-limit", "0"], "--train-limit 0: a whole number of at least 1 is expected"),
+        (["predict", "a.jpg", "--output", "x", "--limit", "0"], "--limit 0: a whole number of at least 1 is expected"),
         (
             ["decaf-to-shards", "--decaf", "nowhere", "--output", "o"],
             "--decaf nowhere: no such folder; give the folder",

@@ -38,6 +38,12 @@ WRONG = [
         ["predict", "x", "--output", "OUT", "--batch-size", "0"],
         "--batch-size 0: a whole number of at least 1 is expected",
     ),
+    (
+        ["predict", "x", "--output", "OUT", "--depth", "d", "--depth-side", "100"],
+        "--depth-side 100: a multiple of 14 of at least 14 is expected",
+    ),
+    ([*ANNOTATE, "--depth.side", "100"], "--depth.side 100: a multiple of 14 of at least 14 is expected"),
+    ([*ANNOTATE, "--depth.side", "0"], "--depth.side 0: a multiple of 14 of at least 14 is expected"),
     (["demo-page", "--port", "70000"], "--port 70000: a whole number from 0 to 65535 is expected"),
     (["dedupe", "x", "--output", "OUT", "--max-distance", "12"], "--max-distance 12: a whole number from 0 to 11 is"),
     (["train", "--train", "x", "--workers", "-1"], "--workers -1: N or MIN..MAX is expected"),

@@ -317,5 +317,8 @@ def test_named_parameters_and_no_page_without_pictures(tmp_path):
 def test_a_limit_below_one_is_exit_code_2(tmp_path, capsys, limit):
     path = str(grey(tmp_path / "a.png"))
     assert main_for("predict", [path, "--output", str(tmp_path / "out"), "--limit", str(limit)]) == 2
-    assert capsys.readouterr().err == f"handface predict: error: --limit {limit} must be at least 1\n"
+    assert (
+        capsys.readouterr().err
+        == f"handface predict: error: --limit {limit}: a whole number of at least 1 is expected\n"
+    )
     assert not (tmp_path / "out").exists()

@@ -30,6 +30,17 @@ class InferenceConfig:
     """torch.compile: tens of seconds at the first call of every batch size; on CUDA with CUDA graphs."""
 
 
+def choose_device(name: str) -> torch.device:
+    """cpu, cuda, cuda:1, ...; auto is a GPU if there is one. Raises ValueError for a device that cannot be used here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch says it in either way
+        first = (str(error).splitlines() or ["unknown"])[0]
+        raise ValueError(f"device {name!r} cannot be used here ({first}); cpu always can") from error
+
+
 def prepare(model: Dice, config: InferenceConfig = InferenceConfig()) -> Runner:
     """A function images (B, 3, S, S), points -> DiceOutput in float32, on the model's device. The model itself is left as it is."""
     network = fold(model)
