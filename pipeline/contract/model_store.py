@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from handface.pipeline.contract.sample import AnnotatorRecord
+from handface.pipeline.contract.user_cache import cache_folder
 from handface.suggest import suggest
 
 log = logging.getLogger(__name__)
@@ -129,8 +130,7 @@ def default_folders() -> tuple[Path, ...]:
     """HANDFACE_MODELS if set, else `handface/models` in the user's cache folder."""
     if value := os.environ.get(FOLDERS_VARIABLE):
         return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(cache).expanduser() / "handface" / "models",)
+    return (cache_folder("models"),)
 
 
 def file_sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from handface.model.network.openvino_import import import_openvino, openvino_core
+from handface.pipeline.annotators.networks.compiled import compile_once
 from handface.pipeline.annotators.networks.onnx_graph import to_onnx
 from handface.pipeline.annotators.networks.tflite import Graph, TfliteError, read_tflite
 from handface.pipeline.contract.config import Count
@@ -128,15 +129,18 @@ def _open_openvino(content: bytes, graph: Graph, outputs: tuple[str, ...], confi
     openvino = import_openvino()
 
     check_runtime(config)
-    core = openvino_core()
-    model = core.read_model(to_onnx(graph, outputs))
-    model.reshape({0: [1, *graph.tensors[graph.inputs[0]].shape[1:]]})
+
+    def build() -> Any:
+        model = openvino_core().read_model(to_onnx(graph, outputs))
+        model.reshape({0: [1, *graph.tensors[graph.inputs[0]].shape[1:]]})
+        return model
+
     hints = {
         "INFERENCE_NUM_THREADS": 1,
         "INFERENCE_PRECISION_HINT": {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16}[config.precision],
         "PERFORMANCE_HINT": "LATENCY",
     }
-    request = core.compile_model(model, "CPU", hints).create_infer_request()
+    request = compile_once(repr(outputs).encode() + content, hints, build).create_infer_request()
 
     def run(pixels: NDArray[np.float32]) -> Outputs:
         request.infer({0: pixels}, share_inputs=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from handface.pipeline.contract.names.addresses import filesystem_of
 from handface.pipeline.contract.tar_index import ShardError, iter_allowed, iter_members, split_name, stream_length
+from handface.pipeline.contract.user_cache import cache_folder, keep
 from handface.trainers.data.shards.tar_walk import BLOCK, walk_headers
 from handface.trainers.run_folder.storage import PATIENCE_S, with_retries
 
@@ -66,7 +66,7 @@ def index_shards(uris: Sequence[str], folder: str | None = None, patience: float
     from rich.console import Console
     from rich.progress import track
 
-    cache = Path(folder) if folder else _default_folder()
+    cache = Path(folder) if folder else cache_folder("shards")
 
     def index(uri: str) -> ShardIndex:
         return with_retries(uri, index_shard, uri, cache, patience_s=patience)
@@ -192,11 +192,7 @@ def _save(file: Path, stamp: dict[str, str], index: _Found) -> None:
         "starts": starts,
         "sizes": sizes,
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # ranks may write the same index at once
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_bytes(save(tensors, metadata=stamp))
-    partial.replace(file)
+    keep(file, save(tensors, metadata=stamp))  # ranks may write the same index at once
 
 
 def _stamp(uri: str) -> dict[str, str]:
@@ -213,7 +209,3 @@ def _stamp(uri: str) -> dict[str, str]:
 def _absolute(uri: str) -> str:
     filesystem, path = filesystem_of(uri)
     return str(filesystem.unstrip_protocol(path))
-
-
-def _default_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handface" / "shards"
