@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _PATTERN = "*?[{"
-_MODEL_FILES = (".pth", ".pt", ".onnx", ".npz", ".py")
+_MODEL_FILES = (".pth", ".pt", ".onnx", ".npz")
 # Of CPU with MediaPipe's networks, as docs/results/annotate.md measures it.
 _SECONDS_PER_PHOTO = 0.19
 
@@ -69,6 +69,7 @@ def run(config: Config) -> int:
     )
     _check_models(annotate)
     _check_packages(annotate)
+    _try_models(annotate)
     if config.check:
         return _check(listing, inputs, annotate, config)
     annotate = _settled(annotate)
@@ -136,7 +137,6 @@ def _check_models(config: AnnotateConfig) -> None:
 
     named = {
         "--depth.depth-anything": config.depth.depth_anything,
-        "--keypoints.mmpose-config": config.keypoints.mmpose_config,
         "--keypoints.checkpoint": config.keypoints.checkpoint,
         "--fit.model": config.fit.model,
         "--fit.hand-model": config.fit.hand_model,
@@ -177,6 +177,19 @@ def _check_packages(config: AnnotateConfig) -> None:
         check_checkpoint(config.depth.depth_anything)
     if config.keypoints.checkpoint is not None and config.keypoints.mmpose_config is None:
         require("onnxruntime", "--keypoints.checkpoint", "onnxruntime")
+
+
+def _try_models(config: AnnotateConfig) -> None:
+    """Load what the workers will load of the user's own networks: a file of another kind is told now, not by the first unit.
+
+    Depth networks are large, and only looked at, by `_check_packages`. Raises PoseError, WeightsError, TopologyError, BodyFileError or
+    ValueError.
+    """
+    from handface.pipeline.stages.fit import FitStage
+    from handface.pipeline.stages.keypoints import KeypointsStage
+
+    KeypointsStage(config.keypoints).setup()
+    FitStage(config.fit).setup()
 
 
 def _checked(uri: str) -> str:

@@ -204,6 +204,37 @@ def test_a_depth_checkpoint_of_another_kind_is_said_before_anything_is_planned(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("check", [[], ["--check"]])
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--keypoints.checkpoint", "text.onnx"], "text.onnx is no readable ONNX network"),
+        (["--keypoints.checkpoint", "text.pth", "--keypoints.mmpose-config", "in/the/wheel.py"], "text.pth is no plain state dict"),
+        (["--fit.model", "folder"], "folder/config.json"),
+        (["--fit.model", "dice-s"], "fit.model dice-s is untrained"),
+        (["--fit.model", "dice-m", "--fit.hand-model", "text.npz"], "text.npz: not a whole .npz"),
+    ],
+)  # fmt: skip
+def test_a_network_of_another_kind_is_said_before_anything_is_planned(
+    flags: list[str],
+    said: str,
+    check: list[str],
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for ending in ("onnx", "pth", "npz"):
+        (tmp_path / f"text.{ending}").write_text("no tensors")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert main([*ANNOTATE, "--input", str(photos), "--output", "out", *flags, *check]) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_failed_unit_makes_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
