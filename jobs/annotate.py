@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from handface.counted import counted
 from handface.extras import require, require_opencv
 from handface.jobs.shared.units import one_writer
 from handface.pipeline.stages.recipe import AnnotateConfig
@@ -112,11 +113,12 @@ def _check(listing: Listing, inputs: list[str], annotate: AnnotateConfig, config
     from handface.pipeline.stages.recipe import build_stages
 
     finished = finished_of(inputs, lambda: _settled(annotate), config.output, stages=build_stages)
-    code = print_listing(listing)
+    if code := print_listing(listing):
+        return code
     count = listing.inputs + listing.problems.total() + len(listing.unlisted)
     size = small_unit_size(count, annotate.unit_size)
     units = -(-count // size)
-    print(f"{count:,} inputs in {units:,} {'unit' if units == 1 else 'units'} of up to {size}")
+    print(f"{counted(count, 'input')} in {counted(units, 'unit')} of up to {size}")
     for group in group_stages(build_stages(annotate, day="")):
         if names := [stage.name for stage in group.stages if not stage.off]:
             print(f"  {' > '.join(names)}, {group.resources}")
@@ -125,9 +127,9 @@ def _check(listing: Listing, inputs: list[str], annotate: AnnotateConfig, config
     print(f"time: about {listing.inputs * _SECONDS_PER_PHOTO / 3600:,.1f} hours of one CPU core")
     if finished is not None:
         print(f"would join the run in {config.output}, finished parts: {finished.parts:,}; wrote nothing")
-        return code
-    print(f"would write {units:,} {'part' if units == 1 else 'parts'} to {config.output}; wrote nothing")
-    return code
+        return 0
+    print(f"would write {counted(units, 'part')} to {config.output}; wrote nothing")
+    return 0
 
 
 def _check_models(config: AnnotateConfig) -> None:

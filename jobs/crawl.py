@@ -133,7 +133,8 @@ def _check(crawl: Crawl, config: Config) -> int:
     listing = Listing(
         lambda notes: open_source(inputs, crawl.config.sources, notes), config.skip_problems or not config.input
     )
-    code = print_listing(listing) if inputs else 0
+    if inputs and (code := print_listing(listing)):
+        return code
     for name in ("seeds", "sitemaps", "commons", "openverse"):
         if values := getattr(config, name):
             print(f"{name}: {len(values)}, read when the crawl runs")
@@ -149,7 +150,7 @@ def _check(crawl: Crawl, config: Config) -> int:
     )
     if begun is not None:
         print(f"would go on with the crawl in {config.output}; wrote nothing")
-    return code
+    return 0
 
 
 if __name__ == "__main__":

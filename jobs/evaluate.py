@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from handface.counted import counted
 from handface.pipeline.contract.config import Count
 from handface.trainers.evaluation.config import TableConfig
 
@@ -259,7 +260,7 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
     console = Console()
     for subset in dict.fromkeys((row.split, row.subset) for row in rows if row.split in (WHOLE, "dataset")):
         mine = [row for row in rows if (row.split, row.subset) == subset]
-        title = f"{mine[0].samples} samples" + ("" if subset[0] == WHOLE else f" of {subset[1]}")
+        title = counted(mine[0].samples, "sample") + ("" if subset[0] == WHOLE else f" of {subset[1]}")
         sections = [
             [(heading(one), [cell(row.estimates.get(one.name), one) for row in mine]) for one in metrics]
             for metrics in chosen(mine, config.variant)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from handface.counted import counted
 from handface.pipeline.export.config import ExportConfig
 
 
@@ -51,7 +52,7 @@ def run(config: Config) -> int:
         hint = " (--dedupe-distance -1 keeps copies)" if reason == "copy" else ""
         print(f"{'left out':<12} {count:>9,} {WHY_DROPPED.get(reason, reason)}{hint}")
     print(
-        f"{len(shards)} shards, {sum(info.bytes for info in shards) / 1e6:,.1f} MB, revision {made.revision}: {config.output}"
+        f"{counted(len(shards), 'shard')}, {sum(info.bytes for info in shards) / 1e6:,.1f} MB, revision {made.revision}: {config.output}"
     )
     return damage.report()
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import tyro
 
+from handface.counted import counted
 from handface.extras import require
 from handface.pipeline.contract.config import Count
 from handface.pipeline.sources import Unlisted
@@ -105,7 +106,7 @@ class Summary:
         total = len(self.persons) + len(self.nobody) + len(self.failed)
         counts = count_words(sum(self.persons.values()), sum(self.hands.values()))
         lines = [
-            f"{total} input{'s' if total != 1 else ''}: {len(self.persons)} with people ({counts}),"
+            f"{counted(total, 'input')}: {len(self.persons)} with people ({counts}),"
             f" {len(self.nobody)} without, {len(self.failed)} failed"
         ]
         lines += self._table()
@@ -160,6 +161,7 @@ def run(config: Config) -> int:
             f"{flag} writes files of photos, and {videos[0].name} is a video: leave {flag} out for videos"
             " (their table has the parameters that pose the meshes), or give their frames as photos"
         )
+    _warn_of_earlier(config.output, inputs)
     predictor = build_predictor(config)
     config.output.mkdir(parents=True, exist_ok=True)
     summary = Summary(config.model, predictor.trained)
@@ -190,6 +192,22 @@ def run(config: Config) -> int:
     print(f"results are in {config.output}")
     _notice(summary)
     return summary.exit_code
+
+
+def _warn_of_earlier(output: Path, inputs: Sequence[Input]) -> None:
+    """Say so if the folder holds another run's results, which stay: they may be another network's."""
+    try:
+        earlier = json.loads((output / "summary.json").read_bytes())
+        names = {name for kind in ("persons", "nobody", "videos") for name in earlier.get(kind, {})}
+    except (OSError, ValueError, AttributeError):
+        return
+    if others := sorted(names - {one.name for one in inputs}):
+        log.warning(
+            "%s also holds an earlier run's results of %s (network %s); they stay",
+            output,
+            f"{len(others)} other inputs, such as {others[0]}" if len(others) > 1 else others[0],
+            earlier.get("model", "unknown"),
+        )
 
 
 def predict_photos(

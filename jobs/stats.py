@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from handface.counted import counted
 from handface.pipeline.contract.config import Count
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run(config: Config) -> int:
 
 def _print_reasons(funnel: dict[str, dict[str, int]], inputs: int) -> None:
     rows = [(f"{stage}: {reason}", count) for stage, reasons in funnel.items() for reason, count in reasons.items()]
-    print(f"{inputs:,} inputs, {sum(count for _, count in rows):,} turned away")
+    print(f"{counted(inputs, 'input')}, {sum(count for _, count in rows):,} turned away")
     _print_counts("turned away", sorted(rows, key=lambda row: -row[1]), inputs, len(rows))
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 
+from handface.counted import counted
 from handface.pipeline.contract.config import Distance
 
 
@@ -63,9 +64,13 @@ def run(config: Config) -> int:
         done = take_down(output, request, today, tuple(str(folder) for folder in config.coco))
         for key in done.keys:
             print(f"removed {key}")
-        files = f"{len(done.shards)} shards rewritten" + (f", {done.pictures} COCO pictures" if done.pictures else "")
-        print(f"{len(done.keys)} samples removed, {files}, revision {done.revision}: {config.release}")
+        files = f"{counted(len(done.shards), 'shard')} rewritten"
+        if done.pictures:
+            files += f", {counted(done.pictures, 'COCO picture')}"
+        print(f"{counted(len(done.keys), 'sample')} removed, {files}, revision {done.revision}: {config.release}")
         code = 0 if done.keys else 1
+        if code and (paths := [url for url in config.url if "://" not in url]):
+            print(f"{paths[0]} is no address: a file of this machine is named by --image or --key", file=sys.stderr)
     if config.verify:
         code = max(code, _verify(config, output))
     return code
@@ -95,7 +100,9 @@ def _verify(config: Config, output: str) -> int:
     for file, names in files.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         print(f"still there: {file}: {', '.join(names[:3])}{more}")
-    print(f"{len(stones)} names searched for in {len(folders)} folders, found in {len(files)} files")
+    print(
+        f"{counted(len(stones), 'name')} searched for in {counted(len(folders), 'folder')}, found in {counted(len(files), 'file')}"
+    )
     return 1 if files else 0
 
 

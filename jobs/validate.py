@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from handface.counted import counted
+
 if TYPE_CHECKING:
     from handface.pipeline.contract.checks.validate import FileResult
 
@@ -78,7 +80,9 @@ def _print(results: list[FileResult]) -> None:
         if (more := result.counts.total() - len(result.findings)) > 0:
             print(f"{result.file}: ... and {more} more")
     counts = sum((result.counts for result in results), Counter[str]())
-    print(f"{len(results)} files, {sum(r.samples for r in results)} samples, {counts.total()} findings")
+    print(
+        f"{counted(len(results), 'file')}, {counted(sum(r.samples for r in results), 'sample')}, {counted(counts.total(), 'finding')}"
+    )
     for code, count in counts.most_common():
         print(f"  {count:6d}  {code}")
 

@@ -34,12 +34,17 @@ class Input:
 
 
 def list_inputs(uris: Sequence[str], *, any_file: bool = False) -> Iterator[Input]:
-    """Every photo and video of files, URLs, folders, patterns, lists and tars, in order; stems are made unique.
+    """Every photo and video of files, URLs, folders, patterns, lists and tars, in order, each once; stems are made unique.
 
     any_file: rows of lists may name local files that do not lie below the list's folder.
     """
     taken: dict[str, int] = {}
+    seen: set[str] = set()
     for item in open_source(uris, whole_videos=True, any_file=any_file):
+        if item.problem is None:
+            if item.name in seen:
+                continue
+            seen.add(item.name)
         stem = PurePosixPath((item.member or item.uri).split("?")[0]).stem or "photo"
         taken[stem] = taken.get(stem, 0) + 1
         if taken[stem] > 1:

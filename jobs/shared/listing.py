@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from handface.counted import counted
+
 if TYPE_CHECKING:
     from handface.pipeline.sources.check import Listing
 
@@ -28,7 +30,7 @@ def print_listing(listing: Listing) -> int:
     for line in listing.lines():
         print(line)
     if total := listing.hosts.total():
-        print(f"{len(listing.hosts):,} hosts; the largest:")
+        print(f"{counted(len(listing.hosts), 'host')}; the largest:")
         for host, count in listing.hosts.most_common(_HOSTS_SHOWN):
-            print(f"  {host}: {count:,} inputs, {count / total:.0%}")
+            print(f"  {host}: {counted(count, 'input')}, {count / total:.0%}")
     return code

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from handface.counted import counted
 from handface.jobs.shared.messages import pause_after, wants_bar
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def print_funnel(funnel: Funnel) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    parts = f"{funnel.parts:,} {'part' if funnel.parts == 1 else 'parts'}"
+    parts = counted(funnel.parts, "part")
     table = Table(title=f"{funnel.kept:,} of {funnel.inputs:,} inputs kept, in {parts}", title_justify="left")
     table.add_column("stage")
     table.add_column("in", justify="right")

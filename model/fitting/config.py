@@ -112,6 +112,7 @@ class Guess:
     hand, head: parameters.  distance: (B,) metres from the head's mean vertex to the hand's along the view.
     presence: (B,) probability that hand and face touch.
     trust: (B,) in (0, 1]: 1 where the guess lies on the picture as well as on training pictures.
+    sure: whether all these hands are roughly where and as guessed; otherwise more starts are tried.
     """
 
     hand: FitParameters
@@ -119,6 +120,7 @@ class Guess:
     distance: torch.Tensor
     presence: torch.Tensor
     trust: torch.Tensor
+    sure: bool
 
     @property
     def touches(self) -> torch.Tensor:

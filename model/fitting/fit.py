@@ -19,8 +19,8 @@ from handface.model.fitting.start import guess_trust, hand_turns, place_hand, pl
 Bring = Callable[[FitParameters, FitParameters, torch.Tensor, float], torch.Tensor]
 _REACH = 0.10  # metres that a hand is moved in at most
 FAR, NEAR = 0.12, 0.02  # metres by which a hand may have to move back before it is brought in: at first, and at last
-_PATIENCE = 3  # times the steps where the hand has no landmarks in metres and starts far from its pose
-_KEPT = 4  # starts that are then followed for a few steps; with landmarks the most promising one does
+_PATIENCE = 3  # times the steps where the hand may start far from its pose
+_KEPT = 4  # starts that are then followed for a few steps; of a hand that is roughly known the most promising one does
 _COARSE = 12.0  # times `Noise.outlier` in the first steps: hardly anything is an outlier yet
 
 
@@ -51,7 +51,7 @@ class BodyFitter:
         held = torch.where(guess.touches, noise.distance, noise.away).to(guess.distance) ** -2
         energy = Energy(self.hand_points, self.head_points, seen, priors, guess.distance, held, noise)
         outlier = self.config.noise.outlier
-        patience = 1 if bool(energy.has_world.all()) else _PATIENCE
+        patience = 1 if guess.sure else _PATIENCE
         x = self._explore(energy, self._starts(energy, seen, guess), patience * self.config.exploring)
         told = torch.zeros_like(guess.touches)
         if seen.has_depth:
@@ -87,11 +87,11 @@ class BodyFitter:
         """Packed variables to start from, (S, B, P): the most promising turns of the hand."""
         head = place_head(self.head_points, guess.head, seen)
         depth = self.head_points.points(head)[:, self.head_points.num_keypoints, 2] + guess.distance
-        turns = hand_turns(self.hand_points, guess.hand, seen)
+        turns = hand_turns(self.hand_points, guess, seen)
         hands = [place_hand(self.hand_points, turned, seen, depth) for turned in turns]
         starts = torch.stack([torch.cat([hand.pack(), head.pack()], 1) for hand in hands])
         costs = torch.stack([energy(x, _COARSE * self.config.noise.outlier).cost for x in starts])
-        best = costs.argsort(0)[: 1 if bool(energy.has_world.all()) else _KEPT]
+        best = costs.argsort(0)[: 1 if guess.sure else _KEPT]
         return starts.gather(0, best[..., None].expand(-1, -1, starts.shape[2]))
 
     def _explore(self, energy: Energy, starts: torch.Tensor, steps: int) -> torch.Tensor:

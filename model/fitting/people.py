@@ -28,12 +28,23 @@ _FOCAL_RANGE = (0.7, 4.0)  # longer picture sides between which an unknown focal
 
 @dataclass(frozen=True)
 class FitPicture:
-    """What is known of a picture's camera. focal: pixels, None: not known.  centre: principal point in pixels, None: the middle."""
+    """What is known of a picture's camera. focal: pixels, None: not known.  centre: principal point in pixels, None: the middle.
+
+    Raises ValueError for a size or a centre that no picture has.
+    """
 
     width: int
     height: int
     focal: float | None = None
     centre: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height) < 1:
+            raise ValueError(f"a picture of {self.width}x{self.height} pixels: at least 1x1 is expected")
+        if self.centre is not None and not np.isfinite(self.centre).all():
+            raise ValueError(
+                f"principal point {self.centre}: two numbers are expected; leave it out if it is not known"
+            )
 
 
 def assume_focal(detection: Detection, longer: float, config: FitConfig) -> float:
@@ -65,6 +76,11 @@ class _Case:
     centre: tuple[float, float]
     width: int
 
+    @property
+    def sure(self) -> bool:
+        """Whether the hand's place and pose are roughly known: a network guessed them, and there are landmarks in metres."""
+        return bool(self.person.head.contact.any() and np.isfinite(self.world).all())
+
 
 class PeopleFitter:
     """Fits people whose bodies a decoder names. device: where the solver runs."""
@@ -86,6 +102,8 @@ class PeopleFitter:
         Who cannot be fitted comes back as they were, with `fit.reason`. A person without a detection comes back untouched.
         Raises ValueError for a focal length that no camera has.
         """
+        if len(persons) != len(pictures):
+            raise ValueError(f"{len(persons)} people and {len(pictures)} pictures: one for each person is expected")
         results = list(persons)
         cases: dict[int, _Case] = {}
         for index, (person, picture) in enumerate(zip(persons, pictures, strict=True)):
@@ -108,9 +126,9 @@ class PeopleFitter:
         return results
 
     def _batches(self, cases: dict[int, _Case]) -> Iterator[list[int]]:
-        """Rows that are solved together: hands without landmarks in metres apart, as they start in more ways."""
-        for with_world in (True, False):
-            rows = [row for row, case in cases.items() if bool(np.isfinite(case.world).all()) == with_world]
+        """Rows that are solved together: hands of which less is known apart, as they start in more ways."""
+        for sure in (True, False):
+            rows = [row for row, case in cases.items() if case.sure == sure]
             yield from (rows[start : start + self.config.batch] for start in range(0, len(rows), self.config.batch))
 
     def _known_focal(self, picture: FitPicture) -> float | None:
@@ -177,6 +195,7 @@ class PeopleFitter:
             torch.where(presence >= TOUCHES, distance, _AWAY[0] * distance + _AWAY[1]),
             presence,
             torch.ones(len(cases), device=self.device),
+            cases[0].sure,
         )
 
         def bring(hands: FitParameters, heads: FitParameters, touches: torch.Tensor, back: float) -> torch.Tensor:
@@ -196,10 +215,13 @@ class PeopleFitter:
             ],
             1,
         )
-        return [
-            self._person(case, judge(case.person, residuals[row].cpu().numpy()), row, hand, head, solution)
-            for row, case in enumerate(cases)
-        ]
+        found = []
+        for row, case in enumerate(cases):
+            mine = residuals[row].cpu().numpy()
+            if case.person.side == "left":  # out of the mirror: judged beside the person's own points
+                mine[:FACE_KEYPOINTS] = mine[list(IBUG_MIRROR)]
+            found.append(self._person(case, judge(case.person, mine), row, hand, head, solution))
+        return found
 
     def _person(
         self, case: _Case, fit: Fit, row: int, hand: BodyOutput, head: BodyOutput, solution: Solution

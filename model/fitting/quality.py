@@ -34,7 +34,7 @@ def judge(person: Person, residuals: Floats) -> Fit:
     assert person.detection is not None
     before = guess_residuals(person)
     if not np.isfinite(residuals[np.isfinite(before)]).all():
-        return Fit(False, 0.0, "the fit did not converge; this is the network's answer", before)
+        return Fit(False, 0.0, "the fit did not converge; this is what it started from", before)
     old, new = _typical(before), _typical(residuals)
     if new > old:
         return Fit(

@@ -30,18 +30,19 @@ def place_head(body: KeypointBody, guess: FitParameters, seen: Observations) -> 
     return move_onto(body, turned, seen.face, weight, seen, seen.focal / scale)
 
 
-def hand_turns(body: KeypointBody, guess: FitParameters, seen: Observations) -> list[FitParameters]:
-    """The guessed hand in several orientations: as guessed, by its landmarks in metres, and where those are missing all around."""
+def hand_turns(body: KeypointBody, guess: Guess, seen: Observations) -> list[FitParameters]:
+    """The guessed hand in several orientations: as guessed, by its landmarks in metres, and all around unless it is roughly known."""
+    hand = guess.hand
     known = torch.isfinite(seen.world).all(2).all(1)
     ray = ray_rotation(weighted_mean(*_seen(seen.hand)), seen)
-    guessed = ray @ axis_angle_to_matrix(guess.global_orient)
+    guessed = ray @ axis_angle_to_matrix(hand.global_orient)
     turns = [guessed]
-    if not bool(known.all()):
+    if not guess.sure:
         axes = [(0.0, 0.0, k * math.pi / 2) for k in range(4)]
         sides = axis_angle_to_matrix(torch.tensor([(0.0, 0.0, 0.0), (0.0, math.pi, 0.0)]).to(guessed))
         around = axis_angle_to_matrix(torch.tensor(axes).to(guessed))
         turns = [turn @ side @ guessed for side in sides for turn in around]
-    return [replace(guess, global_orient=to_axis_angle(turn)) for turn in turns] + [_by_world(body, guess, seen, known)]
+    return [replace(hand, global_orient=to_axis_angle(turn)) for turn in turns] + [_by_world(body, hand, seen, known)]
 
 
 def _by_world(body: KeypointBody, guess: FitParameters, seen: Observations, known: torch.Tensor) -> FitParameters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from handface.counted import counted
 from handface.model.outputs.coco import finite
 from handface.model.prediction.prediction import CONTACT, Person
 
@@ -27,7 +28,7 @@ def describe_person(person: Person, trained: bool) -> dict[str, Any]:
 
 def count_words(people: int, hands: int) -> str:
     """As `1 person, 2 hands`."""
-    return f"{people} {'person' if people == 1 else 'people'}, {hands} hand{'' if hands == 1 else 's'}"
+    return f"{counted(people, 'person', 'people')}, {counted(hands, 'hand')}"
 
 
 def trust(person: Person, trained: bool) -> tuple[str, str]:

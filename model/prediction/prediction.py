@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from handface.model.bodies.names import FACE_KEYPOINTS, HAND_KEYPOINTS, KEYPOINTS
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -26,6 +28,9 @@ class PointDepth:
     values: Floats
     inverse: bool = False
 
+    def __post_init__(self) -> None:
+        _require_shape("depth", self.values, (KEYPOINTS, 2))
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -35,6 +40,7 @@ class Detection:
     face_box: x0, y0, x1, y1 from hairline to chin, which decides the crop; None: that of the 68 points.
     hand_world: (21, 3) the hand's points in metres about any origin, camera axes, as if seen in the middle of a view; or None.
     depth: at the points, or None.
+    Raises ValueError for arrays of another shape and for another side.
     """
 
     face: Floats
@@ -44,6 +50,20 @@ class Detection:
     face_box: tuple[float, float, float, float] | None = None
     hand_world: Floats | None = None
     depth: PointDepth | None = None
+
+    def __post_init__(self) -> None:
+        _require_shape("face", self.face, (FACE_KEYPOINTS, 3))
+        _require_shape("hand", self.hand, (HAND_KEYPOINTS, 3))
+        if self.hand_world is not None:
+            _require_shape("hand_world", self.hand_world, (HAND_KEYPOINTS, 3))
+        if self.side not in ("left", "right"):
+            raise ValueError(f"side is {self.side!r}: 'left' or 'right' is expected")
+
+
+def _require_shape(name: str, values: Floats, shape: tuple[int, int]) -> None:
+    if getattr(values, "shape", None) != shape:
+        found = getattr(values, "shape", type(values).__name__)
+        raise ValueError(f"{name} is {found}: an array of shape {shape} is expected")
 
 
 class NobodyFoundError(Exception):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from handface.counted import counted
 from handface.pipeline.contract.storage import Folder
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Damage:
             names = sorted(self.files)
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             print(
-                f"{len(names)} damaged file{'s' if len(names) > 1 else ''}: {', '.join(names[:_NAMED])}{more};"
+                f"{counted(len(names), 'damaged file')}: {', '.join(names[:_NAMED])}{more};"
                 " `handface validate` says what is wrong, and the command that wrote a part, given again, makes it anew"
             )
         return 1 if self.files else 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from handface.counted import counted
 from handface.pipeline.contract.inputs import Reason, SourceItem
 from handface.pipeline.contract.names.patterns import is_remote, local
 from handface.pipeline.contract.names.url_names import is_web
@@ -81,13 +82,14 @@ class Listing:
     def lines(self) -> list[str]:
         """What was read, for people."""
         rows = self.notes.rows
-        found = [f"{uri}: {count:,} rows" for uri, count in list(rows.items())[:_SHOWN]]
+        found = [f"{uri}: {counted(count, 'row')}" for uri, count in list(rows.items())[:_SHOWN]]
         if len(rows) > _SHOWN:
             found.append(f"... {len(rows):,} lists and tars with {rows.total():,} rows in all")
-        found.append(f"{self.inputs:,} inputs")
+        found.append(counted(self.inputs, "input"))
         if self.problems:
             counts = ", ".join(f"{reason.value} {count:,}" for reason, count in self.problems.most_common())
-            found.append(f"{self.problems.total():,} rows that name no input: {counts} ({'; '.join(self.examples)})")
+            rows_without = counted(self.problems.total(), "row that names", "rows that name")
+            found.append(f"{rows_without} no input: {counts} ({'; '.join(self.examples)})")
         found += [f"not listed to its end: {item.detail}" for item in self.unlisted[:_SHOWN]]
         if self.notes.ignored:
             found.append(f"files that are no input: {_counts(self.notes.ignored)}")

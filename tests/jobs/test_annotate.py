@@ -125,6 +125,15 @@ def test_dry_run_says_the_units_that_the_run_makes(
     assert len(list(read_parts(str(tmp_path / "out")))) == 2
 
 
+def test_a_check_of_what_cannot_be_planned_shows_no_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cut.tar").write_bytes(b"no tar" * 200)
+    command = [*ANNOTATE, "--input", str(tmp_path / "cut.tar"), "--output", str(tmp_path / "out"), "--check"]
+    assert main(command) == 2
+    printed = capsys.readouterr()
+    assert "cut.tar" in printed.err and "Nothing was planned" in printed.err
+    assert "units" not in printed.out and "would" not in printed.out
+
+
 @pytest.mark.parametrize(
     ("verb", "other"),
     [

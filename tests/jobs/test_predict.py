@@ -160,6 +160,25 @@ def test_equal_names_from_different_folders_do_not_overwrite_each_other(tmp_path
     assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"a.json", "a-2.json", "summary.json"}
 
 
+def test_a_photo_that_is_named_twice_is_predicted_once(tmp_path):
+    code, summary = predict(tmp_path, grey(tmp_path / "a.png"), tmp_path / "a.png", tmp_path, pictures=False)
+    assert code == 0 and len(summary["persons"]) == 1
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"a.json", "summary.json"}
+
+
+def test_results_of_an_earlier_run_are_told_of(tmp_path, caplog):
+    for name in ("a", "b"):
+        grey(tmp_path / f"{name}.png")
+    predict(tmp_path, tmp_path / "a.png", pictures=False)
+    predict(tmp_path, tmp_path / "a.png", pictures=False)
+    assert "earlier run" not in caplog.text, "the same input is written anew"
+    predict(tmp_path, tmp_path / "b.png", pictures=False)
+    assert f"earlier run's results of {tmp_path / 'a.png'} (network" in caplog.text
+    (tmp_path / "out" / "summary.json").write_text("no record")
+    code, _ = predict(tmp_path, tmp_path / "b.png", pictures=False)
+    assert code == 0
+
+
 def test_a_missing_file_is_listed_and_the_others_are_done(tmp_path):
     code, summary = predict(tmp_path, tmp_path / "absent.png", grey(tmp_path / "a.png"), pictures=False)
     assert code == 1 and len(summary["persons"]) == 1

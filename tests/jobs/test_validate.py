@@ -18,7 +18,7 @@ def good(tmp_path: Path, make_sample: Any, write_tar: Any) -> Path:
 
 def test_good_shards_exit_0(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(good)]) == 0
-    assert capsys.readouterr().out == "1 files, 3 samples, 0 findings\n"
+    assert capsys.readouterr().out == "1 file, 3 samples, 0 findings\n"
 
 
 def test_a_finding_names_file_key_and_member_and_exits_1(
@@ -31,7 +31,7 @@ def test_a_finding_names_file_key_and_member_and_exits_1(
     assert main(["validate", str(good), str(bad)]) == 1
     out = capsys.readouterr().out
     assert f"{bad}: {sample.key} .json: .json: key: Field required [bad_json]" in out
-    assert "2 files, 4 samples, 1 findings" in out
+    assert "2 files, 4 samples, 1 finding" in out
 
 
 def test_json_says_the_same(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

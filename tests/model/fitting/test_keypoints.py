@@ -14,6 +14,7 @@ from handface.model.fitting.flesh import closed_faces
 from handface.model.fitting.keypoints import fit_keypoints, from_coco_wholebody
 from handface.model.fitting.people import FitPicture, PeopleFitter
 from handface.model.fitting.presence import face_overlap, touch_probability
+from handface.model.fitting.quality import guess_residuals
 from handface.model.network.decode import NamedBody
 from handface.model.prediction.prediction import Detection, Person
 from tests.model.fitting.scenes import SIZE, detection, labels, picture
@@ -175,3 +176,41 @@ def test_presence_rises_with_all_that_speaks_for_touch() -> None:
     assert touch_probability(0.9, low, one) < usual
     assert touch_probability(0.9, high, away) < usual
     assert touch_probability(0.0, low, one) < 0.05
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["right", "left"])
+@pytest.mark.parametrize("hidden", [3, 36, 48])
+def test_a_point_that_is_not_seen_changes_no_side_s_fit_and_has_no_residual(number: int, hidden: int) -> None:
+    whole = detection(number)
+    face = whole.face.copy()
+    face[hidden] = [np.nan, 1e6, 0]
+    before, after = fit_keypoints([whole, replace(whole, face=face)], [picture(number)] * 2)
+    assert after.side == ("right", "left")[number] and after.fit.fitted
+    assert after.fit.quality == pytest.approx(before.fit.quality, abs=0.05)
+    assert np.flatnonzero(np.isnan(after.fit.residuals)).tolist() == [hidden]
+
+
+def test_each_residual_is_that_of_its_own_point(people: list[Person]) -> None:
+    for person in people:
+        np.testing.assert_allclose(guess_residuals(person), person.fit.residuals, atol=2e-3)
+
+
+def test_what_is_no_detection_and_no_picture_is_refused() -> None:
+    good = detection(0)
+    for wrong, said in [
+        ({"side": "Left"}, "side is 'Left'"),
+        ({"side": None}, "side is None"),
+        ({"face": good.face[:, :2]}, r"face is \(68, 2\): an array of shape \(68, 3\)"),
+        ({"face": good.face.tolist()}, "face is list"),
+        ({"hand": good.hand[:5]}, r"hand is \(5, 3\)"),
+        ({"hand_world": good.hand[:5]}, r"hand_world is \(5, 3\)"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            replace(good, **wrong)
+    for size in ((0, 0), (-5, 10)):
+        with pytest.raises(ValueError, match="at least 1x1"):
+            FitPicture(*size)
+    with pytest.raises(ValueError, match="principal point"):
+        FitPicture(10, 10, centre=(float("nan"), 5))
+    with pytest.raises(ValueError, match="1 people and 2 pictures"):
+        fit_keypoints([good], [picture(0)] * 2)
