@@ -1,11 +1,11 @@
 """A body reduced to the few points a fit looks at: their places and exact derivatives, without posing the whole mesh.
 
-A keypoint is a weighted sum of skinned vertices (or a point on one bone), so with T_j = [Q_j | tau_j] the motion of joint j
+A keypoint is a weighted sum of skinned vertices (or a point on one bone), so with Q_j the rotation of joint j, q_j its place and x_j its place at rest
 
-    p_n = sum_j Q_j a_nj + w_nj tau_j,    a_nj = sum_v k_nv w_vj v(betas, expression, pose),    w_nj = sum_v k_nv w_vj,
+    p_n = sum_j Q_j a_nj + w_nj q_j,    a_nj = sum_v k_nv w_vj (v(betas, expression, pose) - x_j),    w_nj = sum_v k_nv w_vj,
 
 where k are the point's weights on vertices and w the skinning weights. The a_nj are linear in shape, expression and pose features:
-small tables made once per body. Then x = R (p - pivot) + pivot + transl, as in `ParametricBody`.
+small tables made once per body. global_orient turns the root last, about the root or the mean vertex, as in `ParametricBody`.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ class KeypointBody:
         self.num_shape, self.num_pose = directions.shape[2], body.num_pose
         self.size = self.num_shape + self.num_pose + 6
         self.centroid_pivot = body.convention.pivot == "vertex_centroid"
-        self.tree = KinematicTree(body.parents).to(device)
         joint = torch.cat(
             [buffer("joint_template")[..., None], buffer("joint_shapedirs"), buffer("joint_expressiondirs")], 2
         )  # (J, 3, 1 + S + E)
-        self.offsets = place(KinematicTree(body.parents).offsets(joint[None]))  # (1, J, 3, 1 + S + E)
+        tree = KinematicTree(body.parents)
+        self.offsets, self.tree = place(tree.offsets(joint[None])), tree.to(device)  # offsets: (1, J, 3, 1 + S + E)
         table[..., : joint.shape[2]] -= weight[..., None, None] * joint  # about the joints, whose places are added
         by_joint = table.transpose(0, 1)  # (J, N, 3, 1 + S + E + F)
         self.rest, self.rest_by_fields = place(by_joint[..., 0].flatten()), place(by_joint[..., 1:].flatten(0, 2).T)
@@ -107,7 +107,7 @@ class KeypointBody:
             return torch.tensor(list(values), dtype=torch.int64, device=device)
 
         joints, count = list(body.pose_joints), body.num_joints
-        self.pose_joints, self.turn_joints = rows(joints), rows([*joints, 0])
+        self.pose_joints = rows(joints)
         # what has turned before each of them: its parent, for a root that pose turns global_orient (row J), for that nothing (J + 1)
         self.turned_before = rows([*(body.parents[j] if j else count for j in joints), count + 1])
         below = _descendants(body.parents).to(torch.float64)[[*joints, 0]]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from handface.model.prediction.prediction import Detection, Part, Person, PointDepth
     from handface.model.prediction.predictor import Predictor
 
-VERSION = "4"  # 4: depth at the keypoints says how far the hand lies before the face
+VERSION = "5"  # 5: left hands are also fitted where a face point is not seen
 _CONTACT = 0.5  # probability from which a vertex is labelled as touching
 _RESOLVES_HANDS = ("affine-inverse", "metric")  # the others are relative within a part, or FastDepth's
 _MOVES = 1e-5  # metres from which a displacement is stored
