@@ -168,7 +168,7 @@ def run(config: Config) -> int:
     page = PredictionsPage(config.output, predictor.trained)
     coco = CocoFile()
     _notice(summary)
-    with Progress("predicting", len(photos)) as progress:
+    with Progress("predicting", len(photos), unit="photos") as progress:
         for one, answer in predict_photos(predictor, photos):
             if isinstance(answer, str):
                 summary.failed[one.name] = answer
@@ -310,7 +310,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     try:
         with (
             VideoFrames(one.item.uri) as frames,
-            Progress(one.name, frames.count or None) as progress,
+            Progress(one.name, frames.count or None, unit="frames") as progress,
             ParameterTable(config.output / f"{one.stem}.parquet", predictor.trained, predictor.config.mesh) as table,
             VideoWriter(config.output / f"{one.stem}.mp4", frames.rate) as video,
         ):
@@ -319,9 +319,9 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
                 if config.pictures:
                     video.add(draw_overlay(frame.image, frame.prediction, look))
                 _join_tracks(tracks, frame.prediction)
-                progress.advance(1, f", {len(tracks)} hands")
+                progress.advance(1, f", {counted(len(tracks), 'hand')}")
     except (OSError, AddressRefusedError) as error:
-        summary.failed[one.name] = str(error)
+        summary.failed[one.name] = str(error).removeprefix(f"{one.name}: ")  # the summary names it
         return
     if not count:
         summary.failed[one.name] = "a video without a frame that can be decoded"
