@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder(name: str) -> Path:
-    """`handface/NAME` in XDG_CACHE_HOME, or in `~/.cache`; it may not exist yet."""
+    """`handface/NAME` in XDG_CACHE_HOME, or in `~/.cache`; it may not exist yet. Raises RuntimeError for a user without a home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handface" / name
 
 

@@ -29,7 +29,10 @@ def compile_once(identity: bytes, hints: Mapping[str, Any], build: Callable[[], 
     machine = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
     facts = (import_openvino().get_version(), machine, {name: str(value) for name, value in hints.items()})
     name = hashlib.sha256(hashlib.sha256(identity).digest() + repr(facts).encode()).hexdigest()
-    file = cache_folder("networks") / name
+    try:
+        file = cache_folder("networks") / name
+    except RuntimeError:  # in a container the user may have no home
+        return core.compile_model(build(), "CPU", dict(hints))
     if (known := _read(file)) is not None:
         with suppress(RuntimeError):
             return core.import_model(known, "CPU", dict(hints))

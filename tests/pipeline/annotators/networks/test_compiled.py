@@ -10,9 +10,10 @@ import pytest
 from handface.model.network.openvino_import import openvino_core
 from handface.pipeline.annotators.networks import compiled
 from handface.pipeline.annotators.networks.mediapipe import open_network
-from handface.pipeline.annotators.networks.runtime import RuntimeConfig
+from handface.pipeline.annotators.networks.runtime import Network, RuntimeConfig
+from handface.pipeline.contract.model_store import ModelStore
 
-NAME = "mediapipe-face-detection-short"
+NAME, MODELS = "mediapipe-face-detection-short", ModelStore()
 
 
 class Core:
@@ -31,9 +32,7 @@ class Core:
 
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Core:
-    from handface.pipeline.contract.model_store import ModelStore
-
-    monkeypatch.setenv("HANDFACE_MODELS", str(ModelStore().path(NAME).parent))
+    monkeypatch.setenv("HANDFACE_MODELS", str(MODELS.path(NAME).parent))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     watched = Core()
     monkeypatch.setattr(compiled, "openvino_core", lambda: watched)
@@ -75,6 +74,15 @@ def test_without_a_cache_networks_are_compiled_each_time(core: Core, tmp_path: P
     (tmp_path / "handface").write_text("a file where the folder would be")
     answer(), answer()
     assert core.compiled == 2
+
+
+def test_a_user_without_a_home_has_no_cache(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    network = Network(MODELS.path(NAME))
+    assert core.compiled == 1 and set(network(np.zeros((1, 128, 128, 3), np.float32))) == set(network.outputs)
 
 
 def test_another_runtime_keeps_nothing(core: Core, tmp_path: Path) -> None:
