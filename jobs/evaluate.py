@@ -178,7 +178,7 @@ def _mean_pose(config: Config, sizes: Sizes, side: int, truth: LabelMeshes) -> d
     data = data_of(config.train, sizes, side, config.batch_size, config.workers, config.train_limit)
     loader, device = make_pass(data, pin_memory=False), truth.hand.template.device
     with _progress("mean pose", sum(loader.sizes)) as step:
-        return {MEAN: MeanPose.of((_counted(batch.to(device), step) for batch in loader), truth)}
+        return {MEAN: MeanPose.of((_stepped(batch.to(device), step) for batch in loader), truth)}
 
 
 def _found(lists: Sequence[str], facts: Mapping[str, Facts]) -> bool:
@@ -196,7 +196,7 @@ def _found(lists: Sequence[str], facts: Mapping[str, Facts]) -> bool:
     return True
 
 
-def _counted(batch: Batch, step: Callable[[int], None]) -> Batch:
+def _stepped(batch: Batch, step: Callable[[int], None]) -> Batch:
     step(len(batch))
     return batch
 

@@ -14,6 +14,7 @@ import tyro
 
 from benchmarks.model.fit import Seen, _predictor, _samples, f1, look
 from handface.model.fitting.contact import CONTACT_REACH, contact_features
+from handface.model.fitting.distance import nearest_vertex
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,15 +64,13 @@ def main(config: Config) -> None:
 
 def vertices(people: list[Seen], kind: Kind) -> Iterator[Vertices]:
     """What is known of each person's vertices, and the truth."""
-    from scipy.spatial import cKDTree
-
     for one in people:
         assert one.truth is not None
         part, other = (one.fitted.hand, one.fitted.head) if kind == "hand" else (one.fitted.head, one.fitted.hand)
         packed = one.truth.hand_contact if kind == "hand" else one.truth.head_contact
         true = np.unpackbits(packed)[: len(part.vertices)].astype(bool)
         if true.any():
-            gap, _ = cKDTree(other.vertices).query(part.vertices, distance_upper_bound=CONTACT_REACH)
+            gap = nearest_vertex(part.vertices, other.vertices, CONTACT_REACH)
             guess = one.bare.hand.contact if kind == "hand" else one.bare.head.contact
             yield Vertices(contact_features(guess, gap), np.isfinite(gap), true)
 

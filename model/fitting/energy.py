@@ -76,7 +76,7 @@ class Energy:
         noise: Noise,
     ) -> None:
         """priors: the hand's and the head's.  distance: (B,) metres from the head's mean vertex to the hand's; distance_precision: (B,) 1/metres^2."""
-        self.hand, self.head, self.seen, self.priors, self.noise = hand, head, seen, priors, noise
+        self.hand, self.head, self.priors, self.noise = hand, head, priors, noise
         self.distance, self.distance_precision = distance, distance_precision
         size = seen.face_size / seen.focal  # of the face, on the image plane at distance 1
         self.targets, self.weights = [], []
