@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from handface.model.prediction.prediction import Detection, Part, Person, PointDepth
     from handface.model.prediction.predictor import Predictor
 
-VERSION = "5"  # 5: left hands are also fitted where a face point is not seen
+VERSION = "6"  # 6: contact weights learned with dice-m; the label names the network's own hash and licence
+_LICENCE = "Apache-2.0"  # of the networks that come with the package
 _CONTACT = 0.5  # probability from which a vertex is labelled as touching
 _RESOLVES_HANDS = ("affine-inverse", "metric")  # the others are relative within a part, or FastDepth's
 _MOVES = 1e-5  # metres from which a displacement is stored
@@ -35,6 +36,8 @@ class FitStageConfig:
     """Hand body (.npz), if not the one the checkpoint names."""
     head_model: str | None = None
     """Head body (.npz), if not the one the checkpoint names."""
+    licence: str = "unknown"
+    """Of a checkpoint of your own, kept with every sample; the presets' is known."""
     min_quality: Share = 0.3
     """Fits of less quality write no labels."""
     depth: bool = True
@@ -60,7 +63,9 @@ class FitStage(Stage):
 
         from handface.model.fitting.config import FitConfig
         from handface.model.prediction.predictor import Predictor
-        from handface.model.weights.named import load_network
+        from handface.model.weights.checkpoint import TENSORS
+        from handface.model.weights.named import EMBEDDED, load_network
+        from handface.pipeline.contract.model_store import file_sha256
 
         names = self.config.hand_model, self.config.head_model
         loaded = load_network(Path(self.config.model).expanduser(), *names)
@@ -71,12 +76,13 @@ class FitStage(Stage):
         )
         sizes = loaded.network.config.sizes
         self._bodies = (names[0] or sizes.hand.body, names[1] or sizes.head.body)
+        folder = Path(loaded.source)
         self._record = AnnotatorRecord(
             f"fit-{Path(self.config.model).name}",
             "fit",
             VERSION,
-            "",
-            "Apache-2.0",
+            file_sha256(folder / TENSORS),
+            _LICENCE if folder.parent == EMBEDDED else self.config.licence,
             {"quality": self.config.min_quality},
         )
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from handface.model.bodies import load_body
+from handface.model.weights.checkpoint import TENSORS
+from handface.model.weights.named import EMBEDDED
 from handface.pipeline.contract.checks.sample import check_sample
 from handface.pipeline.contract.inputs import SourceItem
+from handface.pipeline.contract.model_store import file_sha256
 from handface.pipeline.contract.sample import (
     LEFT,
     KeypointDepth,
@@ -74,7 +79,22 @@ def test_fitted_labels_lie_on_the_keypoints_and_keep_the_contract(stage: FitStag
         pixels = keypoints @ labels.camera_intrinsics.T
         off = np.linalg.norm(pixels[:, :2] / pixels[:, 2:] - points[:, :2], axis=1)[17 if part == "head" else 0 :]
         assert off.mean() < 0.03 * size
-    assert any(annotator.task == "fit" for annotator in sample.meta.annotators)
+    (fit,) = [annotator for annotator in sample.meta.annotators if annotator.task == "fit"]
+    assert (fit.name, fit.licence) == ("fit-dice-nano", "Apache-2.0")
+    assert fit.weights_sha256 == file_sha256(EMBEDDED / "dice-nano" / TENSORS)
+
+
+def test_labels_name_the_hash_and_licence_of_a_network_of_ones_own(tmp_path: Path, scene: Sample) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(EMBEDDED / "dice-nano", own)
+    for licence in ("unknown", "CC-BY-NC-4.0"):
+        stage = FitStage(FitStageConfig(model=str(own), licence=licence))
+        stage.setup()
+        one = record(scene)
+        stage([one])
+        assert one.sample is not None
+        fit = one.sample.meta.annotators[-1]
+        assert (fit.name, fit.licence, fit.weights_sha256) == ("fit-own", licence, file_sha256(own / TENSORS))
 
 
 def test_the_same_sample_gives_the_same_bytes_whoever_is_beside_it(stage: FitStage, scene: Sample) -> None:
