@@ -300,6 +300,7 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
     from handface.jobs.shared.video_output import ParameterTable, VideoWriter
     from handface.model.outputs import OverlayConfig, draw_overlay
     from handface.model.prediction.video import VideoPredictor
+    from handface.pipeline.annotators.analyser import DetectorError
     from handface.pipeline.contract.names.addresses import AddressRefusedError
     from handface.pipeline.sources.video import VideoFrames
 
@@ -320,6 +321,9 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
                     video.add(draw_overlay(frame.image, frame.prediction, look))
                 _join_tracks(tracks, frame.prediction)
                 progress.advance(1, f", {counted(len(tracks), 'hand')}")
+    except DetectorError as error:
+        summary.failed[one.name] = f"the detector failed: {error}"
+        return
     except (OSError, AddressRefusedError) as error:
         summary.failed[one.name] = str(error).removeprefix(f"{one.name}: ")  # the summary names it
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_SIDE = 48  # pixels; nothing can be seen in less
+_OTHERS = re.compile(
+    r"summary|keypoints_coco|.+_\d+_(contact|parameters)"
+)  # files of a run, or of one person in another photo
 
 
 class InputError(ValueError):
@@ -38,18 +42,31 @@ def list_inputs(uris: Sequence[str], *, any_file: bool = False) -> Iterator[Inpu
 
     any_file: rows of lists may name local files that do not lie below the list's folder.
     """
-    taken: dict[str, int] = {}
-    seen: set[str] = set()
+    stems, seen = _Stems(), set[str]()
     for item in open_source(uris, whole_videos=True, any_file=any_file):
         if item.problem is None:
             if item.name in seen:
                 continue
             seen.add(item.name)
-        stem = PurePosixPath((item.member or item.uri).split("?")[0]).stem or "photo"
-        taken[stem] = taken.get(stem, 0) + 1
-        if taken[stem] > 1:
-            stem = f"{stem}-{taken[stem]}"
+        stem = stems.unique(PurePosixPath((item.member or item.uri).split("?")[0]).stem or "photo")
         yield Input(item, item.name, stem, item.problem is None and item.member is None and _is_video(item.uri))
+
+
+class _Stems:
+    """Gives every input a name of its own, on file systems that do not tell `A` from `a`, too."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._counts: dict[str, int] = {}
+
+    def unique(self, stem: str) -> str:
+        """`stem`, or `stem-2` and so on where that would overwrite the files of another input or of the run."""
+        key, name = stem.casefold(), stem
+        while name.casefold() in self._taken or _OTHERS.fullmatch(name.casefold()):
+            self._counts[key] = self._counts.get(key, 1) + 1
+            name = f"{stem}-{self._counts[key]}"
+        self._taken.add(name.casefold())
+        return name
 
 
 def _is_video(uri: str) -> bool:

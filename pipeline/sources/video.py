@@ -138,6 +138,7 @@ class VideoFrames:
             if back >= time:
                 break
             self._capture.set(cv2.CAP_PROP_POS_MSEC, (time - back) * 1000)
+            self._time = -1.0
             if self._grab() and 0 < self._time < time - _SAME:
                 return
         self._reopen()
@@ -147,13 +148,13 @@ class VideoFrames:
         self._open()
 
     def _grab(self) -> bool:
-        """Move to the next frame. A stream without times (some AVI files) counts by its rate."""
+        """Move to the next frame. Where times stand still or go back (some AVI files, joined streams), frames count by the rate."""
         import cv2
 
         if not self._capture.grab():
             return False
         time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        follows = self._time < 0 or time > self._time or time > 0
+        follows = self._time < 0 or time > self._time
         self._time = max(0.0, time) if follows else self._time + 1 / self._rate
         return True
 

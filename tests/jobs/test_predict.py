@@ -295,6 +295,41 @@ def test_listing_takes_videos_whole_and_folders_apart(tmp_path):
     assert [(one.stem, one.is_video) for one in found] == [("a", False), ("b", False), ("clip", True), ("x", False)]
 
 
+@pytest.mark.parametrize(
+    ("names", "stems"),
+    [
+        (["x/a.jpg", "y/a.jpg", "z/a-2.jpg"], ["a", "a-2", "a-2-2"]),
+        (["z/a-2.jpg", "x/a.jpg", "y/a.jpg"], ["a-2", "a", "a-3"]),
+        (["x/a.jpg", "y/A.jpg"], ["a", "A-2"]),
+        (["summary.jpg", "keypoints_coco.png"], ["summary-2", "keypoints_coco-2"]),
+        (["a.jpg", "a_0_contact.png", "a_12_parameters.png"], ["a", "a_0_contact-2", "a_12_parameters-2"]),
+    ],
+)
+def test_no_result_overwrites_another(names, stems):
+    addresses = [f"http://127.0.0.1:9/{name}" for name in names]
+    assert [one.stem for one in list_inputs(addresses)] == stems
+
+
+def test_every_photo_has_its_own_answer_whatever_the_files_are_called(tmp_path):
+    for folder, name, level in (("x", "a", GREY), ("y", "a", 220), ("z", "a-2", DARK), ("z", "summary", GREY)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        grey(tmp_path / folder / f"{name}.png", level)
+    inputs = [tmp_path / name for name in ("x/a.png", "y/a.png", "z/a-2.png", "z/summary.png")]
+    code, summary = predict(tmp_path, *inputs)
+    assert code == 0 and summary["hands"] == {str(inputs[0]): 1, str(inputs[1]): 2, str(inputs[3]): 1}
+    found = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
+    hands = {stem: len(one["persons"]) for stem, one in found.items() if stem != "summary"}
+    assert hands == {"a": 1, "a-2": 2, "a-2-2": 0, "summary-2": 1}
+
+
+def test_a_detector_that_fails_on_a_video_costs_only_that_video(tmp_path):
+    bad = write_video(tmp_path / "bad.mp4", [GREY] * 2 + [0] * 2)
+    good = write_video(tmp_path / "good.mp4", [GREY] * 2)
+    code, summary = predict(tmp_path, bad, good)
+    assert code == 1 and summary["failed"] == {str(bad): "the detector failed: ValueError: not finite"}
+    assert summary["persons"] == {str(good): 1}
+
+
 def test_the_pipelines_detector_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(people, "PeopleDetector", REAL)
     monkeypatch.setenv("HANDFACE_MODELS", str(tmp_path / "models"))

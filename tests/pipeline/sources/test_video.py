@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -32,6 +34,31 @@ def test_times_are_those_of_the_stream(variable: Path) -> None:
     starts = np.concatenate([[0], np.cumsum(np.round(np.array(DURATIONS) * 1000) / 1000)[:-1]])
     assert [number for _, number in found] == list(range(len(DURATIONS)))
     np.testing.assert_allclose([time for time, _ in found], starts, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ([0.0, 0.5, 0.5, 0.2, 1.0], [0.0, 0.5, 0.6, 0.7, 1.0]),  # two streams joined into one
+        ([0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.1, 0.2, 0.3, 0.4]),  # no times at all
+    ],
+)
+def test_times_always_grow(tmp_path: Path, told: list[float], found: list[float]) -> None:
+    class Told:
+        """The film's decoder, but for the times."""
+
+        def __init__(self, capture: cv2.VideoCapture) -> None:
+            self.capture, self.next = capture, iter(told)
+
+        def get(self, what: int) -> float:
+            return 1000 * next(self.next) if what == cv2.CAP_PROP_POS_MSEC else self.capture.get(what)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.capture, name)
+
+    with VideoFrames(str(write_film(tmp_path / "clip.mp4", numbered(5)))) as frames:
+        frames._capture, frames._rate = Told(frames._capture), 10.0  # type: ignore[assignment]
+        assert [time for time, _ in frames] == pytest.approx(found)
 
 
 @pytest.mark.parametrize("step", [0.5, 1.0, 5.0])
