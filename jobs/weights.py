@@ -111,7 +111,7 @@ SUBCOMMANDS = {"import": Import, "new": New, "points": Points, "info": Info, "ex
 
 
 def run(config: Import | New | Points | Info | Export) -> int:
-    """Do it and say what was done. Returns 0; wrong files raise WeightsError, TopologyError or ExportError."""
+    """Do it and say what was done. Returns 0; wrong files raise WeightsError, TopologyError or OnnxExportError."""
     if isinstance(config, Import):
         return _import(config)
     if isinstance(config, New):
@@ -240,7 +240,14 @@ def _export(config: Export) -> int:
     if "://" not in config.folder:
         require_checkpoint(Path(config.folder).expanduser())
     require("onnxruntime", "weights export", "onnxruntime")
-    from handface.model.network.deploy.export import OnnxExportError, compare, example, export_onnx, openvino_session
+    from handface.model.network.deploy.export import (
+        OnnxExportError,
+        compare,
+        example,
+        export_onnx,
+        openvino_session,
+        worst_of,
+    )
     from handface.model.network.deploy.fold import fold
 
     with local_weights(config.folder) as local:
@@ -253,7 +260,7 @@ def _export(config: Export) -> int:
     if config.openvino != "no":
         session = openvino_session(config.output, config.openvino)
         errors = compare(fold(model), session, *example(model, 2))
-        worst = max(errors, key=errors.__getitem__)
+        worst = worst_of(errors)
         print(f"OpenVINO {config.openvino}: largest relative error {errors[worst]:.1e} ({worst})")
         allowed = config.openvino_tolerance
         if allowed is None:

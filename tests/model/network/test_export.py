@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from handface.jobs.cli import main
+from handface.model.network.deploy import export
 from handface.model.network.deploy.export import (
     OnnxExportError,
     as_output,
@@ -15,6 +18,7 @@ from handface.model.network.deploy.export import (
     export_onnx,
     onnx_session,
     openvino_session,
+    worst_of,
 )
 from handface.model.network.deploy.fold import fold
 from handface.model.weights.checkpoint import save_dice
@@ -52,7 +56,25 @@ def test_the_file_agrees_at_every_batch_size(exported):
 def test_a_file_that_disagrees_is_not_kept(tmp_path):
     with pytest.raises(OnnxExportError, match="is off by"):
         export_onnx(alive(), tmp_path / "dice.onnx", tolerance=1e-12)
-    assert not (tmp_path / "dice.onnx").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_run_is_not_kept(tmp_path, monkeypatch):
+    (tmp_path / "dice.onnx").write_bytes(b"an earlier file")
+
+    def broken(path, threads=0):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(export, "onnx_session", broken)
+    with pytest.raises(RuntimeError, match="no such operator"):
+        export_onnx(alive(), tmp_path / "dice.onnx")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"an earlier file"]
+
+
+@pytest.mark.parametrize("errors", [{"a": 1e-9, "b": math.nan}, {"b": math.nan, "a": 1.0}, {"c": math.nan, "b": 0.0}])
+def test_an_output_that_is_no_number_is_the_worst(errors):
+    assert math.isnan(errors[worst_of(errors)])
+    assert worst_of({"a": 1.0, "b": 2.0}) == "b"
 
 
 def test_compare_sees_a_difference(exported):
