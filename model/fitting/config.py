@@ -28,7 +28,7 @@ class Noise:
     away: float = 0.03
     """The same of a hand that does not touch."""
     contact: float = 0.004
-    """Predicted contact vertices to the other surface, metres."""
+    """Hand to face along the view once the hand was moved to the skin, or clear of it, metres."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class HandDepth:
     """What depth says of B hands.
 
     offset: (B,) metres that the hand lies farther than fitted.  gap: (B,) metres from face to hand along the view.
-    noise: (B,) metres, standard deviation of both where the gap is 0, inf: depth says nothing.  share: (B,) of the gap that comes to it.
+    noise: (B,) metres, standard deviation of both where the gap is 0, inf: depth says nothing.  share: (B,) standard deviation that is added for each metre of the gap.
     """
 
     offset: torch.Tensor

@@ -46,7 +46,7 @@ def fit_keypoints(
 
     Raises:
         BodyFileError: a body cannot be read.
-        ValueError: a focal length that no camera has.
+        ValueError: a focal length that no camera has, a body of the other kind, not one picture for each detection.
     """
     bodies = (_named("hand", hand_model, convention), _named("head", head_model, convention))
     fitter = PeopleFitter(*bodies, config, device)

@@ -116,8 +116,6 @@ class PeopleFitter:
                 last = before[index] if before else None
                 usable = last is not None and last.side == person.side and last.fit is not None and last.fit.fitted
                 last = last if usable else None
-                if focal is None and last is not None and isinstance(last.camera, PinholeCamera):
-                    focal = last.camera.focal
                 focal = focal or assume_focal(person.detection, max(picture.width, picture.height), self.config)
                 cases[index] = self._case(person, person.detection, picture, focal, last)
         for rows in self._batches(cases):
@@ -262,13 +260,13 @@ def _vector(part: Part, body: ParametricBody) -> NDArray[np.float32]:
     """A part's parameters as the solver packs them; what is missing is zero."""
     widths = {"betas": body.arrays.num_betas, "expression": body.arrays.num_expressions, "pose": body.num_pose}
     widths |= {"global_orient": 3, "transl": 3}
-    vector = np.concatenate(
-        [
-            np.resize(part.parameters[name], width) if name in part.parameters else np.zeros(width)
-            for name, width in widths.items()
-        ]
-    )
-    return np.nan_to_num(vector).astype(np.float32)
+    values = []
+    for name, width in widths.items():
+        value = np.ravel(part.parameters.get(name, np.zeros(width)))
+        if len(value) != width:
+            raise ValueError(f"{name} of a {body.arrays.kind} has {len(value)} values, its body takes {width}")
+        values.append(value)
+    return np.nan_to_num(np.concatenate(values)).astype(np.float32)
 
 
 def _residuals(keypoints: torch.Tensor, points: torch.Tensor, seen: Observations) -> torch.Tensor:

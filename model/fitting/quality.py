@@ -17,13 +17,14 @@ _APART = 3.0  # face sizes between hand and face from which on they are hardly o
 
 
 def refuse(detection: Detection, min_points: int) -> str:
-    """Why these points cannot be fitted, or ""."""
-    for name, points in (("face", detection.face), ("hand", detection.hand)):
+    """Why these points cannot be fitted, or "". The jaw line alone places no face, so its points do not count."""
+    for name, points, first in (("face", detection.face, JAW_KEYPOINTS), ("hand", detection.hand, 0)):
         seen = points[points[:, 2] > 0]
         if np.isnan(points[:, 2]).any() or not np.isfinite(seen).all():
             return f"{name} points are not finite numbers"
-        if len(seen) < min_points:
-            return f"{len(seen)} {name} points with a confidence above 0, at least {min_points} are needed"
+        if (count := int((points[first:, 2] > 0).sum())) < min_points:
+            beside = " beside the jaw line" if first else ""
+            return f"{count} {name} points{beside} with a confidence above 0, at least {min_points} are needed"
         if np.ptp(seen[:, :2], axis=0).max() < 4:
             return f"all {name} points lie within 4 pixels"
     return ""

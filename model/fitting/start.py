@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from handface.model.bodies.names import JAW_KEYPOINTS
-from handface.model.bodies.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+from handface.model.bodies.rotation import axis_angle_to_matrix, matrix_to_axis_angle, nearest_rotation
 from handface.model.fitting.config import Guess, Observations
 from handface.model.fitting.energy import about_mean
 from handface.model.fitting.keypoint_body import FitParameters, KeypointBody
@@ -95,14 +95,6 @@ def scaled_orthography(
     scale = affine.norm(dim=2).mean(1).clamp(min=1e-6)
     third = torch.linalg.cross(affine[:, 0], affine[:, 1]) / scale[:, None]
     return nearest_rotation(torch.cat([affine, third[:, None]], 1)), scale
-
-
-def nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:
-    """The rotation that is nearest to each matrix, (B, 3, 3) -> (B, 3, 3)."""
-    left, _, right = torch.linalg.svd(matrix)
-    sign = torch.linalg.det(left @ right)
-    fix = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], 1)
-    return (left * fix[:, None]) @ right
 
 
 def ray_rotation(image: torch.Tensor, seen: Observations) -> torch.Tensor:

@@ -51,7 +51,7 @@ class _Look:
 class Predictor:
     """Predicts hands and faces in photos.
 
-    runner: network (see `model.inference.prepare`) of configuration `network`.  detector: finds the people.  trained: False for
+    runner: network (see `model.network.deploy.inference.prepare`) of configuration `network`.  detector: finds the people.  trained: False for
     fresh weights; every result says so.  hand, head: body files, if not those the configuration names.
     fit: how bodies are fitted to the detected points; None gives the network's own answer, and so does a network never trained.
     Raises BodyFileError or TopologyError if the bodies are not the network's.

@@ -12,7 +12,7 @@ from handface.model.fitting.people import FitPicture
 from handface.model.fitting.quality import doubt_guess
 from handface.model.prediction.crop import Crop, as_rgb, cut, person_box
 from handface.model.prediction.posing import PartPoser
-from handface.model.prediction.prediction import Detection, Part, Person, Prediction
+from handface.model.prediction.prediction import Detection, Part, Person, PinholeCamera, Prediction
 from handface.model.prediction.predictor import Predictor
 from handface.model.prediction.smoothing import OneEuro, OneEuroConfig, OneEuroRotations
 from handface.model.prediction.tracking import Track, Tracker
@@ -68,6 +68,7 @@ class VideoPredictor:
         self._boxes: dict[int, BoxFilter] = {}
         self._persons: dict[int, PersonFilter] = {}
         self._before: dict[int, Person] = {}
+        self._focals: dict[int, float] = {}  # of each track's camera, as first assumed
         decoder = predictor.decoder
         self._posers = {"hand": PartPoser(decoder.hand), "head": PartPoser(decoder.head)}
 
@@ -118,13 +119,16 @@ class VideoPredictor:
             return persons
         before = [self._before.get(sight.track.number) for sight in frame.sights]
         height, width = frame.image.shape[:2]
-        pictures = [FitPicture(width, height)] * len(persons)
+        pictures = [FitPicture(width, height, self._focals.get(sight.track.number)) for sight in frame.sights]
         fitted = self.predictor.fitter.fit(persons, pictures, before)
         fitted = [doubt_guess(*pair) for pair in zip(fitted, persons, strict=True)]
         for k, (sight, person, last) in enumerate(zip(frame.sights, fitted, before, strict=True)):
             if sight.detection is None and last is not None and last.side == person.side:
                 fitted[k] = replace(last, detection=None, crop=person.crop)
         self._before = {sight.track.number: person for sight, person in zip(frame.sights, fitted, strict=True)}
+        for number, person in self._before.items():
+            if isinstance(person.camera, PinholeCamera):
+                self._focals.setdefault(number, person.camera.focal)
         return fitted
 
     def _smooth(self, number: int, person: Person, time: float) -> Person:

@@ -20,6 +20,7 @@ from handface.model.prediction.prediction import Detection, Person
 from tests.model.fitting.scenes import SIZE, detection, labels, picture
 
 NUMBERS = range(6)
+BODIES = [NamedBody(load_arrays(f"free-{kind}"), f"free-{kind}", "free", ()) for kind in ("hand", "head")]
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +51,12 @@ def test_parameters_pose_the_bodies_onto_the_meshes(people: list[Person]) -> Non
 
 
 def test_a_fitted_mesh_is_the_posed_body_without_what_the_network_drew_on_top(people: list[Person]) -> None:
-    bodies = [NamedBody(load_arrays(f"free-{kind}"), f"free-{kind}", "free", ()) for kind in ("hand", "head")]
     number, one = max(enumerate(people), key=lambda pair: pair[1].fit.quality)
     drawn = {
         kind: replace(getattr(one, kind), offset=np.full_like(getattr(one, kind).vertices, 0.02))
         for kind in ("hand", "head")
     }
-    (again,) = PeopleFitter(*bodies).fit([replace(one, **drawn)], [picture(number)])
+    (again,) = PeopleFitter(*BODIES).fit([replace(one, **drawn)], [picture(number)])
     assert again.fit.fitted and again.hand.offset is None and again.head.offset is None
 
 
@@ -112,6 +112,7 @@ def test_unseen_points_are_left_out() -> None:
 BAD = {
     "too few points": (lambda one: one.hand[5:, 2].fill(0), "5 hand points"),
     "no confidence": (lambda one: one.hand[:, 2].fill(0), "0 hand points"),
+    "the jaw line alone": (lambda one: one.face[17:, 2].fill(0), "0 face points beside the jaw line"),
     "no face": (lambda one: one.face[:, 2].fill(0), "0 face points"),
     "not a number": (lambda one: one.face[3].fill(np.nan), "not finite"),
     "infinite": (lambda one: one.hand[3, :2].fill(np.inf), "not finite"),
@@ -139,6 +140,13 @@ def test_points_of_two_people_have_low_quality() -> None:
     large[:, :2] = large[:, :2].mean(0) + 5 * (large[:, :2] - large[:, :2].mean(0))
     (giant,) = fit_keypoints([replace(one, hand=large)], [FitPicture(SIZE, SIZE)])
     assert giant.fit.quality < 0.5 and giant.fit.reason
+
+
+def test_parameters_of_another_body_are_refused(people: list[Person]) -> None:
+    hand = people[0].hand
+    short = replace(hand, parameters=hand.parameters | {"pose": np.ravel(hand.parameters["pose"])[:-3]})
+    with pytest.raises(ValueError, match=r"pose of a hand has \d+ values, its body takes \d+"):
+        PeopleFitter(*BODIES).fit([replace(people[0], hand=short)], [picture(0)])
 
 
 @pytest.mark.parametrize("focal", [0.0, -300.0, float("nan"), float("inf"), 5.0, 1e6])

@@ -54,6 +54,21 @@ def test_smoothed_parameters_pose_the_smoothed_meshes(side, fit):
             np.testing.assert_allclose(out.keypoints[0], part.keypoints_3d, atol=1e-4)
 
 
+def test_the_first_focal_length_is_kept_also_over_a_frame_that_could_not_be_fitted(monkeypatch):
+    marks = walk(3)
+    made = predictor(*[[mark] for mark in marks], batch=1, fit=FitConfig())
+    fit, told = made.fitter.fit, []
+
+    def not_the_second(persons, pictures, before):
+        told.append(pictures[0].focal)
+        return list(persons) if len(told) == 2 else fit(persons, pictures, before)
+
+    monkeypatch.setattr(made.fitter, "fit", not_the_second)
+    frames = VideoPredictor(made).predict((k / RATE, photo([mark], 400, 260)) for k, mark in enumerate(marks))
+    first, _, last = (frame.prediction.persons[0].camera for frame in frames)
+    assert told == [None, first.focal, first.focal] and last.focal == first.focal
+
+
 def test_a_walking_head_is_followed_by_one_track():
     marks = walk(40)
     frames = run([[mark] for mark in marks])
