@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from handface.version import __version__
+
 if TYPE_CHECKING:
     from handface.predict.session import HandFace
 
-__all__ = ["load"]
-__version__ = "0.2.0"
+__all__ = ["__version__", "load"]
 
 # In a plain checkout the rooms (pipeline/, model/, trainers/, jobs/) lie beside this folder; an installed package holds them.
 if not (Path(__file__).parent / "pipeline").is_dir():
@@ -32,7 +33,8 @@ def load(
     """A ready predictor.
 
     model: a preset name, a checkpoint folder or its model.safetensors.  hand_model, head_model: body files (.npz), if the checkpoint does
-    not name its own.  mesh: the bodies that the parameters pose, or the network's own vertices near them.  fit: off gives the network's own answer, not moved onto the detected points.
+    not name its own.  device: auto, cpu, cuda or cuda:N.  precision: fp32, or bf16 for the network alone.  batch_size: photos that go through it together.
+    mesh: parametric, the bodies that the parameters pose; drawn, the network's own vertices near them.  fit: on moves the bodies onto the detected points, off gives the network's own answer.
     depth: a Depth Anything checkpoint (folder, hub id or .pth), which tells the fit how far the hand lies from the face.  depth_side: of its
     input, a multiple of 14.  Raises WeightsError, TopologyError, BodyFileError or DepthWeightsError for wrong files, ValueError for a missing device.
     """

@@ -215,7 +215,12 @@ def _end_at_broken_pipe() -> int:
 def _overview() -> str:
     """The text of `handface --help`: verbs by group, an example under each."""
     width = max(len(verb.name) for verb in VERBS)
-    lines = ["usage: handface VERB ...", "", "From photos to labelled hand-face shards.", ""]
+    lines = [
+        "usage: handface VERB ...",
+        "",
+        "Hand, face, their contact and the face's deformation from one photo; labelled data and training for it.",
+        "",
+    ]
     for group in dict.fromkeys(verb.group for verb in VERBS):
         lines.append(f"{group}:")
         for verb in VERBS:

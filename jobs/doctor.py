@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from handface.extras import OPENCV_LIBRARIES
+from handface.pipeline.engine.cluster import available_cpus
 
 Level = Literal["ok", "warn", "fail"]
 GIB = 1 << 30
@@ -208,7 +209,7 @@ def check_gpu() -> Check:
 def check_memory() -> Check:
     """RAM and cores this process may use: about 1 GiB for each worker, and 2 for Ray."""
     total = memory_limit()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cpus()
     detail = f"{total / GIB:.1f} GiB, {cores} cores"
     if total < 4 * GIB:
         return Check("memory", "warn", detail, "use --workers 1 or --local; 4 GiB is the least for two workers")

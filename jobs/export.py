@@ -6,7 +6,7 @@ Nothing is decoded: samples are copied as they lie. The same parts and flags giv
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
@@ -37,7 +37,7 @@ def run(config: Config) -> int:
     from handface.pipeline.export.release import release
     from handface.pipeline.export.select import WHY_DROPPED
 
-    settings = ExportConfig(**{f.name: getattr(config, f.name) for f in fields(ExportConfig)})
+    settings = ExportConfig.of(config)
     damage = Damage(EVERYTHING if config.checksums else TABLES)
     with byte_progress("exporting") as advance:
         made = release([absolute(uri) for uri in config.parts], absolute(config.output), settings, advance, damage)

@@ -11,7 +11,7 @@ import tyro
 
 from handface.jobs.shared.outputs import OneFile
 from handface.pipeline.contract.config import Count
-from handface.trainers.data.config import AugmentConfig
+from handface.trainers.data.config import AugmentConfig, set_name
 
 if TYPE_CHECKING:
     from handface.trainers.batch import Batch
@@ -79,12 +79,10 @@ def run(config: Config) -> int:
 
 
 def _names(shards: tuple[str, ...]) -> dict[str, str]:
-    """Last part of each path -> path; numbered where they are the same."""
+    """{name: path} of the data sets; a path that is named twice is shown once."""
     names: dict[str, str] = {}
     for uri in dict.fromkeys(shards):
-        stem = uri.rstrip("/").rpartition("/")[2].removesuffix(".tar")
-        number = sum(name.partition(" ")[0] == stem for name in names)
-        names[f"{stem} {number + 1}" if number else stem] = uri
+        names[set_name(uri, names)] = uri
     return names
 
 

@@ -90,18 +90,18 @@ def _verify(config: Config, output: str) -> int:
         raise FileNotFoundError(f"{config.release}: holds no release")
     if not folder.local:
         raise ValueError(f"{config.release}: --verify searches local folders; copy the release here first")
-    stones = read_tombstones(folder)
+    tombstones = read_tombstones(folder)
     inside = Path(folder.path()).resolve()
     others = (*coco_folders(folder), *map(str, config.coco), *map(str, config.look_in))
     folders = [folder.path(), *(one for one in others if not Path(one).resolve().is_relative_to(inside))]
     files: dict[str, list[str]] = {}
-    for one in find_remains(folders, stones):
+    for one in find_remains(folders, tombstones):
         files.setdefault(one.file, []).append(one.name)
     for file, names in files.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         print(f"still there: {file}: {', '.join(names[:3])}{more}")
     print(
-        f"{counted(len(stones), 'name')} searched for in {counted(len(folders), 'folder')}, found in {counted(len(files), 'file')}"
+        f"{counted(len(tombstones), 'name')} searched for in {counted(len(folders), 'folder')}, found in {counted(len(files), 'file')}"
     )
     return 1 if files else 0
 

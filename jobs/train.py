@@ -20,6 +20,7 @@ import tyro
 from handface.jobs.shared.inputs import require_files
 from handface.jobs.shared.numbers import check_numbers
 from handface.jobs.shared.ray_train import read_workers, train_on_ray
+from handface.trainers.data.config import set_name
 
 if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
@@ -60,7 +61,7 @@ class Config:
     """The head of the 3D labels: free-head, or an imported .npz."""
     steps: Annotated[int | None, _OF_PRESET] = None
     """Optimizer steps. With more than before, the same command prolongs a run."""
-    batch_size: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 32)")] = None
+    batch_size: Annotated[int | None, _OF_PRESET] = None
     """Samples per step of each worker."""
     lr: Annotated[float | None, _OF_PRESET] = None
     """Peak learning rate."""
@@ -225,8 +226,7 @@ def _datasets(arguments: tuple[str, ...], weak: bool) -> list[dict[str, Any]]:
         weight = 1.0
         if colon and last.replace(".", "", 1).isdigit():
             path, weight = before, float(last)
-        name = name or path.rstrip("/").rpartition("/")[2]
-        found.append({"name": name, "shards": [path], "weak": weak, "weight": weight})
+        found.append({"name": name or set_name(path), "shards": [path], "weak": weak, "weight": weight})
     return found
 
 

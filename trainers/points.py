@@ -1,4 +1,4 @@
-"""A first phase without pictures: what the detector's points alone tell of hand and head. A thousand steps a minute on one core.
+"""A first phase without pictures: what the detector's points alone tell of hand and head.
 
 Most of where a hand and a head are, how they are turned and how the fingers bend follows from the 89 points. The heads that read the
 points learn it here from annotations only; the training proper then starts from there and adds what pictures show.
@@ -26,7 +26,7 @@ _POSED = 4  # bodies are posed for one sample of so many: that costs more than a
 class PointsPhase:
     """How long, and how the points are varied, as `AugmentConfig` does with pictures."""
 
-    steps: int = 6000
+    steps: int = 3500
     batch_size: int = 128
     lr: float = 2e-3
     rotation: float = 40.0

@@ -1,6 +1,6 @@
 """What each preset is trained with unless something else is asked for: the tables are merged under a run's own settings.
 
-`dice-w64` keeps the numbers of the released training script, which fine-tune a network that starts from trained weights. The two
+`dice-w64` keeps the numbers of the released training script, which fine-tune a network that starts from trained weights. The
 small networks start from nothing, `dice-m` but for its ImageNet features; with the released rate and clipping they stand at the mean
 pose after a thousand steps.
 """

@@ -49,7 +49,7 @@ class Validation:
         """The first samples as one picture (n S, 5 S, 3): crop, prediction, truth, and both from the side."""
         system, truth = self._system(step), self._truth(step)
         batch = next(iter(self.loader)).to(self.device)
-        expected, labels = truth(batch), torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)
+        expected, labels = truth(batch), batch.keypoints_2d
         meshes = system(batch, expected).meshes
         assert meshes.pixels is not None
         predicted = PictureView(meshes, torch.cat([meshes.pixels, torch.ones_like(meshes.pixels[..., :1])], -1))

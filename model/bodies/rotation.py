@@ -50,6 +50,14 @@ def mirror_axis_angle(axis_angle: torch.Tensor) -> torch.Tensor:
     return (axis_angle.unflatten(-1, (-1, 3)) * sign).flatten(-2)
 
 
+def nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:
+    """The rotation that is nearest to each matrix; of a mean of rotations the chordal mean. (..., 3, 3) -> (..., 3, 3)."""
+    left, _, right = torch.linalg.svd(matrix)
+    sign = torch.ones_like(matrix[..., 0])
+    sign[..., 2] = torch.linalg.det(left @ right)
+    return (left * sign[..., None, :]) @ right
+
+
 def matrix_to_axis_angle(rotation: torch.Tensor, near: tuple[float, float, float]) -> torch.Tensor:
     """Axis-angle of rotations, differentiable, angle in [0, 2 pi). (..., 3, 3) -> (..., 3) radians.
 

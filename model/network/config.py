@@ -1,4 +1,4 @@
-"""Configuration of the network: frozen dataclasses, the two presets, JSON in and out."""
+"""Configuration of the network: frozen dataclasses, the presets, JSON in and out."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ _NANO = replace(
     mask_ratio=0.0,
     preset="dice-nano",
 )
-"""Trains on a laptop in minutes: for demonstrations and ablations without a GPU."""
+"""Trains on a laptop in an hour: for demonstrations and ablations without a GPU."""
 
 _M = replace(
     _NANO,

@@ -96,7 +96,7 @@ class Dice(nn.Module):
 
     @classmethod
     def from_preset(cls, name: str, topology: Topology) -> Dice:
-        """`dice-w64` or `dice-s` for these bodies, with fresh weights."""
+        """A preset's network (`config.PRESETS`) for these bodies, with fresh weights."""
         return cls(preset(name, topology.sizes), topology)
 
     def forward(
@@ -206,7 +206,7 @@ class Dice(nn.Module):
         size = self.config.input.size
         if images.ndim != 4 or images.shape[1:] != (3, size, size):
             raise ValueError(f"images have shape {tuple(images.shape)}, expected (B, 3, {size}, {size})")
-        if self.training and len(images) < 2:
+        if self.training and self.config.regressor.norm == "batch" and len(images) < 2:
             raise ValueError("training needs at least 2 images per device: the regressors normalise over the batch")
 
     def _gate(self, levels: tuple[torch.Tensor, ...], presence: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -106,7 +106,7 @@ class AlignedRegressor(nn.Module):
         rest = rest - rest.mean(0)
         centre = vertices.mean(1)  # (B, 3)
         about = vertices - centre[:, None]
-        turn = nearest_rotation(fit_affine(rest, about))  # (B, 3, 3)
+        turn = polar_factor(fit_affine(rest, about))  # (B, 3, 3)
         shape = (matmul(about, turn) - rest) / _SPREAD
         betas, expression, pose, remaining, offset = self.local(shape)
         turn = matmul(turn, axis_angle_to_matrix(_TURN * remaining.to(centre)))
@@ -134,7 +134,7 @@ def fit_affine(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return matmul((target[..., :, None] * source[:, None, :]).sum(1), inverse)
 
 
-def nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:
+def polar_factor(matrix: torch.Tensor) -> torch.Tensor:
     """The orthogonal polar factor, by Newton-Schulz: X <- 1.5 X - 0.5 X X^T X. (B, 3, 3) -> (B, 3, 3); a reflection stays one."""
     x = matrix / matrix.square().sum((1, 2), keepdim=True).sqrt().clamp(min=1e-12)
     for _ in range(_POLAR_STEPS):

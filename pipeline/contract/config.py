@@ -54,10 +54,6 @@ class BaseConfig:
         """The fields of this class out of a config that has more, such as a command's."""
         return cls(**{f.name: getattr(config, f.name) for f in fields(cls)})  # type: ignore[arg-type]
 
-    def differences(self, other: BaseConfig) -> list[str]:
-        """Fields in which `other` differs, as `name was MINE, is THEIRS`, in alphabetical order."""
-        return differences(self.as_dict(), other.as_dict())
-
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Fields in which two nested dictionaries differ, as `pack.jpeg_quality was 92, is 80`, in alphabetical order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -55,10 +55,6 @@ class Hand:
         """x0, y0, x1, y1 around the 21 points."""
         low, high = self.keypoints[:, :2].min(0), self.keypoints[:, :2].max(0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
-
-    def with_agreement(self, value: float) -> Hand:
-        """The same hand with its agreement score set."""
-        return replace(self, agreement=value)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Reads and writes WebDataset shards: plain tars of samples, reproducible when written, safe when read.
 
-Imports nothing of the pipeline but the sample contract, so that trainers can stand on it.
+Imports nothing of the pipeline but the contract, so that trainers can stand on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import IO
 
 from handface.pipeline.contract.names.addresses import filesystem_of, open_file
 from handface.pipeline.contract.names.patterns import expand, nothing_there
-from handface.pipeline.contract.sample import Sample, SampleError, decode, encode
+from handface.pipeline.contract.sample import Sample, SampleError, decode
 from handface.pipeline.contract.storage import naming
 from handface.pipeline.contract.tar_index import (
     Member,
@@ -24,18 +24,13 @@ from handface.pipeline.contract.tar_index import (
     stream_length,
 )
 
-__all__ = ["ShardError", "find_shards", "iter_samples", "read_shard", "write_members", "write_shard"]
+__all__ = ["ShardError", "find_shards", "iter_samples", "read_shard", "write_members"]
 
 _MODE = 0o644
 
 
-def write_shard(stream: IO[bytes], samples: Iterable[Sample]) -> None:
-    """Write samples as a USTAR archive without times and owners: equal samples give equal bytes."""
-    write_members(stream, ((sample.key, encode(sample)) for sample in samples))
-
-
 def write_members(stream: IO[bytes], groups: Iterable[tuple[str, dict[str, bytes]]]) -> dict[str, tuple[int, int]]:
-    """Write (key, {extension: bytes}) groups in the same reproducible way.
+    """Write (key, {extension: bytes}) groups as a USTAR archive without times and owners: equal groups give equal bytes.
 
     Returns where each lies, headers and padding included: {key: (offset, size)}, bytes of the tar.
     """

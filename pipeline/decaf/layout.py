@@ -15,7 +15,6 @@ NO_BOX = (-1, -1, -1, -1)  # a detector that found nothing
 
 HEAD_PARAMS = {"transl": 3, "global_orient": 3, "shape_params": 100, "pose_params": 6, "expression_params": 50}
 HAND_PARAMS = {"betas": 10, "global_orient": 3, "hand_pose": 45, "transl": 3}
-CONTACTS = ("contacts_head", "contacts_head_flipped", "contacts_rh", "contacts_lh")
 
 
 class DecafError(ValueError):

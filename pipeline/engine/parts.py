@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -20,14 +19,13 @@ from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import dump_table
 from handface.pipeline.engine.record import Record
 from handface.pipeline.engine.spool import Spooled
-from handface.pipeline.engine.stage import reject_failed
+from handface.pipeline.engine.stage import reject_failed, without_addresses
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 WRITE = "write"  # the stage name of what is turned away here
 _DETAIL = 500  # characters kept of a detail
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # object addresses in error texts differ from run to run
 
 
 def write_part(
@@ -98,7 +96,7 @@ def _row(record: Record, place: tuple[int, int] | None) -> dict[str, Any]:
         "key": _key(record),
         "kept": record.alive,
         "reason": record.reason.value if record.reason else None,
-        "detail": _ADDRESS.sub("", record.detail)[:_DETAIL] or None,
+        "detail": without_addresses(record.detail)[:_DETAIL] or None,
         "stage": record.stage or None,
         "sha256": record.sha256,
         "phash": record.phash,

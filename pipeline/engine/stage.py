@@ -18,7 +18,7 @@ ATTEMPTS = 3  # of an input in a stage that raises, and of a unit whose attempt 
 _ENDS = {"sample", "packed", "reason"}  # one of these must be written for a record to end
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ACCELERATOR = ("OutOfMemoryError", "AcceleratorError")  # torch's; named, so that torch need not be there
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # object addresses in error texts differ from run to run
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class ChainError(ValueError):
@@ -178,7 +178,12 @@ def reject_failed(record: Record, error: Exception) -> None:
 def describe(error: BaseException) -> str:
     """An exception in one line: its type, text and notes."""
     notes = "; ".join(getattr(error, "__notes__", ()))
-    return _ADDRESS.sub("", f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else ""))
+    return without_addresses(f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else ""))
+
+
+def without_addresses(text: str) -> str:
+    """The text without addresses of objects, so that it is the same in every run."""
+    return _ADDRESS.sub("", text)
 
 
 def _raise_if_environment(error: Exception) -> None:

@@ -114,8 +114,8 @@ def _take_down(folder: Folder, request: TakedownRequest, date: str, coco: tuple[
     rows = _rows_to_remove(folder, request)
     _write_tombstones(folder, rows, request, date)
     gone = {row["key"] for row in rows}
-    buried = {key for stone in read_tombstones(folder) if (key := stone["key"])}
-    pictures = sum(remove_pictures(one, buried) for one in (*coco_folders(folder), *coco))
+    tombstoned = {key for row in read_tombstones(folder) if (key := row["key"])}
+    pictures = sum(remove_pictures(one, tombstoned) for one in (*coco_folders(folder), *coco))
     files = {name: info for name, info in there.files.items() if info.samples}
     sizes = folder.sizes(suffix=".tar")
     begun = {name for name, info in files.items() if sizes.get(name) != info.bytes}  # an interrupted takedown's
@@ -124,7 +124,7 @@ def _take_down(folder: Folder, request: TakedownRequest, date: str, coco: tuple[
         return Takedown((), (), there.revision, pictures)
     names = {name: _REWRITTEN.sub(f"-r{there.revision + 1}.tar", name) for name in hit}
     for old, new in names.items():
-        shard = _rewrite(folder, old, new, files.pop(old).split, buried)
+        shard = _rewrite(folder, old, new, files.pop(old).split, tombstoned)
         if len(shard.pieces):
             files[new] = ReleaseFile(shard.bytes, shard.sha256, len(shard.pieces), shard.split)
     counts: Counter[str] = Counter()
@@ -138,14 +138,14 @@ def _take_down(folder: Folder, request: TakedownRequest, date: str, coco: tuple[
         dropped=there.dropped | {"taken_down": there.dropped.get("taken_down", 0) + removed},
         files=dict(sorted(files.items())),
     )
-    left = _rows_left(folder, buried, names)
+    left = _rows_left(folder, tombstoned, names)
     revision = publish(folder, made, left, index_schema(folder)).revision
     return Takedown(tuple(sorted(gone)), tuple(hit), revision, pictures)
 
 
 def _rows_to_remove(folder: Folder, request: TakedownRequest) -> list[dict[str, Any]]:
     """The index's rows that the request names, and those whose tombstone an interrupted takedown left behind."""
-    listed, buried = request.names(), {stone["key"] for stone in read_tombstones(folder)}
+    listed, tombstoned = request.names(), {row["key"] for row in read_tombstones(folder)}
     columns = [*_NAMES, "columns", "evidence", "shard"]
     found = []
     for table in index_tables(folder, columns):
@@ -153,7 +153,7 @@ def _rows_to_remove(folder: Folder, request: TakedownRequest) -> list[dict[str, 
         for number, row in enumerate(table.to_pylist()):
             sums = {row["sha256"], row[ORIGINAL_SHA256]}
             named = listed.names(row["uri"], sums, 0, row["key"], row_names(row))
-            if near[number] or named or row["key"] in buried:
+            if near[number] or named or row["key"] in tombstoned:
                 found.append(row)
     return found
 
@@ -180,19 +180,19 @@ def _write_tombstones(folder: Folder, rows: list[dict[str, Any]], request: Taked
     import pyarrow as pa
 
     note = {"reason": request.reason, "date": date}
-    stones = read_tombstones(folder)
+    tombstones = read_tombstones(folder)
     new: list[dict[str, Any]] = [{name: row[name] for name in _NAMES} | note for row in rows]
-    said = {_name(column, stone.get(column)) for stone in new + stones for column in _NAMES}
+    said = {_name(column, row.get(column)) for row in new + tombstones for column in _NAMES}
     others = [("uri", name) for row in rows for name in sorted(row_names(row)) if is_web(f"http://{name}")]
     asked = {"key": request.keys, "uri": request.urls, "sha256": request.sha256, "phash": request.phash}
     for column, value in (*((column, value) for column, values in asked.items() for value in values), *others):
         if _name(column, value) not in said:
             said.add(_name(column, value))
             new.append({column: value} | note)
-    known = {tuple(stone.get(name) for name in _NAMES) for stone in stones}
-    stones += [row for row in new if tuple(row.get(name) for name in _NAMES) not in known]
+    known = {tuple(row.get(name) for name in _NAMES) for row in tombstones}
+    tombstones += [row for row in new if tuple(row.get(name) for name in _NAMES) not in known]
     schema = pa.schema([(name, pa.string()) for name in _COLUMNS])
-    folder.write(TOMBSTONES, dump_table(pa.Table.from_pylist(stones, schema)))
+    folder.write(TOMBSTONES, dump_table(pa.Table.from_pylist(tombstones, schema)))
 
 
 def _name(column: str, value: str | None) -> str | None:

@@ -25,7 +25,6 @@ _CHUNK = 8 << 20
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif")
 # what follows an address and makes it another one; in doubt it is the same
 _END = rb"(?![\w/%-]|\.\w)"
-_COLUMNS = ("key", "uri", "sha256", "original_sha256", "phash")
 
 
 @dataclass(frozen=True)
@@ -36,27 +35,24 @@ class Remains:
     name: str
 
 
-def find_remains(
-    folders: Sequence[str], stones: Iterable[Mapping[str, Any]], pictures: Iterable[str] = ()
-) -> Iterator[Remains]:
+def find_remains(folders: Sequence[str], tombstones: Iterable[Mapping[str, Any]]) -> Iterator[Remains]:
     """Search folders for what is named by tombstones.
 
     Args:
         folders: local folders, searched with all below them; single files too.
-        stones: rows with key, uri, sha256, original_sha256, any of them None.
-        pictures: sha256 of further picture files.
+        tombstones: rows with key, uri, sha256, original_sha256, any of them None.
 
     Raises:
         FileNotFoundError: a folder that is not there.
     """
-    needles = _Needles(stones, pictures)
+    wanted = _Wanted(tombstones)
     for folder in folders:
         if not Path(folder).exists():
             raise FileNotFoundError(f"{folder}: there is no such folder to look in")
         for path in _files(Path(folder)):
             # a file that ends or is replaced meanwhile
             with suppress(FileNotFoundError):
-                for name in needles.found_in(path):
+                for name in wanted.found_in(path):
                     yield Remains(str(path), name)
 
 
@@ -70,16 +66,16 @@ def _files(root: Path) -> Iterator[Path]:
                 yield Path(folder) / name
 
 
-class _Needles:
+class _Wanted:
     """The names to look for, as one pattern."""
 
-    def __init__(self, stones: Iterable[Mapping[str, Any]], pictures: Iterable[str]) -> None:
-        self.sums, self.addresses, texts = set(pictures), set[str](), set[str]()
-        for stone in stones:
-            texts |= {stone[name] for name in ("key", "sha256", "original_sha256") if stone.get(name)}
-            self.sums |= {stone[name] for name in ("sha256", "original_sha256") if stone.get(name)}
-            if stone.get("uri"):
-                self.addresses.add(url_name(stone["uri"]))
+    def __init__(self, tombstones: Iterable[Mapping[str, Any]]) -> None:
+        self.sums, self.addresses, texts = set[str](), set[str](), set[str]()
+        for row in tombstones:
+            texts |= {row[name] for name in ("key", "sha256", "original_sha256") if row.get(name)}
+            self.sums |= {row[name] for name in ("sha256", "original_sha256") if row.get(name)}
+            if row.get("uri"):
+                self.addresses.add(url_name(row["uri"]))
         self.texts = texts | self.sums
         patterns = [re.escape(text.encode()) for text in sorted(self.texts)]
         patterns += [re.escape(text.encode()) + _END for text in sorted(self.addresses)]

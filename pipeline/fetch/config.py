@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from handface.pipeline.contract.config import Count
+from handface.version import __version__
 
 PRODUCT = "handface"  # the product token that robots.txt groups name
 
@@ -47,7 +48,7 @@ class HttpConfig:
     """Address ranges (CIDR) to allow besides the public ones, e.g. 127.0.0.0/8 in tests."""
     resolve: dict[str, str] = field(default_factory=dict)
     """Fixed addresses of hosts, as `curl --resolve`: `photos.test 127.0.0.2`. They are checked like any other."""
-    user_agent: str = f"{PRODUCT}/0.1 (dataset research; set a contact with --read.http.user-agent)"
+    user_agent: str = f"{PRODUCT}/{__version__} (dataset research; set a contact with --read.http.user-agent)"
     """Sent with every request; say who you are and how to reach you."""
 
     def __post_init__(self) -> None:
@@ -63,4 +64,4 @@ def user_agent(contact: str) -> str:
         raise ValueError(f"--contact {contact!r}: give an e-mail address or a web page where site owners reach you")
     if not contact.isascii() or not contact.isprintable():
         raise ValueError(f"--contact {contact!r}: printable ASCII only, it goes into a header")
-    return f"{PRODUCT}/0.1 (+{contact}; dataset research)"
+    return f"{PRODUCT}/{__version__} (+{contact}; dataset research)"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.fetch.config import HttpConfig
-from handface.pipeline.fetch.network.client import Client, FetchError, HttpAnswer
+from handface.pipeline.fetch.network.client import REDIRECTS, Client, FetchError, HttpAnswer
 from handface.pipeline.fetch.network.host_gate import HostGate, backoff, retry_after
 from handface.pipeline.fetch.network.resolver import Lookup
 from handface.pipeline.fetch.network.url import BadUrlError, FetchTarget, parse
@@ -25,7 +25,6 @@ from handface.pipeline.fetch.permission.optout import header_refusal
 
 UNREACHABLE = frozenset((Reason.DNS, Reason.TIMEOUT, Reason.NETWORK, Reason.TLS, Reason.HTTP_5XX, Reason.HTTP_429))
 _BUSY = (Reason.HTTP_429, Reason.HTTP_5XX)
-_REDIRECTS = (301, 302, 303, 307, 308)
 _MAY_PASS = (Reason.TIMEOUT, Reason.NETWORK, Reason.HTTP_429, Reason.HTTP_5XX)
 _STATUS = {401: Reason.HTTP_403, 403: Reason.HTTP_403, 451: Reason.HTTP_403, 404: Reason.HTTP_404, 410: Reason.HTTP_404}
 _GATES = 20_000
@@ -176,7 +175,7 @@ class Crawler:
                 if target is not start:
                     evidence["answered_by"] = target.url
                 return Fetched(asked.part_of(answer), evidence=evidence, url=target.url, content_type=kind)
-            if answer.status not in _REDIRECTS:
+            if answer.status not in REDIRECTS:
                 raise _status_error(answer)
             try:
                 target = target.join(answer.headers.get("Location", ""))

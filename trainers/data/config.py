@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal
 
 from handface.trainers.data.errors import DataError
@@ -133,3 +135,9 @@ class DataConfig:
                 raise DataError(f"{name} is {getattr(self, name)}; at least {least}")
         if not 0 <= self.bad_share < 1:
             raise DataError(f"bad_share is {self.bad_share}; in [0, 1)")
+
+
+def set_name(path: str, taken: Collection[str] = ()) -> str:
+    """What a data set without a name is called: the last part of its path, numbered where that is taken."""
+    name = path.rstrip("/").rpartition("/")[2].removesuffix(".tar") or "set"
+    return name if name not in taken else next(f"{name}-{n}" for n in count(2) if f"{name}-{n}" not in taken)

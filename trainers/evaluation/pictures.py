@@ -149,7 +149,7 @@ def draw_cases(
         names = name_samples(batch)
         mine = [index for index, name in enumerate(names) if name in wanted]
         if mine:
-            expected, labels = truth(batch), torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)
+            expected, labels = truth(batch), batch.keypoints_2d
             meshes = system(batch, expected).meshes
             points = labels
             if meshes.pixels is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,6 +15,7 @@ from handface.model.weights.checkpoint import load_dice, read_config
 from handface.model.weights.named import require_checkpoint
 from handface.pipeline.contract.checkpoints import local_weights
 from handface.trainers.data import DataConfig, DatasetConfig
+from handface.trainers.data.config import set_name
 from handface.trainers.evaluation.run import Row
 from handface.trainers.evaluation.systems import NetworkSystem, RunOnce
 from handface.trainers.evaluation.truth import LabelMeshes
@@ -52,12 +52,11 @@ def data_of(
 ) -> DataConfig:
     """Data sets from NAME=PATH or PATH, in order, for pictures of `side` pixels. A name that comes twice gets a number."""
     datasets: list[DatasetConfig] = []
-    for index, argument in enumerate(shards):
+    for argument in shards:
         name, equals, path = argument.partition("=")
         if not equals:
-            path, name = argument, Path(argument.rstrip("/")).name or f"set{index}"
-        if any(dataset.name == name for dataset in datasets):
-            name = f"{name}-{index}"
+            path = name = argument
+        name = set_name(name, [dataset.name for dataset in datasets])
         datasets.append(DatasetConfig(name, (path,), found=found, limit=limit))
     return DataConfig(
         tuple(datasets),

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from handface.model.bodies import ParametricBody
-from handface.model.bodies.rotation import axis_angle_to_matrix
+from handface.model.bodies.rotation import axis_angle_to_matrix, nearest_rotation
 from handface.model.network.config import DiceConfig
 from handface.model.network.deploy.inference import Runner
 from handface.model.network.mesh import Mesh, MeshChoice
@@ -42,7 +42,7 @@ class System(Protocol):
 
 @dataclass(frozen=True)
 class NetworkSystem:
-    """A trained network. run: as `model.inference.prepare` makes it; hand, head: its bodies, on its device.  mesh: which one is
+    """A trained network. run: as `model.network.deploy.inference.prepare` makes it; hand, head: its bodies, on its device.  mesh: which one is
     measured; of the parametric one, errors of the drawn one are measured, too (columns `direct_*`).  points: give networks that look at
     them `Batch.points`: what a detector found where the data set names it, else the labelled 2D keypoints.
     """
@@ -90,7 +90,7 @@ class Oracle:
 
     def __call__(self, batch: Batch, truth: Meshes) -> SystemAnswer:
         """The truth, its keypoints where the labels' 2D ones are; of samples without 3D labels there is none."""
-        pixels = torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)[..., :2]
+        pixels = batch.keypoints_2d[..., :2]
         return SystemAnswer(Meshes(**{**vars(truth), "pixels": pixels}), known=batch.has_mesh)
 
 
@@ -127,7 +127,7 @@ class MeanPose:
             centre = meshes.head.mean(1, keepdim=True)
             mean.add({"place": meshes.hand[rows].mean(1) - centre[rows, 0]})
             mean.add({n: getattr(meshes, n)[rows] for n in ("deformation", "hand_contact", "head_contact", "presence")})
-            points = torch.cat([batch.face_keypoints_2d, batch.hand_keypoints_2d], 1)[rows]
+            points = batch.keypoints_2d[rows]
             cameras = fit_camera((meshes.keypoints - centre)[rows], points)
             camera.add({"camera": cameras[cameras.isfinite().all(1)]})
         if decaf is None:
@@ -171,7 +171,7 @@ def _mean_meshes(mean: _Mean, camera: _Mean, hand: ParametricBody, head: Paramet
         values["pose"] = values["pose"][:, : body.num_pose]
         out = body(**values if values["expression"].shape[1] else {n: values[n] for n in ("betas", "pose")})
         centre = out.vertices.mean(1, keepdim=True)
-        turn = _nearest_rotation(mean[f"{part}_turn"]).mT
+        turn = nearest_rotation(mean[f"{part}_turn"]).mT
         return (out.vertices - centre) @ turn, (out.keypoints - centre) @ turn
 
     (hand_vertices, hand_keypoints), (head_vertices, head_keypoints) = pose(hand, "hand"), pose(head, "head")
@@ -183,14 +183,6 @@ def _mean_meshes(mean: _Mean, camera: _Mean, hand: ParametricBody, head: Paramet
         pixels = fitted[:, None, :1] * keypoints[..., :2] + fitted[:, None, 1:]
     rest = {name: mean[name] for name in ("deformation", "hand_contact", "head_contact", "presence")}
     return Meshes(hand=hand_vertices + place, head=head_vertices, keypoints=keypoints, pixels=pixels, **rest)
-
-
-def _nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:
-    """The rotation nearest to a mean of rotations, (..., 3, 3): the chordal mean."""
-    u, _, v = torch.linalg.svd(matrix.double())
-    sign = torch.ones_like(matrix[..., 0], dtype=torch.float64)
-    sign[..., 2] = torch.linalg.det(u @ v)
-    return (u * sign[..., None, :] @ v).to(matrix.dtype)
 
 
 def fit_camera(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -103,7 +103,7 @@ class LossConfig:
     """Weigh deformation errors by tissue stiffness, which the authors computed and left out."""
     of: Literal["drawn", "parametric"] = "drawn"
     """Mesh that touch, collision and depth are read from. drawn: the network's own vertices, which such a loss moves in every preset.
-    parametric: the posed bodies, as in the paper; where `regressor.detached` is on (dice-s, dice-nano) that moves the regressors only."""
+    parametric: the posed bodies, as in the paper; where `regressor.detached` is on (all presets but dice-w64) that moves the regressors only."""
     distances: Literal["millimetres", "squared"] = "millimetres"
     """Of touch and collision. squared: as in the paper, which hardly sees what is a few millimetres off."""
     touch_head: Literal["undeformed", "deformed"] = "deformed"

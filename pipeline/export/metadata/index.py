@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from handface.pipeline.contract.parts import SCORES
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.export.catalogue import Catalogue, kept_rows
 from handface.pipeline.export.manifest import INDEX, LEDGER
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
-SCORES = ("contact", "proximity", "occlusion", "face_confidence", "hand_confidence", "agreement", "sharpness")
 # rows held at once, and of a row group of the index
 _BATCH = 1 << 16
 _LEDGER_COLUMNS = ("key", "licence", "author", "page", "uri", "member")

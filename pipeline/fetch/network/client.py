@@ -19,6 +19,8 @@ from handface.pipeline.fetch.network.address import parse_ranges, refusal
 from handface.pipeline.fetch.network.resolver import CheckedResolver, ForbiddenAddressError, Lookup, UnknownNameError
 from handface.pipeline.fetch.network.url import FetchTarget
 
+REDIRECTS = (301, 302, 303, 307, 308)  # statuses whose Location is the next address
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

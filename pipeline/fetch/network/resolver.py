@@ -42,7 +42,7 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The checked addresses of a host. Raises UnknownNameError or AddressRefusedError."""
+        """The checked addresses of a host. Raises UnknownNameError or ForbiddenAddressError."""
         found = []
         for address in await self.addresses(host):
             kind = socket.AF_INET6 if ":" in address else socket.AF_INET

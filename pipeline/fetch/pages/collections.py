@@ -18,6 +18,7 @@ from handface.pipeline.fetch.crawler import PAGE, Crawler
 COMMONS_API = "https://commons.wikimedia.org/w/api.php"
 OPENVERSE_API = "https://api.openverse.org/v1/images/"
 _PAGE_SIZE, _OPENVERSE_PAGE = 50, 20  # entries per request that anonymous users get
+_WIDTH = 1280
 _TAG = re.compile(r"<[^>]+>")
 
 
@@ -25,17 +26,15 @@ class CollectionError(ConnectionError):
     """A collection's API did not answer as documented; the message names the request."""
 
 
-def search_commons(
-    query: str, config: HttpConfig, most: int, api: str = COMMONS_API, width: int = 1280
-) -> Iterator[SourceItem]:
+def search_commons(query: str, config: HttpConfig, most: int, api: str = COMMONS_API) -> Iterator[SourceItem]:
     """Bitmap files of Wikimedia Commons that match a search, as inputs for the crawl.
 
-    width: of the rendition that is asked for (the API's `thumburl`), never the multi-megapixel original.
+    Of each the rendition of `_WIDTH` pixels (the API's `thumburl`), never the multi-megapixel original.
     MediaWiki API `generator=search` with `prop=imageinfo`. Raises CollectionError.
     """
     parameters = {"action": "query", "format": "json", "formatversion": "2", "generator": "search", "gsrnamespace": "6"}
     parameters |= {"gsrsearch": f"filetype:bitmap {query}", "gsrlimit": str(_PAGE_SIZE), "prop": "imageinfo"}
-    parameters |= {"iiprop": "url|extmetadata|mime", "iiurlwidth": str(width), "maxlag": "5"}
+    parameters |= {"iiprop": "url|extmetadata|mime", "iiurlwidth": str(_WIDTH), "maxlag": "5"}
     going, given = dict[str, str](), 0
     with _Api(config) as client:
         while given < most:

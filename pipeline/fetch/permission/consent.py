@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from handface.pipeline.contract.inputs import Reason
 from handface.pipeline.contract.text import UnreadableTextError
 from handface.pipeline.fetch.config import HttpConfig
-from handface.pipeline.fetch.network.client import FetchError, HttpAnswer
+from handface.pipeline.fetch.network.client import REDIRECTS, FetchError, HttpAnswer
 from handface.pipeline.fetch.network.url import BadUrlError, FetchTarget, parse
 from handface.pipeline.fetch.permission.robots import RobotsRules, read_robots
 from handface.pipeline.fetch.permission.tdmrep import TdmRules, parse_tdmrep
@@ -131,7 +131,7 @@ class TermsRegistry:
             at = parse(target.origin + name)
             for _ in range(max(self._config.max_redirects, 5) + 1):
                 answer = await self._ask(at)
-                if answer.status not in (301, 302, 303, 307, 308):
+                if answer.status not in REDIRECTS:
                     break
                 at = at.join(answer.headers.get("Location", ""))
             else:

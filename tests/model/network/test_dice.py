@@ -306,6 +306,11 @@ def test_wrong_use_is_refused(make, message):
         make()
 
 
+def test_a_network_without_batch_statistics_trains_on_one_picture():
+    network = build(regressor=replace(narrow_config().regressor, norm="layer")).train()
+    assert torch.isfinite(network(pictures(1)).camera).all()
+
+
 def test_a_topology_of_another_body_is_refused():
     topology = narrow_topology()
     sizes = replace(topology.sizes, hand=replace(topology.sizes.hand, vertices=(21, 7), body="other"))

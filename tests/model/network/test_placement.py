@@ -17,7 +17,7 @@ from handface.model.network.config import FACING, HAND_AT_FACE, PlacementConfig,
 from handface.model.network.deploy.export import export_onnx
 from handface.model.network.deploy.fold import fold
 from handface.model.network.dice import Dice
-from handface.model.network.placement import AlignedRegressor, build_regressor, fit_affine, nearest_rotation
+from handface.model.network.placement import AlignedRegressor, build_regressor, fit_affine, polar_factor
 from handface.model.network.topology import Topology
 from tests.model.narrow import narrow_config, narrow_topology
 
@@ -80,7 +80,7 @@ def test_polar_factor_is_that_of_the_singular_value_decomposition(seed, stretch)
     rotation = Rotation.random(rng=rng).as_matrix()
     along = Rotation.random(rng=rng).as_matrix()
     matrix = rotation @ (along @ np.diag([1.0, stretch, 1.4]) @ along.T)
-    found = nearest_rotation(torch.from_numpy(matrix)[None])[0].numpy()
+    found = polar_factor(torch.from_numpy(matrix)[None])[0].numpy()
     np.testing.assert_allclose(found, rotation, atol=1e-5)
 
 

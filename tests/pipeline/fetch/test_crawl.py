@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from handface import __version__
 from handface.jobs import crawl as verb
 from handface.jobs.cli import main
 from handface.pipeline.contract.exclusion import Exclusion
@@ -79,7 +80,11 @@ def test_the_server_never_sees_more_than_the_limit_and_every_pause_is_kept(serve
         # a busy machine may deliver one request late and the next in time, so no single gap is telling
         assert median(b - a for a, b in itertools.pairwise(times)) > 0.02 and times[-1] - times[0] > 14 * 0.03 - 0.1
     assert Counter(row["reason"] for row in rows(out)) == {None: 36}
-    assert server.agents == {user_agent("me@example.org")}
+    assert (
+        server.agents
+        == {user_agent("me@example.org")}
+        == {f"handface/{__version__} (+me@example.org; dataset research)"}
+    )
 
 
 def test_crawl_delay_means_one_at_a_time(server, tmp_path):

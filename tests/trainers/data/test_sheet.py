@@ -11,6 +11,7 @@ from PIL import Image
 
 from handface.jobs.inspect_data import Config, run
 from handface.trainers.data import AugmentConfig, make_loader
+from handface.trainers.data.config import set_name
 from handface.trainers.data.sheet import contact_sheet
 
 
@@ -46,6 +47,13 @@ def test_other_bodies_are_reported(studio: Path, tmp_path: Path, monkeypatch: py
     other.write_bytes(FREE["free-head"].read_bytes())
     result = run(Config((str(studio),), str(tmp_path / "x.png"), 3, tile=96, head_model=str(other)))
     assert result == 1 and "left out 3 times: 3D labels of head free-head, not" in capsys.readouterr().out
+
+
+def test_data_sets_without_a_name_are_told_apart() -> None:
+    names: list[str] = []
+    for path in ("x/my data", "y/my data/", "s3://bucket/my data.tar", "my data-2", "/"):
+        names.append(set_name(path, names))
+    assert names == ["my data", "my data-2", "my data-3", "my data-2-2", "set"]
 
 
 @pytest.mark.parametrize("bad", [{"shards": ()}, {"count": 0}, {"tile": 8}])

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from handface.model.bodies import DECAF, load_body
-from handface.model.bodies.rotation import axis_angle_to_matrix
+from handface.model.bodies.rotation import axis_angle_to_matrix, nearest_rotation
 from handface.model.network.config import preset
 from handface.model.network.deploy.inference import prepare
 from handface.model.network.dice import Dice
@@ -29,7 +29,7 @@ from handface.trainers.evaluation.page import render_page
 from handface.trainers.evaluation.pictures import choose, draw_cases
 from handface.trainers.evaluation.run import collect, pair, tabulate
 from handface.trainers.evaluation.speed import measure_speed
-from handface.trainers.evaluation.systems import MeanPose, NetworkSystem, Oracle, _nearest_rotation, fit_camera
+from handface.trainers.evaluation.systems import MeanPose, NetworkSystem, Oracle, fit_camera
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.evaluation.write import cell, chosen, markdown, write_results, write_samples
 from handface.trainers.geometry import closed_faces
@@ -118,9 +118,9 @@ def test_fit_camera_finds_the_camera() -> None:
 
 def test_mean_rotation() -> None:
     turns = axis_angle_to_matrix(torch.tensor([[0.4, 0, 0], [-0.2, 0, 0], [0.0, 0.5, 0], [0, -0.5, 0]]))
-    mean = _nearest_rotation(turns.mean(0))
+    mean = nearest_rotation(turns.mean(0))
     assert torch.linalg.det(mean).item() == pytest.approx(1, abs=1e-6)
-    half = _nearest_rotation(turns[:2].mean(0))
+    half = nearest_rotation(turns[:2].mean(0))
     torch.testing.assert_close(half, axis_angle_to_matrix(torch.tensor([0.1, 0, 0])), atol=1e-6, rtol=0)
 
 
