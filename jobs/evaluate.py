@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from handface.counted import counted
+from handface.jobs.shared.progress import Progress
 from handface.pipeline.contract.config import Count
 from handface.trainers.evaluation.config import TableConfig
 
@@ -108,15 +108,16 @@ def run(config: Config) -> int:
     truth = LabelMeshes(sizes, device)
     surface = closed_surface(truth) if config.plausibility else None
     names = [dataset.name for dataset in data.datasets]
-    with _progress("provenance", 0) as step:
-        facts = read_facts({dataset.name: dataset.shards for dataset in data.datasets}, lambda: step(0))
+    with Progress("provenance", unit="samples") as progress:
+        facts = read_facts({dataset.name: dataset.shards for dataset in data.datasets}, lambda: progress.advance(1))
     systems = (
         _systems(config, model, sizes, truth, facts, names)
         | _mean_pose(config, sizes, side, truth)
         | {ORACLE: Oracle()}
     )
-    with _progress("evaluate", sum(loader.sizes)) as step:
-        records = collect(systems, (batch.to(device) for batch in loader), truth, surface, facts, step, names)
+    with Progress("evaluating", sum(loader.sizes), unit="samples") as progress:
+        batches = (batch.to(device) for batch in loader)
+        records = collect(systems, batches, truth, surface, facts, progress.advance, names)
     if not len(records[ORACLE]):
         log.error("no sample could be read: %s", "; ".join(list(loader.bad.values())[:3]) or "the data sets are empty")
         return 1
@@ -177,8 +178,9 @@ def _mean_pose(config: Config, sizes: Sizes, side: int, truth: LabelMeshes) -> d
         return {}
     data = data_of(config.train, sizes, side, config.batch_size, config.workers, config.train_limit)
     loader, device = make_pass(data, pin_memory=False), truth.hand.template.device
-    with _progress("mean pose", sum(loader.sizes)) as step:
-        return {MEAN: MeanPose.of((_stepped(batch.to(device), step) for batch in loader), truth)}
+    with Progress("mean pose", sum(loader.sizes), unit="samples") as progress:
+        batches = (_stepped(batch.to(device), progress.advance) for batch in loader)
+        return {MEAN: MeanPose.of(batches, truth)}
 
 
 def _found(lists: Sequence[str], facts: Mapping[str, Facts]) -> bool:
@@ -222,9 +224,11 @@ def _pictures(
     system, device = next(iter(systems)), truth.hand.template.device
     cases = choose(records[system], config.pictures) if config.pictures else []
     batches = (batch.to(device) for batch in make_pass(data, pin_memory=False))
-    with _progress("draw", len(cases)) as step:
+    with Progress("drawing", len(cases), unit="cases") as progress:
         names = [dataset.name for dataset in data.datasets]
-        drawn = draw_cases(cases, batches, systems[system], truth, step, lambda batch: name_samples(batch, names))
+        drawn = draw_cases(
+            cases, batches, systems[system], truth, progress.advance, lambda batch: name_samples(batch, names)
+        )
     folder = config.output / "pictures"
     folder.mkdir(exist_ok=True)
     for kind, found in drawn.items():
@@ -313,19 +317,6 @@ def tables_of(
             end -= 1
         yield build(start, end)
         start = end
-
-
-@contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; yields what advances it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from handface.jobs.shared.messages import wants_bar
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not wants_bar()) as progress:
-        task = progress.add_task(name, total=total or None)
-        yield lambda count: progress.update(task, advance=count)
 
 
 if __name__ == "__main__":

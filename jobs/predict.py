@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from handface.jobs.page.predictions import PredictionsPage
     from handface.model.outputs import MeshFormat
+    from handface.model.outputs.coco import CocoFile
     from handface.model.prediction.prediction import Prediction
     from handface.model.prediction.predictor import Predictor
 
@@ -134,18 +135,54 @@ class Summary:
         return lines
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be predicted, and which further files are written of each photo."""
+
+    photos: list[Input]
+    videos: list[Input]
+    meshes: Sequence[MeshFormat]
+    formats: Sequence[str]
+
+    @property
+    def inputs(self) -> list[Input]:
+        return [*self.photos, *self.videos]
+
+
 def run(config: Config) -> int:
     """Predict every input, going on past bad ones. Returns 0; 1 if some failed, or there is nobody in any of them."""
+    from handface.jobs.page.predictions import PredictionsPage
+    from handface.model.outputs.coco import CocoFile
+
+    wanted = _wanted(config)
+    _warn_of_earlier(config.output, wanted.inputs)
+    predictor = build_predictor(config)
+    config.output.mkdir(parents=True, exist_ok=True)
+    summary = Summary(config.model, predictor.trained)
+    page, coco = PredictionsPage(config.output, predictor.trained), CocoFile()
+    _notice(summary)
+    _photos(predictor, config, wanted, summary, page, coco)
+    for one in wanted.videos:
+        predict_video(predictor, config, one, summary)
+    if "coco" in wanted.formats:
+        (config.output / "keypoints_coco.json").write_text(json.dumps(coco.record, allow_nan=False) + "\n")
+    if config.pictures and wanted.photos:
+        page.write({one.name: summary.failed[one.name] for one in wanted.photos if one.name in summary.failed})
+    (config.output / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
+    print(summary.text)
+    print(f"results are in {config.output}")
+    _notice(summary)
+    return summary.exit_code
+
+
+def _wanted(config: Config) -> _Wanted:
+    """The inputs there are, and flags that fit them. Raises ValueError and FileNotFoundError before anything is loaded."""
+    from handface.model.outputs import MESH_FORMATS
+
     if not config.inputs:
         raise ValueError(
             "name at least one photo, video, folder, list or URL: handface predict photo.jpg --output FOLDER"
         )
-    from handface.jobs.page.predictions import PredictionsPage
-    from handface.jobs.shared.progress import Progress
-    from handface.model.outputs import MESH_FORMATS
-    from handface.model.outputs.coco import CocoFile
-    from handface.model.outputs.trust import describe_person
-
     meshes = cast("Sequence[MeshFormat]", _choose("--meshes", config.meshes, MESH_FORMATS))
     formats = _choose("--format", config.format, _FORMATS)
     if "rerun" in formats:
@@ -161,37 +198,29 @@ def run(config: Config) -> int:
             f"{flag} writes files of photos, and {videos[0].name} is a video: leave {flag} out for videos"
             " (their table has the parameters that pose the meshes), or give their frames as photos"
         )
-    _warn_of_earlier(config.output, inputs)
-    predictor = build_predictor(config)
-    config.output.mkdir(parents=True, exist_ok=True)
-    summary = Summary(config.model, predictor.trained)
-    page = PredictionsPage(config.output, predictor.trained)
-    coco = CocoFile()
-    _notice(summary)
-    with Progress("predicting", len(photos), unit="photos") as progress:
-        for one, answer in predict_photos(predictor, photos):
+    return _Wanted(photos, videos, meshes, formats)
+
+
+def _photos(
+    predictor: Predictor, config: Config, wanted: _Wanted, summary: Summary, page: PredictionsPage, coco: CocoFile
+) -> None:
+    """Predict and write every photo."""
+    from handface.jobs.shared.progress import Progress
+    from handface.model.outputs.trust import describe_person
+
+    with Progress("predicting", len(wanted.photos), unit="photos") as progress:
+        for one, answer in predict_photos(predictor, wanted.photos):
             if isinstance(answer, str):
                 summary.failed[one.name] = answer
             else:
                 image, prediction = answer
-                _save(config, meshes, formats, one, image, prediction, page)
-                if "coco" in formats:
+                _save(config, wanted, one, image, prediction, page)
+                if "coco" in wanted.formats:
                     coco.add(one.name, prediction)
                 if prediction.persons:
                     summary.people[one.name] = [describe_person(who, prediction.trained) for who in prediction.persons]
                 summary.found(one.name, len(set(prediction.faces)), len(prediction.persons), prediction.reason)
             progress.advance(1, f", {len(summary.persons)} with people, {len(summary.failed)} failed")
-    for one in videos:
-        predict_video(predictor, config, one, summary)
-    if "coco" in formats:
-        (config.output / "keypoints_coco.json").write_text(json.dumps(coco.record, allow_nan=False) + "\n")
-    if config.pictures and photos:
-        page.write({one.name: summary.failed[one.name] for one in photos if one.name in summary.failed})
-    (config.output / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
-    print(summary.text)
-    print(f"results are in {config.output}")
-    _notice(summary)
-    return summary.exit_code
 
 
 def _warn_of_earlier(output: Path, inputs: Sequence[Input]) -> None:
@@ -244,8 +273,7 @@ def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> l
 
 def _save(
     config: Config,
-    meshes: Sequence[MeshFormat],
-    formats: Sequence[str],
+    wanted: _Wanted,
     one: Input,
     image: NDArray[np.uint8],
     prediction: Prediction,
@@ -255,16 +283,16 @@ def _save(
     from handface.model.outputs import encode_mesh, write_parameters, write_record, write_recording
 
     write_record(config.output, one.stem, one.name, prediction)
-    if "rerun" in formats:
+    if "rerun" in wanted.formats:
         write_recording(config.output / f"{one.stem}.rrd", image, prediction)
     for index, person in enumerate(prediction.persons):
-        for kind in meshes:
+        for kind in wanted.meshes:
             data = encode_mesh(person, kind, prediction.trained)
             (config.output / f"{one.stem}_{index}.{kind}").write_bytes(data)
-        if "smplx" in formats:
+        if "smplx" in wanted.formats:
             write_parameters(config.output / f"{one.stem}_{index}_parameters.npz", person, prediction.trained)
     if config.pictures:
-        _save_pictures(config.output, meshes, one, image, prediction, page)
+        _save_pictures(config.output, wanted.meshes, one, image, prediction, page)
 
 
 def _save_pictures(

@@ -48,28 +48,14 @@ def run(config: Config) -> int:
 
 
 def _validate(uris: list[str], max_findings: int) -> list[FileResult]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from handface.jobs.shared.messages import wants_bar
+    from handface.jobs.shared.progress import byte_progress
     from handface.pipeline.contract.checks.validate import validate
     from handface.pipeline.contract.names.addresses import filesystem_of
 
     places = [filesystem_of(uri) for uri in uris]
-    sizes = [filesystem.size(path) or 0 for filesystem, path in places]
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not wants_bar()) as progress:
-        task = progress.add_task("validate", total=sum(sizes))
-        return list(
-            validate(uris, max_findings=max_findings, progress=lambda count: progress.update(task, advance=count))
-        )
+    total = sum(filesystem.size(path) or 0 for filesystem, path in places)
+    with byte_progress("validating") as advance:
+        return list(validate(uris, max_findings=max_findings, progress=lambda count: advance(count, total)))
 
 
 def _print(results: list[FileResult]) -> None:

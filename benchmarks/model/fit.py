@@ -29,7 +29,7 @@ from handface.model.fitting.distance import FitSurface
 from handface.model.fitting.flesh import closed_faces
 from handface.model.fitting.people import FitPicture
 from handface.model.fitting.quality import guess_residuals
-from handface.model.prediction.prediction import Person, PointDepth, WeakCamera
+from handface.model.prediction.prediction import CONTACT_PROBABILITY, Person, PointDepth, WeakCamera
 from handface.pipeline.contract.sample import LEFT, Labels
 from handface.pipeline.contract.shards import iter_samples
 from handface.trainers.evaluation.points import place_at_rest
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from handface.model.prediction.predictor import Predictor
 
 DEEP = TOUCH = 0.005  # metres: the paper's thresholds of collision and touch
-CONTACT = 0.5
 NOISE = 0.005  # metres, of depth that stands for a network's
 
 
@@ -201,8 +200,8 @@ def compare(person: Person, labels: Labels) -> dict[str, float]:
         "pve_head": float(errors[0].mean()),
         "pve_hand": float(errors[1].mean()),
         "hand_z": abs(float((fingers - (hand - origin)).mean(0)[2])),
-        "f1_hand": f1(person.hand.contact > CONTACT, true_hand),
-        "f1_head": f1(person.head.contact > CONTACT, true_head),
+        "f1_hand": f1(person.hand.contact > CONTACT_PROBABILITY, true_hand),
+        "f1_head": f1(person.head.contact > CONTACT_PROBABILITY, true_head),
         "collision": float(np.clip(depth, 0, None).mean()),
         "free": float((depth < DEEP).all()),
         "touches": float((np.abs(depth) <= TOUCH).any()),

@@ -23,7 +23,6 @@ Predict = Callable[["NDArray[np.uint8]"], "Prediction"]
 EXAMPLES = ("examples/temple.jpg", "examples/cheek.jpg")  # drawn: scenes of `handface synthesize`
 VIDEO_ADVICE = "This is a video. In a terminal: handface predict FILE --output out/predictions; or send a picture of one of its frames."
 MOST_PERSONS = 6  # shown of one photo; each costs a second of drawing and a megabyte
-_CONTACT = 0.5
 _FOR_THE_PAGE = (".bin", ".jpg")  # its own mesh format and copies of pictures
 _VIDEO_BRANDS = (b"iso", b"mp4", b"avc", b"m4v", b"qt", b"3g", b"dash", b"msnv")  # HEIC and AVIF have others
 _SMALL = 144  # pixels of the pictures in the row of photos
@@ -188,6 +187,7 @@ def _person_files(index: int, person: Person, trained: bool) -> dict[str, tuple[
 
 def _facts(person: Person, trained: bool) -> dict[str, Any]:
     from handface.model.outputs.trust import trust
+    from handface.model.prediction.prediction import CONTACT_PROBABILITY
 
     def known(value: float | None) -> float | None:
         return float(value) if value is not None and np.isfinite(value) else None
@@ -200,8 +200,8 @@ def _facts(person: Person, trained: bool) -> dict[str, Any]:
         "side": person.side,
         "presence": known(person.presence),
         "confidence": known(person.confidence),
-        "hand_contacts": int((person.hand.contact > _CONTACT).sum()),
-        "head_contacts": int((person.head.contact > _CONTACT).sum()),
+        "hand_contacts": int((person.hand.contact > CONTACT_PROBABILITY).sum()),
+        "head_contacts": int((person.head.contact > CONTACT_PROBABILITY).sum()),
         "deformation_mm": known(1000 * np.linalg.norm(person.head.deformation, axis=1).max(initial=0.0)),
     }
 

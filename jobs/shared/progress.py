@@ -86,14 +86,14 @@ class Progress:
 
 @contextmanager
 def byte_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes with rate and time left; yields a function to be told the bytes done and the bytes in all."""
+    """A bar of bytes with rate and time left; yields a function to be told how many bytes more are done, and of how many."""
     from rich import progress
     from rich.console import Console
 
     columns: list[progress.ProgressColumn | str] = [what, progress.BarColumn(), progress.DownloadColumn()]
     columns += [progress.TransferSpeedColumn(), progress.TimeRemainingColumn()]
     console = Console(stderr=True)
-    with progress.Progress(*columns, console=console, disable=not wants_bar()) as bar:
+    with progress.Progress(*columns, console=console, transient=True, disable=not wants_bar()) as bar:
         task = bar.add_task(what)
         yield lambda done, total: bar.update(task, advance=done, total=total)
 

@@ -132,7 +132,9 @@ def _row(number: int, time: float, person: Person) -> dict[str, Any]:
 
 
 def _part(name: str, part: Part) -> dict[str, Any]:
+    from handface.model.prediction.prediction import CONTACT_PROBABILITY
+
     columns = {f"{name}_{key}": value.tolist() for key, value in part.parameters.items()}
     columns[f"{name}_keypoints_3d"] = part.keypoints_3d.tolist()
-    columns[f"{name}_contact_vertices"] = (part.contact > 0.5).nonzero()[0].tolist()
+    columns[f"{name}_contact_vertices"] = (part.contact > CONTACT_PROBABILITY).nonzero()[0].tolist()
     return columns

@@ -14,13 +14,23 @@ from handface.model.fitting.energy import Energy
 from handface.model.fitting.keypoint_body import FitParameters, KeypointBody
 from handface.model.fitting.prior import Population
 from handface.model.fitting.solve import minimise
-from handface.model.fitting.start import guess_trust, hand_turns, place_hand, place_head, ray_rotation, weighted_mean
+from handface.model.fitting.start import (
+    guess_trust,
+    hand_turns,
+    place_hand,
+    place_head,
+    ray_rotation,
+    seen_points,
+    weighted_mean,
+)
 
-Bring = Callable[[FitParameters, FitParameters, torch.Tensor, float], torch.Tensor]
+OffsetToSkin = Callable[[FitParameters, FitParameters, torch.Tensor, float], torch.Tensor]
 _REACH = 0.10  # metres that a hand is moved in at most
-FAR, NEAR = 0.12, 0.02  # metres by which a hand may have to move back before it is brought in: at first, and at last
+_FAR, _NEAR = 0.12, 0.02  # metres by which a hand may have to move back before it is brought in: at first, and at last
 _PATIENCE = 3  # times the steps where the hand may start far from its pose
-_KEPT = 4  # starts that are then followed for a few steps; of a hand that is roughly known the most promising one does
+_BEST_STARTS = (
+    4  # starts that are then followed for a few steps; of a hand that is roughly known the most promising one does
+)
 _COARSE = 12.0  # times `Noise.outlier` in the first steps: hardly anything is an outlier yet
 
 
@@ -34,10 +44,10 @@ class BodyFitter:
         self.head_points = KeypointBody(head, dtype=head.dtype, device=device)
         self.hand_population, self.head_population = Population(hand, config.spread), Population(head, config.spread)
 
-    def fit(self, seen: Observations, guess: Guess, bring: Bring | None = None) -> Solution:
+    def fit(self, seen: Observations, guess: Guess, offset_to_skin: OffsetToSkin | None = None) -> Solution:
         """B people at once. The hand starts turned as guessed, as its landmarks in metres say, or in other ways; the best end is taken.
 
-        bring: given hands, heads, who touches (B,) and how far a hand may move back, says how far each hand is to be moved along
+        offset_to_skin: given hands, heads, who touches (B,) and how far a hand may move back, says how far each hand is to be moved along
         its line of sight to touch the face (NaN: it never would), or to be clear of it, (B,) metres; then everything is fitted once more
         with the hand held there.
         """
@@ -53,35 +63,39 @@ class BodyFitter:
         outlier = self.config.noise.outlier
         patience = 1 if guess.sure else _PATIENCE
         x = self._explore(energy, self._starts(energy, seen, guess), patience * self.config.exploring)
-        told = torch.zeros_like(guess.touches)
+        depth_known = torch.zeros_like(guess.touches)
         if seen.has_depth:
             now, depth = self._depth(x, seen)
             precision = held + depth.precision
             mean = (held * guess.distance + depth.precision * (now + depth.offset)) / precision
-            energy, told = energy.at_distance(mean, precision), depth.precision > 0
+            energy, depth_known = energy.at_distance(mean, precision), depth.precision > 0
         x, cost = minimise(lambda y: energy(y, outlier), x, patience * self.config.steps)
-        if bring is None:
-            return Solution(*self._split(x), cost, guess.presence, told)
-        return self._bring(energy, x, seen, guess, bring)
+        if offset_to_skin is None:
+            return Solution(*self._split(x), cost, guess.presence, depth_known)
+        return self._bring_to_skin(energy, x, seen, guess, offset_to_skin)
 
-    def _bring(self, energy: Energy, x: torch.Tensor, seen: Observations, guess: Guess, bring: Bring) -> Solution:
+    def _bring_to_skin(
+        self, energy: Energy, x: torch.Tensor, seen: Observations, guess: Guess, offset_to_skin: OffsetToSkin
+    ) -> Solution:
         """Decide who touches, move the hands to the skin or clear of it, and fit once more with them held there."""
         presence, at_most = guess.presence, torch.full_like(guess.distance, torch.inf)
-        told = torch.zeros_like(guess.touches)
+        depth_known = torch.zeros_like(guess.touches)
         if seen.has_depth:
             _, depth = self._depth(x, seen)
-            told = depth.precision > 0
-            to_skin = bring(*self._split(x), torch.ones_like(guess.touches), FAR)
-            presence = presence_with_depth(presence, depth, to_skin)
+            depth_known = depth.precision > 0
+            reach = offset_to_skin(*self._split(x), torch.ones_like(guess.touches), _FAR)
+            presence = presence_with_depth(presence, depth, reach)
             # a hand taken to touch that depth sees away from the skin stays as far off as depth says
             at_most = torch.where(guess.touches & (presence < TOUCHES), depth.offset, torch.inf)
         touches = presence >= TOUCHES
-        offset = torch.minimum(_in_reach(bring(*self._split(x), touches, FAR)), at_most)
+        offset = torch.minimum(_in_reach(offset_to_skin(*self._split(x), touches, _FAR)), at_most)
         x, distance = self._moved(x, offset)
         energy = energy.at_distance(distance, torch.full_like(distance, self.config.noise.contact**-2))
         x, cost = minimise(lambda y: energy(y, self.config.noise.outlier), x, self.config.settling)
-        last = _in_reach(bring(*self._split(x), touches, NEAR))  # the last millimetres, which the picture hardly shows
-        return Solution(*self._split(self._moved(x, last)[0]), cost, presence, told)
+        last = _in_reach(
+            offset_to_skin(*self._split(x), touches, _NEAR)
+        )  # the last millimetres, which the picture hardly shows
+        return Solution(*self._split(self._moved(x, last)[0]), cost, presence, depth_known)
 
     def _starts(self, energy: Energy, seen: Observations, guess: Guess) -> torch.Tensor:
         """Packed variables to start from, (S, B, P): the most promising turns of the hand."""
@@ -91,7 +105,7 @@ class BodyFitter:
         hands = [place_hand(self.hand_points, turned, seen, depth) for turned in turns]
         starts = torch.stack([torch.cat([hand.pack(), head.pack()], 1) for hand in hands])
         costs = torch.stack([energy(x, _COARSE * self.config.noise.outlier).cost for x in starts])
-        best = costs.argsort(0)[: 1 if guess.sure else _KEPT]
+        best = costs.argsort(0)[: 1 if guess.sure else _BEST_STARTS]
         return starts.gather(0, best[..., None].expand(-1, -1, starts.shape[2]))
 
     def _explore(self, energy: Energy, starts: torch.Tensor, steps: int) -> torch.Tensor:
@@ -123,15 +137,13 @@ class BodyFitter:
 
 
 def _in_reach(offset: torch.Tensor) -> torch.Tensor:
-    """Moves (B,) of hands that the skin is near enough for; the others stay. Moves towards the camera are short, as lines start `FAR` before the hand."""
+    """Moves (B,) of hands that the skin is near enough for; the others stay. Moves towards the camera are short, as lines start `_FAR` before the hand."""
     return torch.where(offset <= _REACH, offset, 0.0)
 
 
 def _to_camera_axes(seen: Observations) -> torch.Tensor:
     """Hand landmarks as the picture's camera sees them: a detector gives them as if the hand were in the middle of the view."""
-    weight = seen.hand[..., 2].clamp(0, 1)
-    image = torch.where(seen.hand[..., 2:] > 0, seen.hand[..., :2], 0.0)
-    return seen.world @ ray_rotation(weighted_mean(image, weight), seen).mT
+    return seen.world @ ray_rotation(weighted_mean(*seen_points(seen.hand)), seen).mT
 
 
 def pose(body: ParametricBody, x: FitParameters) -> dict[str, torch.Tensor]:

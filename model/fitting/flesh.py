@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from handface.model.bodies.arrays import BodyArrays, Floats
 
 Array = NDArray[np.float64]
-CONTACT = 0.0025  # metres: surfaces nearer than this touch
+_CONTACT_DISTANCE = 0.0025  # metres: surfaces nearer than this touch
 _NEAR = 0.003  # metres: hand vertices farther out than this do not come to press within a round
 _DEEP, _BULGE = 0.022, 0.006  # metres: nor do those that are deeper inside, or farther out than skin may bulge
 _FAR = 0.03  # metres from every head vertex, from where on a hand vertex does not touch
@@ -176,7 +176,7 @@ def measure_touch(
         surface = FitSurface(head, head_faces[faces_near(head, hand[near], head_faces)])
         found = surface.closest(hand[near], candidates=12)
         distance[near] = found.distance
-        touching = found.distance < CONTACT
+        touching = found.distance < _CONTACT_DISTANCE
         hand_contact[near[touching]] = True
         corners = surface.faces[found.face[touching]]
         head_contact[corners[np.arange(len(corners)), found.weights[touching].argmax(1)]] = True
@@ -186,7 +186,7 @@ def measure_touch(
         rows = np.flatnonzero(box)
         if len(rows):
             beneath = FitSurface(hand, hand_faces).signed_distance(head[rows], candidates=8)
-            head_contact[rows[beneath < CONTACT]] = True
+            head_contact[rows[beneath < _CONTACT_DISTANCE]] = True
     head_contact[cavity] = False
     return Touch(distance, hand_contact, head_contact)
 

@@ -52,11 +52,9 @@ def assume_focal(detection: Detection, longer: float, config: FitConfig) -> floa
 
     longer: side of the whole photo, in pixels of the detection's.  The usual camera's where no point of the face is known.
     """
-    seen = detection.face[(detection.face[:, 2] > 0) & np.isfinite(detection.face).all(1), :2]
-    if not len(seen):
+    if not detection.face_size:
         return config.focal * longer
-    face = float(np.ptp(seen, axis=0).max())
-    focal = np.sqrt(config.focal * longer * config.face_distance * face / _FACE_LENGTH)
+    focal = np.sqrt(config.focal * longer * config.face_distance * detection.face_size / _FACE_LENGTH)
     return float(np.clip(focal, _FOCAL_RANGE[0] * longer, _FOCAL_RANGE[1] * longer))
 
 
@@ -196,12 +194,14 @@ class PeopleFitter:
             cases[0].sure,
         )
 
-        def bring(hands: FitParameters, heads: FitParameters, touches: torch.Tensor, back: float) -> torch.Tensor:
+        def offset_to_skin(
+            hands: FitParameters, heads: FitParameters, touches: torch.Tensor, back: float
+        ) -> torch.Tensor:
             hand = self.hand(**pose(self.hand, hands)).vertices.double().cpu().numpy()
             head = self.head(**pose(self.head, heads)).vertices.double().cpu().numpy()
             return stack([self.touching.offset(*pair, back) for pair in zip(hand, head, touches.tolist(), strict=True)])
 
-        return self._finish(cases, seen, self.solver.fit(seen, guess, bring))
+        return self._finish(cases, seen, self.solver.fit(seen, guess, offset_to_skin))
 
     def _finish(self, cases: Sequence[_Case], seen: Observations, solution: Solution) -> list[Person]:
         hand = self.hand(**pose(self.hand, solution.hand))

@@ -48,13 +48,12 @@ def face_overlap(detection: Detection) -> float:
 
     face, hand = detection.face, detection.hand[detection.hand[:, 2] > 0, :2]
     points = _with_forehead(face) if (face[:, 2] > 0).all() else face[face[:, 2] > 0, :2]
-    size = float(np.ptp(face[face[:, 2] > 0, :2], axis=0).max())
     try:
         hull = ConvexHull(points.astype(np.float64))
     except (QhullError, ValueError):
         return _LEAST  # points on a line have no inside
     outside = (hand @ hull.equations[:, :2].T + hull.equations[:, 2]).max(1)
-    return float(-outside.min() / max(size, 1e-6))
+    return float(-outside.min() / max(detection.face_size, 1e-6))
 
 
 def _with_forehead(face: Floats) -> NDArray[np.float32]:

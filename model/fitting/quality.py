@@ -75,10 +75,9 @@ def guess_residuals(person: Person) -> Floats:
     """Residuals of a person as they are, (89,) in shares of the face's longer side."""
     found = person.detection
     assert found is not None
-    size = float(np.ptp(found.face[found.face[:, 2] > 0, :2], axis=0).max())
-    off = []
+    off, size = [], max(found.face_size, 1e-6)
     for part, points in ((person.head, found.face), (person.hand, found.hand)):
-        distance = np.linalg.norm(person.camera.project(part.keypoints_3d) - points[:, :2], axis=1) / max(size, 1e-6)
+        distance = np.linalg.norm(person.camera.project(part.keypoints_3d) - points[:, :2], axis=1) / size
         off.append(np.where(points[:, 2] > 0, distance, np.nan))
     return np.concatenate(off).astype(np.float32)
 
@@ -105,4 +104,4 @@ def _quality(residuals: Floats) -> float:
 def _apart(detection: Detection) -> float:
     """Distance between the middles of hand and face in face sizes."""
     face, hand = (points[points[:, 2] > 0, :2] for points in (detection.face, detection.hand))
-    return float(np.linalg.norm(face.mean(0) - hand.mean(0)) / np.ptp(face, axis=0).max())
+    return float(np.linalg.norm(face.mean(0) - hand.mean(0)) / detection.face_size)

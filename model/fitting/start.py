@@ -21,9 +21,8 @@ def place_head(body: KeypointBody, guess: FitParameters, seen: Observations) -> 
     """The guessed head turned and moved so that its keypoints lie on the seen ones under scaled orthography."""
     still = replace(guess, global_orient=torch.zeros_like(guess.transl), transl=torch.zeros_like(guess.transl))
     points = body.points(still)[:, : body.num_keypoints]
-    weight = seen.face[..., 2].clamp(0, 1).clone()
+    image, weight = seen_points(seen.face)
     weight[:, :JAW_KEYPOINTS] *= 0.2
-    image = torch.where(seen.face[..., 2:] > 0, seen.face[..., :2], 0.0)
     turn, scale = scaled_orthography(points, image, weight)
     ray = ray_rotation(weighted_mean(image, weight), seen)
     turned = replace(still, global_orient=to_axis_angle(ray @ turn))
@@ -34,7 +33,7 @@ def hand_turns(body: KeypointBody, guess: Guess, seen: Observations) -> list[Fit
     """The guessed hand in several orientations: as guessed, by its landmarks in metres, and all around unless it is roughly known."""
     hand = guess.hand
     known = torch.isfinite(seen.world).all(2).all(1)
-    ray = ray_rotation(weighted_mean(*_seen(seen.hand)), seen)
+    ray = ray_rotation(weighted_mean(*seen_points(seen.hand)), seen)
     guessed = ray @ axis_angle_to_matrix(hand.global_orient)
     turns = [guessed]
     if not guess.sure:
@@ -56,10 +55,10 @@ def _by_world(body: KeypointBody, guess: FitParameters, seen: Observations, know
 
 def place_hand(body: KeypointBody, guess: FitParameters, seen: Observations, depth: torch.Tensor) -> FitParameters:
     """The hand at a depth (B,), moved onto its points."""
-    return move_onto(body, guess, seen.hand, _seen(seen.hand)[1], seen, depth)
+    return move_onto(body, guess, seen.hand, seen_points(seen.hand)[1], seen, depth)
 
 
-def _seen(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def seen_points(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels (B, K, 2), 0 where a point was not seen, and weights (B, K)."""
     return torch.where(points[..., 2:] > 0, points[..., :2], 0.0), points[..., 2].clamp(0, 1)
 
@@ -73,8 +72,7 @@ def move_onto(
     depth: torch.Tensor,
 ) -> FitParameters:
     """Translate so that the keypoints' mean has this depth (B,) and lies on the mean of the seen points (B, K, 3)."""
-    image = torch.where(points[..., 2:] > 0, points[..., :2], 0.0)
-    plane = (weighted_mean(image, weight) - seen.centre) / seen.focal[:, None]
+    plane = (weighted_mean(seen_points(points)[0], weight) - seen.centre) / seen.focal[:, None]
     target = torch.cat([plane, torch.ones_like(plane[:, :1])], 1) * depth[:, None]
     still = replace(x, transl=torch.zeros_like(x.transl))
     own = weighted_mean(body.points(still)[:, : body.num_keypoints], weight)
@@ -121,8 +119,7 @@ def weighted_mean(points: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def guess_trust(body: KeypointBody, guess: Guess, seen: Observations) -> torch.Tensor:
     """How well the guessed hand's pose lies on the picture once placed freely, (B,) in (0, 1]; 1 as on training pictures."""
     points = body.points(guess.hand)[:, : body.num_keypoints, :2]
-    weight = seen.hand[..., 2].clamp(0, 1)
-    image = torch.where(seen.hand[..., 2:] > 0, seen.hand[..., :2], 0.0)
+    image, weight = seen_points(seen.hand)
     own = points - weighted_mean(points, weight)[:, None]
     target = image - weighted_mean(image, weight)[:, None]
     scale = (weight[..., None] * own * target).sum((1, 2)) / (weight[..., None] * own * own).sum((1, 2)).clamp(

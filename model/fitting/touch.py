@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyArrays
+from handface.model.fitting.config import TOUCHES
 from handface.model.fitting.contact import CONTACT_REACH, contact_probability
 from handface.model.fitting.distance import nearest_vertex
 from handface.model.fitting.flesh import Flesh, closed_faces, measure_touch
@@ -80,7 +81,7 @@ def settle(touching: Touching, hand: Part, head: Part, presence: float) -> tuple
     moved = touching.flesh.yield_to(resting, pressing)
     vertices = resting + moved
     touch = measure_touch(vertices, pressing, touching.flesh.faces, touching.hand_faces, touching.cavity)
-    apart = not touch.hand_contact.any() and (presence < 0.5 or float(touch.hand_distance.min()) > _APART)
+    apart = not touch.hand_contact.any() and (presence < TOUCHES or float(touch.hand_distance.min()) > _APART)
     if apart:
         hand_contact, head_contact = np.zeros_like(hand.contact), np.zeros_like(head.contact)
     else:

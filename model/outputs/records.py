@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.names import KEYPOINTS
 from handface.model.prediction.prediction import (
-    CONTACT,
+    CONTACT_PROBABILITY,
     Detection,
     Fit,
     Part,
@@ -119,7 +119,7 @@ def _part(part: Part) -> dict[str, Any]:
         "body": part.body,
         "convention": part.convention,
         "mesh": "parametric" if part.offset is None else "drawn",
-        "contact_vertices": np.flatnonzero(part.contact > CONTACT).tolist(),
+        "contact_vertices": np.flatnonzero(part.contact > CONTACT_PROBABILITY).tolist(),
         "keypoints_3d": _plain(part.keypoints_3d),
         "parameters": {name: _plain(value) for name, value in part.parameters.items()},
     }

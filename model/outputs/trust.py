@@ -6,7 +6,7 @@ from typing import Any
 
 from handface.counted import counted
 from handface.model.outputs.coco import finite
-from handface.model.prediction.prediction import CONTACT, Person
+from handface.model.prediction.prediction import CONTACT_PROBABILITY, Person
 
 _GOOD, _USABLE = 0.7, 0.5
 
@@ -19,8 +19,8 @@ def describe_person(person: Person, trained: bool) -> dict[str, Any]:
         "presence": finite(person.presence),
         "confidence": finite(person.confidence),
         "quality": finite(person.quality),
-        "hand_contact": float((person.hand.contact > CONTACT).mean()),
-        "head_contact": float((person.head.contact > CONTACT).mean()),
+        "hand_contact": float((person.hand.contact > CONTACT_PROBABILITY).mean()),
+        "head_contact": float((person.head.contact > CONTACT_PROBABILITY).mean()),
         "level": level,
         "words": words,
     }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Floats = NDArray[np.float32]
-CONTACT = 0.5  # probability from which a vertex counts as touching
+CONTACT_PROBABILITY = 0.5  # probability from which a vertex counts as touching
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,12 @@ class Detection:
             _require_shape("hand_world", self.hand_world, (HAND_KEYPOINTS, 3))
         if self.side not in ("left", "right"):
             raise ValueError(f"side is {self.side!r}: 'left' or 'right' is expected")
+
+    @property
+    def face_size(self) -> float:
+        """Longer side of the box around the face points that were seen, pixels; 0 if there are none."""
+        seen = self.face[(self.face[:, 2] > 0) & np.isfinite(self.face).all(1), :2]
+        return float(np.ptp(seen, axis=0).max()) if len(seen) else 0.0
 
 
 def _require_shape(name: str, values: Floats, shape: tuple[int, int]) -> None:
@@ -192,7 +198,7 @@ class Person:
     def __repr__(self) -> str:
         quality = "none" if self.quality is None else f"{self.quality:.2f}"
         touched = ", ".join(
-            f"{int((part.contact > CONTACT).sum())} of {len(part.contact)} {name}"
+            f"{int((part.contact > CONTACT_PROBABILITY).sum())} of {len(part.contact)} {name}"
             for name, part in (("hand", self.hand), ("head", self.head))
         )
         return f"Person({self.side} hand, presence={self.presence:.2f}, quality={quality}, contact={touched} vertices)"

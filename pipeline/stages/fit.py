@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 VERSION = "6"  # 6: contact weights learned with dice-m; the label names the network's own hash and licence
 _LICENCE = "Apache-2.0"  # of the networks that come with the package
-_CONTACT = 0.5  # probability from which a vertex is labelled as touching
 _RESOLVES_HANDS = ("affine-inverse", "metric")  # the others are relative within a part, or FastDepth's
 _MOVES = 1e-5  # metres from which a displacement is stored
 
@@ -205,7 +204,9 @@ def _row(value: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _bits(part: Part) -> NDArray[np.uint8]:
-    return np.packbits(part.contact > _CONTACT)
+    from handface.model.prediction.prediction import CONTACT_PROBABILITY
+
+    return np.packbits(part.contact > CONTACT_PROBABILITY)
 
 
 def _name(body: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handface.model.prediction.prediction import CONTACT_PROBABILITY
 from handface.model.render import Lighting, Material, Mesh, Texture, WeakPerspectiveCamera, render, vertex_normals
 from handface.model.render.texture import to_linear, to_srgb
 from handface.trainers.batch import Batch
@@ -121,7 +122,7 @@ class Drawer:
             points = (vertices - origin).double().cpu().numpy()
             points = (points if turn is None else points @ turn.T).astype(np.float32)
             normals = vertex_normals(points, faces)
-            touching = (contact > 0.5).cpu().numpy()[faces].any(1)
+            touching = (contact > CONTACT_PROBABILITY).cpu().numpy()[faces].any(1)
             for part, shade in ((faces[~touching], colour), (faces[touching], _TOUCH)):
                 if len(part):
                     material = Material(Texture.plain(shade), specular=0.1)

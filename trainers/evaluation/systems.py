@@ -17,6 +17,7 @@ from handface.model.network.output import DiceOutput
 from handface.trainers.batch import Batch
 from handface.trainers.evaluation.truth import LabelMeshes
 from handface.trainers.metrics.meshes import Meshes, predicted_meshes
+from handface.trainers.targets import widen
 
 Truth = Callable[[Batch], Meshes]
 
@@ -66,8 +67,7 @@ class NetworkSystem:
         return self.run(batch.images, batch.points) if seen else self.run(batch.images)
 
     def _meshes(self, output: DiceOutput, mesh: Mesh) -> Meshes:
-        wide = DiceOutput.unflatten({name: value.float() for name, value in output.flatten().items()})
-        chosen = MeshChoice(mesh, self.config, self.hand, self.head)(wide)
+        chosen = MeshChoice(mesh, self.config, self.hand, self.head)(widen(output))
         return predicted_meshes(chosen, self.hand, self.head, "direct", self.config.camera.origin)
 
 
