@@ -11,6 +11,7 @@ Array = NDArray[np.float64]
 CONTACT_REACH = 0.025  # metres to the other surface's nearest vertex within which a vertex may be in contact
 _HIGHEST = 10  # vertices whose mean guess is a person's own yardstick
 _GAP = 6.0  # millimetres
+_TOUCHING = 0.52  # probability of what touches at least: just over the threshold of contact
 # Logistic regression on the guesses of dice-m for synthetic scenes (`benchmarks.model.fit_contact`), one weight per column of
 # `contact_features`; the constant is such that F1 is best at 0.5. How exactly a fit places the hand is in these numbers: some 15 mm.
 _WEIGHTS = {"hand": (0.517, 0.311, 0.009, 1.984, -0.503), "head": (0.168, 0.555, -0.061, 1.204, 0.927)}
@@ -28,8 +29,12 @@ def contact_features(guess: Floats, gap: Array) -> Array:
     return np.stack([logit, logit - highest, millimetres, np.exp(-millimetres / _GAP), np.ones_like(logit)], 1)
 
 
-def contact_probability(kind: str, guess: Floats, gap: Array, near: NDArray[np.bool_]) -> Floats:
-    """Probability (V,) of a `hand`'s or `head`'s vertices. guess, gap: as above.  near: (V,) what touches, and so is in contact."""
+def contact_probability(kind: str, guess: Floats, gap: Array) -> Floats:
+    """Probability (V,) of a `hand`'s or `head`'s vertices. guess, gap: as above."""
     score = contact_features(guess, gap) @ np.array(_WEIGHTS[kind])
-    score = np.where(near, np.maximum(score, 0.1), score)
     return np.where(gap < CONTACT_REACH, 1 / (1 + np.exp(-score)), 0).astype(np.float32)
+
+
+def in_contact(probability: Floats, touching: NDArray[np.bool_]) -> Floats:
+    """The same, with what touches taken to be in contact. probability, touching: (V,)."""
+    return np.where(touching, np.maximum(probability, _TOUCHING), probability).astype(np.float32)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from handface.model.bodies.arrays import BodyArrays
 from handface.model.fitting.config import TOUCHES
-from handface.model.fitting.contact import CONTACT_REACH, contact_probability
+from handface.model.fitting.contact import CONTACT_REACH, contact_probability, in_contact
 from handface.model.fitting.distance import nearest_vertex
 from handface.model.fitting.flesh import Flesh, closed_faces, measure_touch
 from handface.model.fitting.sight import meet_skin
-from handface.model.prediction.prediction import Part
+from handface.model.prediction.prediction import CONTACT_PROBABILITY, Part
 
 Array = NDArray[np.float64]
 _GRAZE = 0.0008  # metres that a touching hand is pressed into the resting skin at least
@@ -87,8 +87,11 @@ def settle(touching: Touching, hand: Part, head: Part, presence: float) -> tuple
     else:
         hand_gap = nearest_vertex(pressing, vertices, CONTACT_REACH)
         head_gap = nearest_vertex(vertices, pressing, CONTACT_REACH)
-        hand_contact = contact_probability("hand", hand.contact, hand_gap, touch.hand_contact)
-        head_contact = contact_probability("head", head.contact, head_gap, touch.head_contact)
+        hand_contact = contact_probability("hand", hand.contact, hand_gap)
+        if not (hand_contact > CONTACT_PROBABILITY).any():  # which part of the hand it is, the network knows better
+            hand_contact = in_contact(hand_contact, touch.hand_contact)
+        # skin that yields is in contact
+        head_contact = in_contact(contact_probability("head", head.contact, head_gap), touch.head_contact)
     return (
         replace(hand, contact=hand_contact, deformation=np.zeros_like(hand.vertices)),
         replace(
