@@ -61,8 +61,10 @@ class SynthesisConfig(BaseConfig):
     def __post_init__(self) -> None:
         if not 64 <= self.size <= MAX_CROP:
             raise ValueError(f"size is {self.size}; pictures are 64 to {MAX_CROP} pixels")
-        if self.unit_size < 1 or self.seed < 0:
-            raise ValueError(f"unit_size {self.unit_size} must be at least 1 and seed {self.seed} at least 0")
+        if self.unit_size < 1:
+            raise ValueError(f"unit_size is {self.unit_size}; at least 1 is expected")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; at least 0 is expected")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class FittedSystem:
     """The network's answer moved onto the points that it was given, as `handface predict` does it.
 
     Where the points say too little for a fit, the answer is the network's. Landmarks in metres, which `predict` has of the detector, are not
-    in the samples. Samples whose points are labels are left out: a fit to those would be one to the truth.
+    in the samples. Samples whose points are labels are left out: a fit to those would use the right answer.
 
     Args:
         network: as it is measured by itself.

@@ -52,7 +52,9 @@ class SceneConfig:
         if not 0 <= self.two_hands_share <= 1:
             raise ValueError(f"two_hands_share is {self.two_hands_share}; it must lie between 0 and 1")
         if min(self.near_share, self.front_share) < 0 or self.near_share + self.front_share > 1:
-            raise ValueError("near_share and front_share must be at least 0 and together at most 1")
+            raise ValueError(
+                f"near_share is {self.near_share} and front_share {self.front_share}: at least 0 each, and together at most 1, are expected"
+            )
 
 
 @dataclass(frozen=True)
