@@ -48,7 +48,7 @@ class Config(PredictorOptions):
     inputs: tyro.conf.Positional[tuple[str, ...]]
     """Photos, videos, folders, globs, URLs, lists (txt, csv, parquet) or WebDataset tars."""
     output: Path
-    """Folder for the results; files of the same name are overwritten."""
+    """Folder for the results; earlier results of the same name are overwritten, inputs never."""
     meshes: str = ""
     """Mesh files to write for each hand of a photo, e.g. `glb,ply,obj`; refused where an input is a video."""
     format: str = ""
@@ -74,12 +74,13 @@ class VideoFacts:
 class Summary:
     """What became of every input, by name.
 
-    persons: how many people, and hands: how many hands at their faces, in a photo, or different ones in a video.
+    files: what its results are called, without the ending.  persons: how many people, and hands: how many hands at their faces, in a photo, or different ones in a video.
     people: of each of a photo's hands the side, probabilities, quality, contact shares, and how far to trust them in words.
     """
 
     model: str
     trained: bool
+    files: dict[str, str] = field(default_factory=dict)
     persons: dict[str, int] = field(default_factory=dict)
     hands: dict[str, int] = field(default_factory=dict)
     people: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -158,7 +159,7 @@ def run(config: Config) -> int:
     _warn_of_earlier(config.output, wanted.inputs)
     predictor = build_predictor(config)
     config.output.mkdir(parents=True, exist_ok=True)
-    summary = Summary(config.model, predictor.trained)
+    summary = Summary(config.model, predictor.trained, {one.name: one.stem for one in wanted.inputs})
     page, coco = PredictionsPage(config.output, predictor.trained), CocoFile()
     _notice(summary)
     _photos(predictor, config, wanted, summary, page, coco)
@@ -198,7 +199,16 @@ def _wanted(config: Config) -> _Wanted:
             f"{flag} writes files of photos, and {videos[0].name} is a video: leave {flag} out for videos"
             " (their table has the parameters that pose the meshes), or give their frames as photos"
         )
+    _keep_inputs(config.output, inputs)
     return _Wanted(photos, videos, meshes, formats)
+
+
+def _keep_inputs(output: Path, inputs: Sequence[Input]) -> None:
+    """Raise ValueError if a result would overwrite one of the inputs."""
+    results = {(output / f"{one.stem}{'.mp4' if one.is_video else '.png'}").resolve() for one in inputs}
+    for one in inputs:
+        if one.item.member is None and "://" not in one.item.uri and Path(one.item.uri).resolve() in results:
+            raise ValueError(f"{one.name} would be overwritten by its own overlay: give --output another folder")
 
 
 def _photos(
@@ -349,16 +359,15 @@ def predict_video(predictor: Predictor, config: Config, one: Input, summary: Sum
                     video.add(draw_overlay(frame.image, frame.prediction, look))
                 _join_tracks(tracks, frame.prediction)
                 progress.advance(1, f", {counted(len(tracks), 'hand')}")
+            if not count:
+                raise OSError("a video without a frame that can be decoded")
     except DetectorError as error:
         summary.failed[one.name] = f"the detector failed: {error}"
         return
     except (OSError, AddressRefusedError) as error:
         summary.failed[one.name] = str(error).removeprefix(f"{one.name}: ")  # the summary names it
         return
-    if not count:
-        summary.failed[one.name] = "a video without a frame that can be decoded"
-        return
-    summary.videos[one.name] = VideoFacts(count, frames.rate, video.codec)
+    summary.videos[one.name] = VideoFacts(count, video.rate, video.codec)
     summary.found(one.name, len(set(tracks.values())), len(tracks), "no hand near a face in any frame")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from handface.counted import counted
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.engine.record import Record
 from handface.pipeline.sources import open_source
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
 MIN_SIDE = 48  # pixels; nothing can be seen in less
 _OTHERS = re.compile(
     r"summary|keypoints_coco|.+_\d+_(contact|parameters)"
@@ -40,16 +43,45 @@ class Input:
 def list_inputs(uris: Sequence[str], *, any_file: bool = False) -> Iterator[Input]:
     """Every photo and video of files, URLs, folders, patterns, lists and tars, in order, each once; stems are made unique.
 
+    What an earlier `predict` wrote into a folder or pattern is left out, with a warning.
+
     any_file: rows of lists may name local files that do not lie below the list's folder.
     """
-    stems, seen = _Stems(), set[str]()
+    stems, seen, results = _Stems(), set[str](), 0
     for item in open_source(uris, whole_videos=True, any_file=any_file):
         if item.problem is None:
             if item.name in seen:
                 continue
             seen.add(item.name)
+            if item.member is None and item.uri not in uris and _is_result(item.uri):
+                results += 1
+                continue
         stem = stems.unique(PurePosixPath((item.member or item.uri).split("?")[0]).stem or "photo")
         yield Input(item, item.name, stem, item.problem is None and item.member is None and _is_video(item.uri))
+    if results:
+        log.warning("left out %s of an earlier predict", counted(results, "result"))
+
+
+def _is_result(uri: str) -> bool:
+    """Whether a local file is an overlay, a contact map or a picture of the page that `handface predict` wrote."""
+    path = Path(uri)
+    if "://" in uri or path.suffix not in (".png", ".mp4", ".jpg"):
+        return False
+    if path.suffix == ".jpg":
+        return path.parent.name == "page" and all(
+            (path.parents[1] / name).exists() for name in ("summary.json", "index.html")
+        )
+    if path.suffix == ".mp4":
+        return _holds(path.with_suffix(".parquet"), b"head_contact_vertices")
+    return _holds(path.with_name(re.sub(r"_\d+_contact$", "", path.stem) + ".json"), b'"handface-prediction/')
+
+
+def _holds(path: Path, text: bytes) -> bool:
+    """Whether a file is there and holds this."""
+    try:
+        return text in path.read_bytes()
+    except OSError:
+        return False
 
 
 class _Stems:

@@ -1,4 +1,7 @@
-"""Results of a video, written as they come: the overlay as MP4, and one row per person and frame as Parquet."""
+"""Results of a video, written as they come: the overlay as MP4, and one row per person and frame as Parquet.
+
+While a video is predicted its files are called NAME.partial.*; they get their names at the end, and are removed if it fails.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class ParameterTable:
     """
 
     def __init__(self, path: Path, trained: bool, mesh: str) -> None:
-        self.path, self.trained, self.mesh = path, trained, mesh
+        self.path, self._partial, self.trained, self.mesh = path, partial_path(path), trained, mesh
         self._rows: list[dict[str, Any]] = []
         self._writer: pq.ParquetWriter | None = None
 
@@ -40,6 +43,7 @@ class ParameterTable:
         self._flush()
         if self._writer is not None:
             self._writer.close()
+            _keep(self._partial, self.path, error is None)
 
     def add(self, number: int, frame: Frame) -> None:
         """All people of frame `number`."""
@@ -52,7 +56,7 @@ class ParameterTable:
         import pyarrow.parquet as pq
 
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self.path, self._schema(), compression="zstd")
+            self._writer = pq.ParquetWriter(self._partial, self._schema(), compression="zstd")
         self._writer.write_table(pa.Table.from_pylist(self._rows, self._writer.schema))
         self._rows = []
 
@@ -72,13 +76,14 @@ class ParameterTable:
 
 
 class VideoWriter:
-    """Frames (H, W, 3) uint8 RGB -> MP4 at a constant rate, in the first of `CODECS` that this machine's OpenCV can write.
+    """Frames (H, W, 3) uint8 RGB -> MP4 at a constant rate of 1 and up, in the first of `CODECS` that this machine's OpenCV can write.
 
     A context manager; raises OSError if it can write none.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
-        self.path, self.rate = path, rate
+        # codecs refuse less, as films of an hour a frame have
+        self.path, self._partial, self.rate = path, partial_path(path), max(rate, 1.0)
         self.codec = ""
         """What was chosen at the first frame, for people; "" before."""
         self._writer: Any = None
@@ -91,6 +96,7 @@ class VideoWriter:
     ) -> None:
         if self._writer is not None:
             self._writer.release()
+            _keep(self._partial, self.path, error is None)
 
     def add(self, image: NDArray[np.uint8]) -> None:
         """The next frame; all have the size of the first."""
@@ -104,11 +110,23 @@ class VideoWriter:
         import cv2
 
         for code, name in CODECS.items():
-            writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*code), self.rate, (width, height))
+            writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*code), self.rate, (width, height))
             if writer.isOpened():
                 self.codec = name
                 return writer
         raise OSError(f"{self.path}: OpenCV on this machine cannot write MP4; use --no-pictures")
+
+
+def partial_path(path: Path) -> Path:
+    """What a file is called until it is whole; the ending stays, as it decides the format."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+def _keep(partial: Path, path: Path, whole: bool) -> None:
+    if whole:
+        partial.replace(path)
+    else:
+        partial.unlink()
 
 
 def _row(number: int, time: float, person: Person) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Observations:
     face: (B, 68, 3) and hand: (B, 21, 3) x, y, confidence; confidence 0: not seen.  focal: (B,) pixels.  centre: (B, 2) pixels.
     world: (B, 21, 3) hand landmarks in metres about any origin, camera axes; NaN where there are none.
     depth: (B, 89, 2) value and validity (`PointDepth`); all invalid where there is none.  depth_inverse: (B,) bool.
+    face_size: (B,) pixels (`Detection.face_size`).
     """
 
     face: torch.Tensor
@@ -90,19 +91,12 @@ class Observations:
     world: torch.Tensor
     depth: torch.Tensor
     depth_inverse: torch.Tensor
+    face_size: torch.Tensor
 
     @property
     def has_depth(self) -> bool:
         """Whether depth is known of anybody."""
         return bool((self.depth[..., 1] > 0).any())
-
-    @property
-    def face_size(self) -> torch.Tensor:
-        """Longer side of the box around the face points, (B,) pixels."""
-        seen = self.face[..., 2:] > 0
-        low = torch.where(seen, self.face[..., :2], torch.inf).amin(1)
-        high = torch.where(seen, self.face[..., :2], -torch.inf).amax(1)
-        return (high - low).amax(1)
 
 
 @dataclass(frozen=True)

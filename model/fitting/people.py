@@ -73,6 +73,7 @@ class _Case:
     focal: float
     centre: tuple[float, float]
     width: int
+    face_size: float
 
     @property
     def sure(self) -> bool:
@@ -161,7 +162,9 @@ class PeopleFitter:
         presence = touch_probability(person.presence, person.head.contact, detection)
         inverse = detection.depth is not None and detection.depth.inverse
         person = replace(person, presence=presence)
-        return _Case(person, hand, head, face, fingers, world, depth, inverse, focal, centre, picture.width)
+        return _Case(
+            person, hand, head, face, fingers, world, depth, inverse, focal, centre, picture.width, detection.face_size
+        )
 
     @torch.inference_mode()
     def _solve(self, cases: Sequence[_Case]) -> list[Person]:
@@ -176,6 +179,7 @@ class PeopleFitter:
             stack([case.world for case in cases]),
             stack([case.depth for case in cases]),
             torch.tensor([case.depth_inverse for case in cases], device=self.device),
+            stack([case.face_size for case in cases]),
         )
         apart = [
             float(case.hand.vertices[:, 2].mean() - (case.head.vertices + case.head.deformation)[:, 2].mean())

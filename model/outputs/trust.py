@@ -9,6 +9,7 @@ from handface.model.outputs.coco import finite
 from handface.model.prediction.prediction import CONTACT_PROBABILITY, Person
 
 _GOOD, _USABLE = 0.7, 0.5
+_SURE = 0.7  # confidence of the detector below which hand or face may be none
 
 
 def describe_person(person: Person, trained: bool) -> dict[str, Any]:
@@ -38,6 +39,11 @@ def trust(person: Person, trained: bool) -> tuple[str, str]:
     quality, reason = finite(person.quality), "" if person.fit is None else person.fit.reason
     if quality is None:
         return "unknown", "Not fitted to the photo, so its quality is not known. Look at the overlay."
+    if quality >= _GOOD and person.confidence < _SURE:
+        return (
+            "fair",
+            "Lies on the points, but the detector is not sure of them: look whether hand and face are really there.",
+        )
     if quality >= _GOOD:
         return "good", "Lies well on the points seen in the photo."
     because = f" ({reason})" if reason else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from handface.model.bodies.names import FACE_KEYPOINTS, HAND_KEYPOINTS, KEYPOINTS
+from handface.model.bodies.names import FACE_KEYPOINTS, HAND_KEYPOINTS, JAW_KEYPOINTS, KEYPOINTS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,9 +61,17 @@ class Detection:
 
     @property
     def face_size(self) -> float:
-        """Longer side of the box around the face points that were seen, pixels; 0 if there are none."""
-        seen = self.face[(self.face[:, 2] > 0) & np.isfinite(self.face).all(1), :2]
-        return float(np.ptp(seen, axis=0).max()) if len(seen) else 0.0
+        """Longer side of the box around the face points that were seen, pixels; 0 if there are none.
+
+        At most twice that of the points beside the jaw line, which a wild point on that line would enlarge at will.
+        """
+        seen = (self.face[:, 2] > 0) & np.isfinite(self.face).all(1)
+        sizes = [
+            float(np.ptp(points, axis=0).max())
+            for points in (self.face[seen, :2], self.face[JAW_KEYPOINTS:][seen[JAW_KEYPOINTS:], :2])
+            if len(points)
+        ]
+        return min(sizes[0], 2 * sizes[1]) if len(sizes) == 2 else sum(sizes)
 
 
 def _require_shape(name: str, values: Floats, shape: tuple[int, int]) -> None:

@@ -62,7 +62,7 @@ class Track:
 
 
 class Tracker:
-    """Keeps the tracks of one video. A track lives `patience` seconds without being seen."""
+    """Keeps the tracks of one video. A track lives `patience` seconds without being seen, and at least to the next frame."""
 
     def __init__(self, patience: float = 0.5, least_overlap: float = 0.2) -> None:
         self.patience, self.least_overlap = patience, least_overlap
@@ -77,8 +77,8 @@ class Tracker:
         """
         if time <= self._time:
             raise ValueError(f"frames must come in order of time, but {time:.3f} s follows {self._time:.3f} s")
+        self.tracks = [track for track in self.tracks if track.seen >= min(time - self.patience, self._time)]
         self._time = time
-        self.tracks = [track for track in self.tracks if time - track.seen <= self.patience]
         tracks, found = list(self.tracks), list(detections)
         pairs: list[tuple[Track, Detection]] = []
         # Who turned or stopped at once is not where they were expected, but still near where they were.

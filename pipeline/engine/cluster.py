@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import ceil
-from threading import Thread
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
     exist at all.  Raises ConnectionError if RAY_ADDRESS leads nowhere, PermissionError if the cluster wants another token.
     """
     address = os.environ.get("RAY_ADDRESS")
-    with _environment({} if address else _OWN_CLUSTER), _core_filtered():
+    with _environment({} if address else _OWN_CLUSTER), _core_filtered(), _own_sigterm() as take_sigterm_back:
         import ray
         import ray.data
 
@@ -48,6 +49,7 @@ def cluster(workers: int, at_least: float = 1) -> Iterator[dict[str, float]]:
             num_cpus = max(workers or available_cpus(), ceil(at_least))
             memory = _STORE_BYTES + num_cpus * _STORE_BYTES_PER_WORKER
             _start(num_cpus=num_cpus, object_store_memory=memory, include_dashboard=False, **quiet)
+        take_sigterm_back()
         try:
             yield ray.cluster_resources()
         finally:
@@ -91,6 +93,24 @@ def _join(address: str, options: dict[str, Any]) -> None:
 
 
 @contextmanager
+def _own_sigterm() -> Iterator[Callable[[], None]]:
+    """Yields what undoes Ray's way with SIGTERM, a stack of its core and exit code 15: the process then ends as any other, with 143."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def take_back() -> None:
+        unset = before in (signal.SIG_DFL, None)
+        signal.signal(signal.SIGTERM, (lambda number, frame: sys.exit(128 + number)) if unset else before)
+
+    try:
+        yield take_back
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _core_filtered() -> Iterator[None]:
     """Pass on what Ray's core, which knows no logger, writes to file descriptor 2, but for `_NOISE`; Python's stderr is left alone."""
     terminal, python = os.dup(2), sys.stderr
@@ -102,7 +122,7 @@ def _core_filtered() -> Iterator[None]:
                 if not _NOISE.search(line):
                     out.write(line)
 
-    thread = Thread(target=forward, daemon=True)
+    thread = threading.Thread(target=forward, daemon=True)
     thread.start()
     try:
         if python.fileno() == 2:

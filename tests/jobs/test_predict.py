@@ -322,12 +322,46 @@ def test_every_photo_has_its_own_answer_whatever_the_files_are_called(tmp_path):
     assert hands == {"a": 1, "a-2": 2, "a-2-2": 0, "summary-2": 1}
 
 
+def test_an_input_is_never_overwritten(tmp_path):
+    photo, film = grey(tmp_path / "me.png"), write_video(tmp_path / "clip.mp4", [GREY] * 2)
+    for one in (photo, film):
+        before = one.read_bytes()
+        with pytest.raises(ValueError, match=r"would be overwritten by its own overlay: give --output another folder"):
+            run(Config(inputs=(str(one),), output=tmp_path, model="dice-nano"))
+        assert one.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "me.png"]
+
+
+def test_results_of_an_earlier_run_are_no_inputs(tmp_path, caplog):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    grey(folder / "a.png")
+    write_video(folder / "b.mp4", [GREY] * 2)
+    (folder / "a.json").write_text("{}")  # labels of one's own
+    config = Config(inputs=(str(folder),), output=folder / "out", model="dice-nano")
+    found = []
+    for _ in range(2):
+        assert run(config) == 0
+        summary = json.loads((folder / "out/summary.json").read_text())
+        found.append(summary["files"])
+    assert found == [{str(folder / "a.png"): "a", str(folder / "b.mp4"): "b"}] * 2
+    assert "left out" in caplog.text and "of an earlier predict" in caplog.text
+    explicit = list(list_inputs([str(folder / "out/a.png")]))
+    assert [one.stem for one in explicit] == ["a"]
+
+
 def test_a_detector_that_fails_on_a_video_costs_only_that_video(tmp_path):
     bad = write_video(tmp_path / "bad.mp4", [GREY] * 2 + [0] * 2)
     good = write_video(tmp_path / "good.mp4", [GREY] * 2)
     code, summary = predict(tmp_path, bad, good)
     assert code == 1 and summary["failed"] == {str(bad): "the detector failed: ValueError: not finite"}
     assert summary["persons"] == {str(good): 1}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"good.mp4", "good.parquet", "summary.json"}
+
+
+def test_a_film_of_an_hour_a_frame_is_drawn_at_one_frame_a_second(tmp_path):
+    with video_output.VideoWriter(tmp_path / "a.mp4", 1 / 3600) as video:
+        video.add(np.zeros((48, 64, 3), np.uint8))
+    assert video.rate == 1 and cv2.VideoCapture(str(tmp_path / "a.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(1)
 
 
 def test_the_pipelines_detector_end_to_end(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def seen(value: torch.Tensor, known: torch.Tensor | None = None, inverse: bool =
     known = torch.ones_like(value) if known is None else known
     depth = torch.stack([value, known], 2)
     return Observations(
-        nothing, nothing, nothing, nothing, nothing, depth, torch.tensor([inverse])
+        nothing, nothing, nothing, nothing, nothing, depth, torch.tensor([inverse]), nothing
     )  # only depth is looked at
 
 

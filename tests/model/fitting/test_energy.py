@@ -31,6 +31,7 @@ def energy() -> Energy:
     seen = Observations(
         pixels(68), pixels(21), torch.tensor([400.0, 500, 600]).double(), draw(PEOPLE, 2) + 200,
         0.05 * draw(PEOPLE, 21, 3), torch.zeros(PEOPLE, 89, 2).double(), torch.zeros(PEOPLE, dtype=torch.bool),
+        torch.tensor([150.0, 160, 170]).double(),
     )  # fmt: skip
     guesses = [FitParameters(*(draw(PEOPLE, n) for n in (p.num_shape, p.num_pose, 3, 3))) for p in points]
     trust = torch.tensor([1.0, 0.5, 0.1]).double()

@@ -100,6 +100,16 @@ def test_a_persons_fit_does_not_depend_on_who_is_fitted_with_them(people: list[P
     np.testing.assert_allclose(together[2].hand.vertices, people[2].hand.vertices, atol=5e-5)
 
 
+@pytest.mark.parametrize("far", [2e3, 5e4, 1e12])
+def test_a_wild_point_of_the_jaw_raises_no_quality(people: list[Person], far: float) -> None:
+    one = detection(0)
+    face = one.face.copy()
+    face[3, 0] = far
+    (person,) = fit_keypoints([replace(one, face=face)], [picture(0)])
+    assert person.fit.quality <= people[0].fit.quality + 0.01
+    assert replace(one, face=face).face_size <= 2 * one.face_size
+
+
 def test_unseen_points_are_left_out() -> None:
     one = detection(0)
     hand = one.hand.copy()

@@ -105,6 +105,17 @@ def test_two_people_keep_their_numbers_when_they_pass_and_the_detector_swaps_the
         assert by_number[0].detection.face[:, 1].mean() > 150  # the lower one was named first in the first frame
 
 
+@pytest.mark.parametrize("step", [0.6, 10.0, 3600.0])
+def test_a_slow_film_has_as_many_people_as_a_fast_one(step):
+    tracker = Tracker()
+    numbers = [
+        [track.number for track, _ in tracker.update([mark.detection()], k * step)] for k, mark in enumerate(walk(5))
+    ]
+    assert numbers == [[0]] * 5
+    assert tracker.update([], 5 * step)[0][1] is None  # hidden in the next frame
+    assert tracker.update([], 6 * step) == []
+
+
 def test_a_hidden_person_is_predicted_for_a_while_and_then_gone():
     mark = walk(1)[0]
     marks = [[mark]] * 5 + [[]] * 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -35,8 +36,9 @@ with cluster(1) as resources:
         started = psutil.Process(process.pid)
         family = [started, *started.children(recursive=True)]
         sockets = [socket for one in family for socket in one.net_connections("tcp")]
-        _, said = process.communicate("", timeout=60)
-    assert process.returncode == 0
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "SIGTERM received" not in said, said
     assert "Actor with" not in said and {"from Python", "from the core"} <= set(said.splitlines()), said
     addresses = [socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN]
     assert len(addresses) > 3 and set(addresses) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
