@@ -44,7 +44,7 @@ class CropStage(Stage):
     reads = ("image", "face", "person_hands", "scores")
     writes = ("crop", "affine", "scores")
     drops = ("image",)
-    version = 2  # whole pixels
+    version = 3  # whole pixels; a box that is hardly larger than the photo stays where it is
 
     def __init__(self, config: CropConfig = CropConfig()) -> None:
         self.config = config
@@ -84,7 +84,7 @@ def snap_box(box: Box, width: int, height: int) -> Box:
     corners = []
     for low, bound in ((box[0], width), (box[1], height)):
         start = round((low + 0.5) / step) * step  # boxes begin half a pixel before the centre of their first pixel
-        corners.append((min(max(start, 0), bound - snapped) if snapped <= bound else start) - 0.5)
+        corners.append((min(max(start, 0), bound - snapped) if side <= bound else start) - 0.5)
     x, y = corners
     return x, y, x + snapped, y + snapped
 

@@ -139,5 +139,5 @@ class DataConfig:
 
 def set_name(path: str, taken: Collection[str] = ()) -> str:
     """What a data set without a name is called: the last part of its path, numbered where that is taken."""
-    name = path.rstrip("/").rpartition("/")[2].removesuffix(".tar") or "set"
+    name = path.rstrip("/").rpartition("/")[2] or "set"
     return name if name not in taken else next(f"{name}-{n}" for n in count(2) if f"{name}-{n}" not in taken)

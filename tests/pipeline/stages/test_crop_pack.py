@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handface.model.prediction.view import crop_box
@@ -89,6 +89,9 @@ def test_a_close_up_is_not_framed_in_black():
     hand=st.tuples(st.floats(0, 300), st.floats(0, 300), st.floats(20, 200)),
     width=st.integers(200, 700),
 )
+@example(
+    face=(0.0, 0.0, 20.0), hand=(0.0, 70.0, 200.0), width=296
+)  # a side that is a pixel more than the picture's, until it is snapped
 def test_a_snapped_box_is_whole_pixels_near_the_box_and_inside_where_that_was(face, hand, width):
     boxes = [(x, y, x + s, y + s) for x, y, s in (face, hand)]
     box = crop_box(*boxes, 1.4, width, 500)

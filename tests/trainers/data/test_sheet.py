@@ -53,7 +53,7 @@ def test_data_sets_without_a_name_are_told_apart() -> None:
     names: list[str] = []
     for path in ("x/my data", "y/my data/", "s3://bucket/my data.tar", "my data-2", "/"):
         names.append(set_name(path, names))
-    assert names == ["my data", "my data-2", "my data-3", "my data-2-2", "set"]
+    assert names == ["my data", "my data-2", "my data.tar", "my data-2-2", "set"]
 
 
 @pytest.mark.parametrize("bad", [{"shards": ()}, {"count": 0}, {"tile": 8}])
