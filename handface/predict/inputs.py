@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MIN_SIDE = 48  # pixels; nothing can be seen in less
-_OTHERS = re.compile(
-    r"summary|keypoints_coco|.+_\d+_(contact|parameters)"
-)  # files of a run, or of one person in another photo
+# names of a run's own files, and of those of one person in another photo
+_OTHERS = re.compile(r"summary|keypoints_coco|.+_\d+_(contact|parameters)")
 
 
 class InputError(ValueError):

@@ -28,9 +28,8 @@ OffsetToSkin = Callable[[FitParameters, FitParameters, torch.Tensor, float], tor
 _REACH = 0.10  # metres that a hand is moved in at most
 _FAR, _NEAR = 0.12, 0.02  # metres by which a hand may have to move back before it is brought in: at first, and at last
 _PATIENCE = 3  # times the steps where the hand may start far from its pose
-_BEST_STARTS = (
-    4  # starts that are then followed for a few steps; of a hand that is roughly known the most promising one does
-)
+# starts that are then followed for a few steps; of a hand that is roughly known the most promising one does
+_BEST_STARTS = 4
 _COARSE = 12.0  # times `Noise.outlier` in the first steps: hardly anything is an outlier yet
 
 

@@ -107,7 +107,9 @@ def _own_sigterm() -> Iterator[Callable[[], None]]:
     try:
         yield take_back
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(
+            signal.SIGTERM, before or signal.SIG_DFL
+        )  # None: set by a library in C, which cannot be set again
 
 
 @contextmanager

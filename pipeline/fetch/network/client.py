@@ -19,8 +19,6 @@ from handface.pipeline.fetch.network.address import parse_ranges, refusal
 from handface.pipeline.fetch.network.resolver import CheckedResolver, ForbiddenAddressError, Lookup, UnknownNameError
 from handface.pipeline.fetch.network.url import FetchTarget
 
-REDIRECTS = (301, 302, 303, 307, 308)  # statuses whose Location is the next address
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
     from multidict import CIMultiDictProxy
 
+REDIRECTS = (301, 302, 303, 307, 308)  # statuses whose Location is the next address
 # Sees headers and first bytes before the rest is read; may refuse, or say how long the body may become.
 Check = Callable[["Mapping[str, str]", bytes], int | None]
 _CHUNK = 1 << 16
