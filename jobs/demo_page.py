@@ -43,7 +43,7 @@ def run(config: Config) -> int:
     from aiohttp import web
 
     from handface.jobs.page.server import make_app
-    from handface.jobs.predict import untrained_notice
+    from handface.jobs.prediction.summary import untrained_notice
 
     predictor = build_predictor(config)
     if not predictor.trained:

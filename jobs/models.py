@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -60,22 +61,24 @@ def _list(chosen: tuple[str, ...]) -> int:
 
 def _pull(chosen: tuple[str, ...]) -> int:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console, failed = Console(), 0
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console
-    ) as bar:
-        for name in chosen:
-            task = bar.add_task(name, total=models()[name].bytes)
-            try:
-                path = ModelStore().path(name, lambda count, task=task: bar.advance(task, count))  # type: ignore[misc]
-                bar.update(task, completed=models()[name].bytes)
-                console.print(f"{name}: {path}", soft_wrap=True)
-            except ModelError as error:
-                failed += 1
-                console.print(str(error), style="red", soft_wrap=True, markup=False)
+    for name in chosen:
+        try:
+            console.print(f"{name}: {_fetch(name)}", soft_wrap=True, markup=False)
+        except ModelError as error:
+            failed += 1
+            console.print(str(error), style="red", soft_wrap=True, markup=False)
     return 1 if failed else 0
+
+
+def _fetch(name: str) -> Path:
+    """A model's file; a bar on stderr while it comes."""
+    from handface.jobs.shared.progress import byte_progress
+
+    size = models()[name].bytes
+    with byte_progress(name) as advance:
+        return ModelStore().path(name, lambda count: advance(count, size))
 
 
 def _verify(chosen: tuple[str, ...], named: tuple[str, ...]) -> int:

@@ -10,20 +10,22 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import tyro
 
-from handface.counted import counted
 from handface.extras import require
+from handface.jobs.prediction.photos import predict_photos
+from handface.jobs.prediction.summary import SHOWN, Summary, untrained_notice
+from handface.jobs.prediction.videos import predict_video
 from handface.pipeline.contract.config import Count
 from handface.pipeline.sources import Unlisted
 from handface.predict.build import PredictorOptions, build_predictor
-from handface.predict.inputs import Input, InputError, PhotoReader, list_inputs
+from handface.predict.inputs import Input, list_inputs
 from handface.suggest import suggest
 
 if TYPE_CHECKING:
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from handface.model.prediction.predictor import Predictor
 
 log = logging.getLogger(__name__)
-_SHOWN = 20
 _FORMATS = ("rerun", "smplx", "coco")
 
 
@@ -59,81 +60,6 @@ class Config(PredictorOptions):
     """Predict only the first N inputs."""
     any_file: bool = False
     """Let rows of a list name any file of this machine, not only those below the list's folder."""
-
-
-@dataclass(frozen=True)
-class VideoFacts:
-    """How a video was written. mean_rate: frames per second of the drawn video; the table has each frame's own time."""
-
-    frames: int
-    mean_rate: float
-    codec: str
-
-
-@dataclass
-class Summary:
-    """What became of every input, by name.
-
-    files: what its results are called, without the ending.  persons: how many people, and hands: how many hands at their faces, in a photo, or different ones in a video.
-    people: of each of a photo's hands the side, probabilities, quality, contact shares, and how far to trust them in words.
-    """
-
-    model: str
-    trained: bool
-    files: dict[str, str] = field(default_factory=dict)
-    persons: dict[str, int] = field(default_factory=dict)
-    hands: dict[str, int] = field(default_factory=dict)
-    people: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    nobody: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    videos: dict[str, VideoFacts] = field(default_factory=dict)
-
-    @property
-    def exit_code(self) -> int:
-        """0; 1 if an input failed, or there is nobody in any."""
-        return 1 if self.failed or not self.persons else 0
-
-    def found(self, name: str, persons: int, hands: int, reason: str) -> None:
-        """Count an input that could be read."""
-        if persons:
-            self.persons[name], self.hands[name] = persons, hands
-        else:
-            self.nobody[name] = reason
-
-    @property
-    def text(self) -> str:
-        """For people; every failed input by name."""
-        from handface.model.outputs.trust import count_words
-
-        total = len(self.persons) + len(self.nobody) + len(self.failed)
-        counts = count_words(sum(self.persons.values()), sum(self.hands.values()))
-        lines = [
-            f"{counted(total, 'input')}: {len(self.persons)} with people ({counts}),"
-            f" {len(self.nobody)} without, {len(self.failed)} failed"
-        ]
-        lines += self._table()
-        for what, names in (("nobody in", self.nobody), ("failed", self.failed)):
-            lines += [f"  {what} {name}: {reason}" for name, reason in list(names.items())[:_SHOWN]]
-            if len(names) > _SHOWN:
-                lines.append(f"  ... and {len(names) - _SHOWN} more, see summary.json")
-        if "no face" in self.nobody.values():
-            lines.append("  no face: the picture has to show it from the brows to the chin")
-        return "\n".join(lines)
-
-    def _table(self) -> list[str]:
-        """The hands of least quality first: these are to be looked at."""
-        rows = [(name, one) for name, people in self.people.items() for one in people]
-        rows.sort(key=lambda row: -1.0 if row[1]["quality"] is None else row[1]["quality"])
-        if not rows:
-            return []
-        lines = [f"  {'quality':>7}  {'touch':>5}  {'detected':>8}  {'hand':5}  photo"]
-        for name, one in rows[:_SHOWN]:
-            numbers = ["-" if one[key] is None else f"{one[key]:.2f}" for key in ("quality", "presence", "confidence")]
-            note = "" if one["level"] == "good" else f": {one['words']}"
-            lines.append(f"  {numbers[0]:>7}  {numbers[1]:>5}  {numbers[2]:>8}  {one['side']:5}  {name}{note}")
-        if len(rows) > _SHOWN:
-            lines.append(f"  ... and {len(rows) - _SHOWN} people of higher quality, see summary.json")
-        return lines
 
 
 @dataclass(frozen=True)
@@ -164,7 +90,7 @@ def run(config: Config) -> int:
     _notice(summary)
     _photos(predictor, config, wanted, summary, page, coco)
     for one in wanted.videos:
-        predict_video(predictor, config, one, summary)
+        predict_video(predictor, one, config.output, summary, pictures=config.pictures)
     if "coco" in wanted.formats:
         (config.output / "keypoints_coco.json").write_text(json.dumps(coco.record, allow_nan=False) + "\n")
     if config.pictures and wanted.photos:
@@ -192,7 +118,7 @@ def _wanted(config: Config) -> _Wanted:
     if not inputs:
         raise ValueError(f"no photo or video in {' '.join(config.inputs)}")
     if all(isinstance(one.item, Unlisted) for one in inputs):
-        raise FileNotFoundError("; ".join(one.item.detail for one in inputs[:_SHOWN]))
+        raise FileNotFoundError("; ".join(one.item.detail for one in inputs[:SHOWN]))
     photos, videos = [one for one in inputs if not one.is_video], [one for one in inputs if one.is_video]
     if videos and (flag := "--meshes" if meshes else "--format" if formats else ""):
         raise ValueError(
@@ -249,38 +175,6 @@ def _warn_of_earlier(output: Path, inputs: Sequence[Input]) -> None:
         )
 
 
-def predict_photos(
-    predictor: Predictor, photos: Sequence[Input]
-) -> Iterator[tuple[Input, tuple[NDArray[np.uint8], Prediction] | str]]:
-    """Each photo with its pixels and prediction, or with the reason why there is none; holds one batch of them at a time."""
-    reader = PhotoReader()
-    batch = predictor.config.batch
-    for start in range(0, len(photos), batch):
-        some = photos[start : start + batch]
-        read: dict[str, NDArray[np.uint8]] = {}
-        answers: dict[str, tuple[NDArray[np.uint8], Prediction] | str] = {}
-        for one in some:
-            try:
-                read[one.stem] = reader(one.item)
-            except InputError as error:
-                answers[one.stem] = str(error)
-        for stem, answer in zip(read, _predict_all(predictor, list(read.values())), strict=True):
-            answers[stem] = answer if isinstance(answer, str) else (read[stem], answer)
-        yield from ((one, answers[one.stem]) for one in some)
-
-
-def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | str]:
-    """Together; if that fails one by one, so that a photo on which the detector dies costs only itself."""
-    from handface.pipeline.annotators.analyser import DetectorError
-
-    try:
-        return list(predictor.predict_many(images))
-    except DetectorError as error:
-        if len(images) == 1:
-            return [f"the detector failed: {error}"]
-        return [answer for image in images for answer in _predict_all(predictor, [image])]
-
-
 def _save(
     config: Config,
     wanted: _Wanted,
@@ -332,54 +226,6 @@ def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
     Image.fromarray(image).save(path)
 
 
-def predict_video(predictor: Predictor, config: Config, one: Input, summary: Summary) -> None:
-    """One video, frame by frame in constant memory: overlay video and table of parameters."""
-    from handface.jobs.shared.progress import Progress
-    from handface.jobs.shared.video_output import ParameterTable, VideoWriter
-    from handface.model.outputs import OverlayConfig, draw_overlay
-    from handface.model.prediction.video import VideoPredictor
-    from handface.pipeline.annotators.analyser import DetectorError
-    from handface.pipeline.contract.names.addresses import AddressRefusedError
-    from handface.pipeline.sources.video import VideoFrames
-
-    look = OverlayConfig(keypoints=True)
-    # a track follows one hand; those that share a face in some frame are one person's
-    tracks: dict[int | None, int] = {}
-    count = 0
-    try:
-        with (
-            VideoFrames(one.item.uri) as frames,
-            Progress(one.name, frames.count or None, unit="frames") as progress,
-            ParameterTable(config.output / f"{one.stem}.parquet", predictor.trained, predictor.config.mesh) as table,
-            VideoWriter(config.output / f"{one.stem}.mp4", frames.rate) as video,
-        ):
-            for count, frame in enumerate(VideoPredictor(predictor).predict(frames), start=1):
-                table.add(count - 1, frame)
-                if config.pictures:
-                    video.add(draw_overlay(frame.image, frame.prediction, look))
-                _join_tracks(tracks, frame.prediction)
-                progress.advance(1, f", {counted(len(tracks), 'hand')}")
-            if not count:
-                raise OSError("a video without a frame that can be decoded")
-    except DetectorError as error:
-        summary.failed[one.name] = f"the detector failed: {error}"
-        return
-    except (OSError, AddressRefusedError) as error:
-        summary.failed[one.name] = str(error).removeprefix(f"{one.name}: ")  # the summary names it
-        return
-    summary.videos[one.name] = VideoFacts(count, video.rate, video.codec)
-    summary.found(one.name, len(set(tracks.values())), len(tracks), "no hand near a face in any frame")
-
-
-def _join_tracks(tracks: dict[int | None, int], prediction: Prediction) -> None:
-    """Add a frame to {track: person}: tracks of one face get the same person."""
-    for face in set(prediction.faces):
-        mine = [one.track for one, of in zip(prediction.persons, prediction.faces, strict=True) if of == face]
-        known = {tracks[track] for track in mine if track in tracks}
-        person = min(known, default=len(tracks))
-        tracks |= dict.fromkeys(mine, person) | {track: person for track, old in tracks.items() if old in known}
-
-
 def _choose(flag: str, text: str, known: Sequence[str]) -> list[str]:
     """What a flag with commas names, in the order of `known`. Raises ValueError for other names."""
     wanted = [kind.strip() for kind in text.split(",") if kind.strip()]
@@ -392,18 +238,6 @@ def _notice(summary: Summary) -> None:
     """Loudly on stderr, before the work and after it."""
     if not summary.trained:
         untrained_notice(summary.model)
-
-
-def untrained_notice(model: str) -> None:
-    """Say on stderr that the network's answers mean nothing. model: its name."""
-    from rich.console import Console
-    from rich.panel import Panel
-
-    text = (
-        f"The network {model} is UNTRAINED: its weights are random numbers, or were a few steps ago, so meshes, contact and parameters mean"
-        ' NOTHING. Only detections and crops are real. Every result says "trained": false; give --model a trained checkpoint.'
-    )
-    Console(stderr=True).print(Panel(text, title="UNTRAINED NETWORK", style="bold red"))
 
 
 if __name__ == "__main__":

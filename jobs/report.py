@@ -33,10 +33,7 @@ class Config:
 
 def run(config: Config) -> int:
     """Collect, render, write. Returns 0, or 1 if no sample could be shown or a file was damaged."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from handface.jobs.shared.messages import wants_bar
+    from handface.jobs.shared.progress import Progress
     from handface.pipeline.contract.damage import EVERYTHING, TABLES, Damage
     from handface.pipeline.contract.storage import Folder, absolute
     from handface.pipeline.report.collect import collect
@@ -46,15 +43,8 @@ def run(config: Config) -> int:
         raise ValueError("name at least one folder of parts")
     # parts whose tables are broken have no reasons to show
     damage = Damage(EVERYTHING if config.checksums else TABLES)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not wants_bar()) as progress:
-        task = progress.add_task("report", total=1.0)
-        report = collect(
-            [absolute(uri) for uri in config.parts],
-            config.report,
-            lambda done: progress.update(task, completed=done),
-            damage,
-        )
+    with Progress("reading", unit="samples") as progress:
+        report = collect([absolute(uri) for uri in config.parts], config.report, progress.advance, damage)
     page = render(report).encode()
     folder, _, name = absolute(config.output).rpartition("/")
     Folder(folder).write(name, page)

@@ -170,7 +170,7 @@ class Trainer:
             state = found[1] if found else checkpoint.load(config.output, name)
             taken_up = check_resume(config, state["config"], f"{config.output}/{checkpoint.FOLDER}/{name}")
             self.load_state_dict(state)
-            if any(text.startswith("validation") for text in taken_up):
+            if any(text.startswith(("validation", "validate_samples")) for text in taken_up):
                 self.progress.best = float("inf")
             if ranks.is_main:
                 log.info("going on from step %d%s", self.progress.step, "".join(f"; {text}" for text in taken_up))
@@ -281,7 +281,7 @@ class Trainer:
         """
         config, ranks, progress = self.config, self.ranks, self.progress
         step = progress.step - 1
-        exact = ranks.device.type == "cpu" or progress.rollbacks > 0
+        exact = not self._patient
         terms = sorted({name for gathered in ranks.all_gather(_not_finite(result)) for name in gathered})
         keys = [key for gathered in ranks.all_gather(result.keys) for key in gathered]
         message = f"step {step}: {', '.join(terms)} not finite; samples {', '.join(keys)}"
@@ -321,7 +321,7 @@ def _sigterm(alone: bool) -> Iterator[threading.Event]:
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: a C library's, which cannot be set again
 
 
 def _not_finite(result: StepResult) -> list[str]:

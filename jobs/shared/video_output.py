@@ -40,7 +40,8 @@ class ParameterTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._flush()
+        if error is None:
+            self._flush()
         if self._writer is not None:
             self._writer.close()
             _keep(self._partial, self.path, error is None)

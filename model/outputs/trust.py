@@ -39,7 +39,8 @@ def trust(person: Person, trained: bool) -> tuple[str, str]:
     quality, reason = finite(person.quality), "" if person.fit is None else person.fit.reason
     if quality is None:
         return "unknown", "Not fitted to the photo, so its quality is not known. Look at the overlay."
-    if quality >= _GOOD and person.confidence < _SURE:
+    quality, confidence = round(quality, 2), round(person.confidence, 2)  # as people see them
+    if quality >= _GOOD and confidence < _SURE:
         return (
             "fair",
             "Lies on the points, but the detector is not sure of them: look whether hand and face are really there.",

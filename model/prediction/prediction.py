@@ -29,7 +29,7 @@ class PointDepth:
     inverse: bool = False
 
     def __post_init__(self) -> None:
-        _require_shape("depth", self.values, (KEYPOINTS, 2))
+        _require_numbers("depth", self.values, (KEYPOINTS, 2))
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Detection:
     face_box: x0, y0, x1, y1 from hairline to chin, which decides the crop; None: that of the 68 points.
     hand_world: (21, 3) the hand's points in metres about any origin, camera axes, as if seen in the middle of a view; or None.
     depth: at the points, or None.
-    Raises ValueError for arrays of another shape and for another side.
+    Raises ValueError for arrays of another shape or kind and for another side.
     """
 
     face: Floats
@@ -52,10 +52,10 @@ class Detection:
     depth: PointDepth | None = None
 
     def __post_init__(self) -> None:
-        _require_shape("face", self.face, (FACE_KEYPOINTS, 3))
-        _require_shape("hand", self.hand, (HAND_KEYPOINTS, 3))
+        _require_numbers("face", self.face, (FACE_KEYPOINTS, 3))
+        _require_numbers("hand", self.hand, (HAND_KEYPOINTS, 3))
         if self.hand_world is not None:
-            _require_shape("hand_world", self.hand_world, (HAND_KEYPOINTS, 3))
+            _require_numbers("hand_world", self.hand_world, (HAND_KEYPOINTS, 3))
         if self.side not in ("left", "right"):
             raise ValueError(f"side is {self.side!r}: 'left' or 'right' is expected")
 
@@ -74,10 +74,12 @@ class Detection:
         return min(sizes[0], 2 * sizes[1]) if len(sizes) == 2 else sum(sizes)
 
 
-def _require_shape(name: str, values: Floats, shape: tuple[int, int]) -> None:
+def _require_numbers(name: str, values: Floats, shape: tuple[int, int]) -> None:
     if getattr(values, "shape", None) != shape:
         found = getattr(values, "shape", type(values).__name__)
         raise ValueError(f"{name} is {found}: an array of shape {shape} is expected")
+    if np.asarray(values).dtype.kind not in "fiu":
+        raise ValueError(f"{name} is an array of {np.asarray(values).dtype}: one of real numbers is expected")
 
 
 class NobodyFoundError(Exception):

@@ -15,7 +15,7 @@ from handface.model.prediction.posing import PartPoser
 from handface.model.prediction.prediction import Detection, Part, Person, PinholeCamera, Prediction
 from handface.model.prediction.predictor import Predictor
 from handface.model.prediction.smoothing import OneEuro, OneEuroConfig, OneEuroRotations
-from handface.model.prediction.tracking import Track, Tracker
+from handface.model.prediction.tracking import Tracker
 from handface.model.prediction.view import Box
 
 _HAND_LENGTH = 0.18  # metres: the step of a vertex that counts as 1
@@ -44,11 +44,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class _Sight:
-    """One person in one frame before the network."""
+    """One person in one frame before the network. number: of their track.  confidence: of the detection, of a hidden person the last one."""
 
-    track: Track
+    number: int
     crop: Crop
     detection: Detection | None
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -92,21 +93,21 @@ class VideoPredictor:
         for track, detection in self._tracker.update(found, time):
             box = person_box(track.detection, self.predictor.config.margin, width, height)
             box = self._boxes.setdefault(track.number, BoxFilter(self.config.smooth_crop))(box, time)
-            sights.append(_Sight(track, cut(image, box, track.side, self.predictor.size), detection))
-        self._boxes = {sight.track.number: self._boxes[sight.track.number] for sight in sights}
+            crop = cut(image, box, track.side, self.predictor.size)
+            sights.append(_Sight(track.number, crop, detection, track.detection.confidence))
+        self._boxes = {sight.number: self._boxes[sight.number] for sight in sights}
         return _Waiting(time, image, tuple(sights), "" if sights else reason)
 
     def _finish(self, waiting: list[_Waiting]) -> Iterator[Frame]:
         sights = [sight for frame in waiting for sight in frame.sights]
-        confidences = [sight.track.detection.confidence for sight in sights]
+        confidences = [sight.confidence for sight in sights]
         persons = iter(
             self.predictor.run([sight.crop for sight in sights], [sight.detection for sight in sights], confidences)
         )
         for frame in waiting:
             seen = self._fit(frame, [next(persons) for _ in frame.sights])
             smooth = tuple(
-                self._smooth(sight.track.number, person, frame.time)
-                for sight, person in zip(frame.sights, seen, strict=True)
+                self._smooth(sight.number, person, frame.time) for sight, person in zip(frame.sights, seen, strict=True)
             )
             self._persons = {person.track: self._persons[person.track] for person in smooth if person.track is not None}
             height, width = frame.image.shape[:2]
@@ -117,15 +118,15 @@ class VideoPredictor:
         """People of one frame, fitted from where they were in the frame before; who is hidden stays as they were."""
         if self.predictor.fitter is None:
             return persons
-        before = [self._before.get(sight.track.number) for sight in frame.sights]
+        before = [self._before.get(sight.number) for sight in frame.sights]
         height, width = frame.image.shape[:2]
-        pictures = [FitPicture(width, height, self._focals.get(sight.track.number)) for sight in frame.sights]
+        pictures = [FitPicture(width, height, self._focals.get(sight.number)) for sight in frame.sights]
         fitted = self.predictor.fitter.fit(persons, pictures, before)
         fitted = [doubt_guess(*pair) for pair in zip(fitted, persons, strict=True)]
         for k, (sight, person, last) in enumerate(zip(frame.sights, fitted, before, strict=True)):
             if sight.detection is None and last is not None and last.side == person.side:
                 fitted[k] = replace(last, detection=None, crop=person.crop)
-        self._before = {sight.track.number: person for sight, person in zip(frame.sights, fitted, strict=True)}
+        self._before = {sight.number: person for sight, person in zip(frame.sights, fitted, strict=True)}
         for number, person in self._before.items():
             if isinstance(person.camera, PinholeCamera):
                 self._focals.setdefault(number, person.camera.focal)

@@ -225,10 +225,14 @@ class _ObjectLock:
     def _renew(self) -> None:
         while not self._end.wait(RENEW_S):
             try:
+                other = _read_owner(self.folder)
+                if other is not None and other.token != self.owner.token:
+                    log.error("%s: `%s` has taken over the lock; stop one of the two", self.folder.uri, other.command)
+                    return
                 self.folder.filesystem.pipe_file(
                     self.folder.path(LOCK_NAME), replace(self.owner, renewed=time.time()).dumps()
                 )
-            except OSError as error:
+            except Exception as error:  # stores raise many kinds, and what is not renewed is soon another's
                 log.warning("%s: the lock could not be renewed (%s)", self.folder.uri, error)
 
     def __enter__(self) -> None:

@@ -36,7 +36,7 @@ class FitStageConfig:
     head_model: str | None = None
     """Head body (.npz), if not the one the checkpoint names."""
     licence: str = "unknown"
-    """Of a checkpoint of your own, kept with every sample; the presets' is known."""
+    """Of a checkpoint of your own, kept with every sample; refused beside a preset, whose licence is known."""
     min_quality: Share = 0.3
     """Fits of less quality write no labels."""
     depth: bool = True
@@ -76,12 +76,17 @@ class FitStage(Stage):
         sizes = loaded.network.config.sizes
         self._bodies = (names[0] or sizes.hand.body, names[1] or sizes.head.body)
         folder = Path(loaded.source)
+        licence = self.config.licence
+        if folder.parent == EMBEDDED:
+            if licence not in (FitStageConfig.licence, _LICENCE):
+                raise ValueError(f"fit.licence {licence}: {self.config.model} comes with handface under {_LICENCE}")
+            licence = _LICENCE
         self._record = AnnotatorRecord(
             f"fit-{Path(self.config.model).name}",
             "fit",
             VERSION,
             file_sha256(folder / TENSORS),
-            _LICENCE if folder.parent == EMBEDDED else self.config.licence,
+            licence,
             {"quality": self.config.min_quality},
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,10 +13,9 @@ from PIL import Image
 
 from handface.jobs.cli import main_for
 from handface.jobs.demonstration.pictures import demo_files, png_header
-from handface.jobs.predict import Config, _join_tracks, run
-from handface.jobs.shared import video_output
+from handface.jobs.predict import Config, run
 from handface.model.network.topology import TopologyError
-from handface.model.prediction.prediction import Detection, NobodyFoundError, Prediction
+from handface.model.prediction.prediction import Detection, NobodyFoundError
 from handface.model.weights import named
 from handface.model.weights.checkpoint import save_dice
 from handface.model.weights.named import load_network
@@ -225,19 +223,6 @@ def test_meshes_of_a_video_are_refused_before_any_work(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_codecs_fall_back_in_order_and_a_machine_without_any_says_so(tmp_path, monkeypatch):
-    tried = []
-    monkeypatch.setattr(video_output, "CODECS", {"zzzz": "none", "mp4v": "MPEG-4"})
-    fourcc = cv2.VideoWriter.fourcc
-    monkeypatch.setattr(cv2.VideoWriter, "fourcc", lambda *code: tried.append("".join(code)) or fourcc(*code))
-    with video_output.VideoWriter(tmp_path / "a.mp4", 10.0) as video:
-        video.add(np.zeros((48, 64, 3), np.uint8))
-    assert video.codec == "MPEG-4" and tried == ["zzzz", "mp4v"]
-    monkeypatch.setattr(video_output, "CODECS", {"zzzz": "none"})
-    with pytest.raises(OSError, match="use --no-pictures"):
-        video_output.VideoWriter(tmp_path / "b.mp4", 10.0).add(np.zeros((48, 64, 3), np.uint8))
-
-
 def test_an_unreadable_video_is_listed_and_the_photos_are_done(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"not a video" * 100)
     code, summary = predict(tmp_path, tmp_path / "broken.mp4", grey(tmp_path / "a.png"), pictures=False)
@@ -267,19 +252,6 @@ def test_what_cannot_run_is_exit_code_2_and_one_line(tmp_path, capsys):
     assert main_for("predict", [path, "--output", str(tmp_path / "out"), "--model", "absent"]) == 2
     message = capsys.readouterr().err.strip()
     assert message.startswith("handface predict: error: absent: no such preset") and "\n" not in message
-
-
-def test_two_hands_at_one_face_are_one_person():
-    face, other = (Mark((80.0, 80.0), (110.0, 100.0), size=30).detection() for _ in range(2))
-    tracks: dict[int | None, int] = {}
-    hands = [SimpleNamespace(detection=face, track=1), SimpleNamespace(detection=other, track=2)]
-    alone = Mark((170.0, 110.0), (150.0, 130.0), "left", 25).detection()
-    hands += [SimpleNamespace(detection=alone, track=5), SimpleNamespace(detection=None, track=7)]
-    prediction = Prediction(tuple(hands), 8, 8, True)  # type: ignore[arg-type]
-    assert prediction.faces == [0, 0, 1, 2]
-    _join_tracks(tracks, Prediction((hands[1], hands[2]), 8, 8, True))  # type: ignore[arg-type]
-    _join_tracks(tracks, prediction)
-    assert len(tracks) == 4 and len(set(tracks.values())) == 3 and tracks[1] == tracks[2]
 
 
 def test_an_empty_folder_is_exit_code_2(tmp_path, capsys):
@@ -356,12 +328,6 @@ def test_a_detector_that_fails_on_a_video_costs_only_that_video(tmp_path):
     assert code == 1 and summary["failed"] == {str(bad): "the detector failed: ValueError: not finite"}
     assert summary["persons"] == {str(good): 1}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"good.mp4", "good.parquet", "summary.json"}
-
-
-def test_a_film_of_an_hour_a_frame_is_drawn_at_one_frame_a_second(tmp_path):
-    with video_output.VideoWriter(tmp_path / "a.mp4", 1 / 3600) as video:
-        video.add(np.zeros((48, 64, 3), np.uint8))
-    assert video.rate == 1 and cv2.VideoCapture(str(tmp_path / "a.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(1)
 
 
 def test_the_pipelines_detector_end_to_end(tmp_path, monkeypatch):

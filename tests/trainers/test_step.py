@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from handface.pipeline.contract.sample import DEPTH_KINDS
 from handface.trainers.build import build_network
 from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
 from handface.trainers.data import AugmentConfig, DatasetConfig, make_loader
 from handface.trainers.distributed.ranks import Ranks
 from handface.trainers.losses import LossConfig, LossStarts, LossWeights, label_counts
+from handface.trainers.losses.config import DepthLossConfig
 from handface.trainers.optim import EMA, clip, lr_factor
 from handface.trainers.priors import PriorSource, RealConfig
 from handface.trainers.step import TrainStep
@@ -151,6 +153,33 @@ def test_the_counts_known_before_a_step_are_those_of_the_losses(make_run: MakeRu
     assert seen.keys() - known.keys() == {"touch"}
     assert known["depth"] >= seen["depth"]
     assert {name: seen[name] for name in known if name != "depth"} == {n: c for n, c in known.items() if n != "depth"}
+
+
+@pytest.mark.parametrize(
+    ("form", "counts"),
+    [("silog", [1, 0, 0, 0]), ("affine", [1, 1, 0, 0]), ("robust-affine", [1, 1, 0, 0]), ("ordinal", [1, 1, 0, 1])],
+)
+def test_depth_is_divided_by_the_samples_that_its_form_can_compare(
+    make_run: MakeRun, form: str, counts: list[int]
+) -> None:
+    """Of one kind for all; relative within a part; the same with too few points in either part; fewer points than the others ask for."""
+    batch = first_batch(make_run(batch_size=4))
+    depth = torch.rand(4, 89, 2, generator=torch.Generator().manual_seed(3))
+    depth[..., 1] = 1
+    depth[2, 5:, 1] = 0
+    depth[2, :5, 0] = 0.5  # and none behind another
+    depth[3, 3:, 1] = 0
+    kinds = [DEPTH_KINDS.index(kind) for kind in ("metric", "affine-per-part", "affine-per-part", "metric")]
+    batch = replace(
+        batch,
+        keypoint_depth=depth,
+        depth_kind=torch.tensor(kinds),
+        visibility=torch.ones(4, 89),
+        has_mesh=torch.zeros(4, dtype=torch.bool),
+    )
+    for row, expected in enumerate(counts):
+        one = replace(batch, visibility=batch.visibility * (torch.arange(4) == row)[:, None])
+        assert float(label_counts(one, DepthLossConfig(form=form))["depth"]) == expected, row
 
 
 def test_the_samples_of_every_step_are_logged_on_request(make_run: MakeRun) -> None:

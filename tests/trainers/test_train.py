@@ -22,7 +22,7 @@ from handface.trainers.losses import LossConfig, LossWeights
 from handface.trainers.priors import PriorSource, RealConfig
 from handface.trainers.run_folder import checkpoint
 from handface.trainers.run_folder.checkpoint import CheckpointError
-from handface.trainers.run_folder.resume import check_run
+from handface.trainers.run_folder.resume import check_resume, check_run
 from handface.trainers.trainer import train
 from tests.trainers.conftest import MakeRun, runs_in
 from tests.trainers.runs import checkpoints, logged, losses, newest
@@ -107,11 +107,25 @@ def test_sigterm_ends_a_run_after_a_whole_step_that_is_saved(make_run: MakeRun, 
     assert losses(config) == losses(once[4])
 
 
+def test_other_validation_samples_set_another_best(four: TrainConfig, shard: Path) -> None:
+    held = (DatasetConfig("held", (str(shard),), limit=4),)
+    config = replace(four, steps=5, validation=held)
+    train(config)
+    last = checkpoints(config)[-1]
+    state = torch.load(last, weights_only=True)
+    state["progress"]["best"] = -1.0  # lower than any error
+    torch.save(state, last)
+    more = replace(config, steps=6, validate_samples=3, data=replace(config.data, patience=7.0))
+    assert check_resume(more, config.dumps(), last.name) == ["steps was 5, is 6", "validate_samples was 512, is 3"]
+    result = train(more)
+    assert result.best is not None and result.best > 0
+
+
 def test_the_log_loses_what_a_killed_start_wrote_after_its_checkpoint(four: TrainConfig) -> None:
     config = four
     before = losses(config)
     with (Path(config.output) / "log.jsonl").open("a") as file:
-        file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')
+        file.write('{"step": 1, broken}\n{"step": 5, "loss": 1.0}\n{"step": 6, "lo')
     train(replace(config, steps=5))
     after = losses(config)
     assert {step: after[step] for step in before} == before and after[5]["loss"] != 1.0
@@ -137,6 +151,20 @@ def test_a_cut_off_checkpoint_is_set_aside_and_the_one_before_is_taken(
     assert losses(replace(config, steps=6)) == losses(whole)
     assert last.with_name(last.name + ".broken").stat().st_size == 1000
     assert [path.name for path in checkpoints(config)] == ["step-000000004.pt", "step-000000006.pt"]
+
+
+def test_a_disk_that_does_not_answer_says_nothing_about_a_checkpoint(
+    four: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = checkpoints(four)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        train(replace(four, steps=6))
+    assert checkpoints(four) == before
 
 
 def test_where_every_checkpoint_is_damaged_nothing_is_removed(four: TrainConfig) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -65,6 +66,15 @@ def test_a_run_on_an_object_store_is_whole_there_and_goes_on_from_there(
     with pytest.raises(FileNotFoundError, match=r"s3://bucket/runs/none/config\.json: no such file"):
         open_network(f"{bucket}/runs/none", None, None, torch.device("cpu"))
     train(replace(make_run("next", steps=1), init=f"{config.output}/best"))
+
+
+def test_the_log_of_a_run_that_is_ended_is_in_the_store_too(make_run: MakeRun, bucket: str) -> None:
+    config = make_run(output=f"{bucket}/runs/ended", steps=9, checkpoint_every=100)
+    before = set(Path(tempfile.gettempdir()).glob("handface-log-*"))
+    with pytest.raises(SystemExit):
+        train(config, lambda step, values: os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None)
+    assert steps(Folder(config.output).read("log.jsonl")) == [1, 2]
+    assert set(Path(tempfile.gettempdir()).glob("handface-log-*")) <= before
 
 
 def test_a_cold_start_asks_a_store_for_little_more_than_its_first_batch(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from handface.trainers.data.errors import DataError
+
+if TYPE_CHECKING:
+    from handface.pipeline.contract.sample import Labels
 
 ColourOperation = Literal["blur", "jitter", "posterise", "sharpness", "autocontrast", "equalise"]
 COLOUR_OPERATIONS: tuple[ColourOperation, ...] = (
@@ -49,6 +52,10 @@ class DatasetConfig:
             raise DataError(f"data set {self.name}: weight is {self.weight}; it must be positive")
         if self.limit is not None and self.limit < 1:
             raise DataError(f"data set {self.name}: limit is {self.limit}; at least 1, or leave the set out")
+
+    def takes_3d(self, labels: Labels) -> bool:
+        """Whether a sample's 3D labels, if it has any, are used: fitted and measured ones are asked for apart."""
+        return self.fitted if labels.origin_3d == "fitted" else not self.weak
 
 
 @dataclass(frozen=True)

@@ -144,10 +144,9 @@ class SampleDecoder:
 
     def _takes_3d(self, labels: Labels, origin: int, drawn: Draw) -> bool:
         """Whether this time the sample's 3D labels are used: a fitted one as often as its quality says, which weighs it by quality."""
-        dataset = self.config.datasets[origin]
-        if labels.origin_3d == "fitted":
-            return dataset.fitted and bool(drawn.rng.random() < (labels.fit_quality or 0.0))
-        return not dataset.weak
+        if not self.config.datasets[origin].takes_3d(labels):
+            return False
+        return labels.origin_3d != "fitted" or bool(drawn.rng.random() < (labels.fit_quality or 0.0))
 
     def _picture(self, members: Mapping[str, bytes], frame: _Frame, drawn: Draw) -> NDArray[np.uint8]:
         """The varied picture, (S, S, 3) uint8."""

@@ -16,6 +16,7 @@ from handface.trainers.data.scene import read_scene
 from handface.trainers.data.shards.store import Reader, Table, open_dataset
 
 _MOST = 512  # samples of a set to look at for a 3D label
+_FITTED = "they are fitted to 2D points, which the set takes only with `fitted: true`"
 
 
 def with_bodies(config: DataConfig) -> DataConfig:
@@ -26,9 +27,12 @@ def with_bodies(config: DataConfig) -> DataConfig:
         BodyFileError: A body's file cannot be read.
     """
     tables = [open_dataset(dataset, config.index_folder, config.patience) for dataset in config.datasets]
-    strong = [(d, t) for d, t in zip(config.datasets, tables, strict=True) if not d.weak]
+    pairs = list(zip(config.datasets, tables, strict=True))
+    strong = [pair for pair in pairs if not pair[0].weak]
     reader = Reader(config.patience)
-    named = {dataset.name: _first_names(table, reader) for dataset, table in strong}
+    # a weak set gives fitted labels at most: it names the bodies where no other set does
+    naming = strong or [pair for pair in pairs if pair[0].fitted]
+    named = {dataset.name: _first_names(dataset, table, reader) for dataset, table in naming}
     hand = config.hand_body or _agreed(config, "hand", {name: found[0] for name, found in named.items() if found})
     head = config.head_body or _agreed(config, "head", {name: found[1] for name, found in named.items() if found})
     parts = BodyPart("hand", hand), BodyPart("head", head)
@@ -46,10 +50,10 @@ def sample_labels(table: Table, reader: Reader, most: int) -> Iterator[Labels]:
             continue
 
 
-def _first_names(table: Table, reader: Reader) -> tuple[str, str] | None:
-    """Names of hand and head in the first labels that have some; None if there are none."""
+def _first_names(dataset: DatasetConfig, table: Table, reader: Reader) -> tuple[str, str] | None:
+    """Names of hand and head in the first 3D labels that the set takes; None if there are none."""
     for labels in sample_labels(table, reader, _MOST):
-        if labels.hand_model and labels.head_model:
+        if labels.hand_model and labels.head_model and dataset.takes_3d(labels):
             return labels.hand_model, labels.head_model.removesuffix(DECAF_SUFFIX)
     return None
 
@@ -78,6 +82,9 @@ def _require_labels(dataset: DatasetConfig, table: Table, reader: Reader, hand: 
     looked, reasons = 0, dict[str, None]()
     for labels in sample_labels(table, reader, _MOST):
         looked += 1
+        if not dataset.takes_3d(labels):
+            reasons |= {_FITTED: None}
+            continue
         try:
             scene, remarks = read_scene(labels, hand, head, mirrored=False)
         except SampleError as error:
@@ -89,7 +96,8 @@ def _require_labels(dataset: DatasetConfig, table: Table, reader: Reader, hand: 
         # nothing can be read: the loader says so better
         return
     why = "; ".join(reasons) or "they have none"
-    advice = "give the file of that body with --hand-model or --head-model, or " if reasons else ""
+    bodies = reasons.keys() - {_FITTED}
+    advice = "give the file of that body with --hand-model or --head-model, or " if bodies else ""
     raise DataError(
         f"data set {dataset.name}: none of {looked} samples gives a 3D label ({why}); {advice}give the set with --wild"
         " (`weak` in the file) to train on its 2D labels alone"

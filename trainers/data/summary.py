@@ -52,10 +52,11 @@ def summarise_data(config: DataConfig, accumulate: int = 1, world: int = 1) -> l
         table = open_dataset(dataset, config.index_folder, config.patience)
         labels = list(sample_labels(table, reader, _MOST))
         scale = len(table) / max(1, len(labels))
-        usable = [] if dataset.weak else [one for one in labels if _has_mesh(one, hand, head)]
+        taken = [one for one in labels if dataset.takes_3d(one)]
+        usable = [one for one in taken if _has_mesh(one, hand, head)]
         counts = (
             len(usable),
-            0 if dataset.weak else sum(one.hand_contact is not None for one in labels),
+            sum(one.hand_contact is not None for one in taken),
             sum(bool(one.keypoint_depth) for one in labels),
             sum(one.origin_3d == "fitted" for one in usable),
         )

@@ -6,6 +6,7 @@ import torch
 
 from handface.trainers.batch import Batch
 from handface.trainers.losses.config import DepthLossConfig
+from handface.trainers.losses.depth import depth_term
 
 
 def label_counts(batch: Batch, depth: DepthLossConfig = DepthLossConfig()) -> dict[str, torch.Tensor]:
@@ -17,8 +18,9 @@ def label_counts(batch: Batch, depth: DepthLossConfig = DepthLossConfig()) -> di
     mesh, contact, deformation = batch.has_mesh.sum(), batch.has_contact.sum(), batch.has_deformation.sum()
     hand = (batch.hand_keypoints_2d[..., 2] > 0).any(1).sum()
     head = (batch.face_keypoints_2d[..., 2] > 0).any(1).sum()
-    points = ((batch.keypoint_depth[..., 1] > 0) & (batch.visibility > 0)).sum(1)
-    deep = (points >= depth.min_points) & (batch.depth_kind >= 0)
+    reference, valid = batch.keypoint_depth.unbind(-1)
+    use = (valid > 0) & (batch.visibility > 0)
+    deep = depth_term(torch.zeros_like(reference), reference, batch.depth_kind, use, depth).mask
     counts = {
         "vertices": mesh,
         "vertices_parametric": mesh,

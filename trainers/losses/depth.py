@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from handface.pipeline.contract.sample import DEPTH_KINDS, FACE_KEYPOINTS
+from handface.trainers.losses.config import DepthLossConfig
 from handface.trainers.losses.reduce import Term, masked_mean
 
 CAMERA_DISTANCE = 1.0  # metres from the camera to the head's mean
@@ -17,6 +18,22 @@ _POSITIVE = 1e-6
 _SMALL = 1e-4  # a spread (metres, or of log depth) below which everything is flat
 _TRIM = 0.8  # share of residuals that the robust form keeps
 _INVERSE, _PER_PART = DEPTH_KINDS.index("affine-inverse"), DEPTH_KINDS.index("affine-per-part")
+
+
+def depth_term(
+    z: torch.Tensor,
+    reference: torch.Tensor,
+    kind: torch.Tensor,
+    use: torch.Tensor,
+    config: DepthLossConfig,
+    pooled: bool = False,
+) -> Term:
+    """The form that is configured; which samples count does not depend on z. Shapes and `pooled` as in `silog`."""
+    if config.form == "silog":
+        return silog(z, reference, kind, use, config.min_points, pooled)
+    if config.form == "ordinal":
+        return ordinal(z, reference, kind, use, config.margin, config.clear)
+    return affine_invariant(z, reference, kind, use, config.form == "robust-affine", config.min_points)
 
 
 def silog(

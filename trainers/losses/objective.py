@@ -25,7 +25,7 @@ from handface.trainers.losses import collision as collide
 from handface.trainers.losses import deformation as deform
 from handface.trainers.losses.config import LossConfig
 from handface.trainers.losses.contact import contact, presence
-from handface.trainers.losses.depth import affine_invariant, ordinal, silog
+from handface.trainers.losses.depth import depth_term
 from handface.trainers.losses.keypoints import RELEASED_HAND_ORDER, drawn_keypoints, keypoints_2d, plain_keypoints_2d
 from handface.trainers.losses.parameters import parameters
 from handface.trainers.losses.reduce import Term, l1
@@ -200,12 +200,7 @@ class Objective(nn.Module):
         rows = _rows(asked)
         z, seen = self._predicted_depth(posed, rows)
         reference, kind, use = reference[rows], truth.depth_kind[rows], use[rows] & seen
-        if depth.form == "silog":
-            term = silog(z, reference, kind, use, depth.min_points, pooled=self.config.paper_released)
-        elif depth.form == "ordinal":
-            term = ordinal(z, reference, kind, use, depth.margin, depth.clear)
-        else:
-            term = affine_invariant(z, reference, kind, use, depth.form == "robust-affine", depth.min_points)
+        term = depth_term(z, reference, kind, use, depth, pooled=self.config.paper_released)
         return Term(term.values, term.mask & asked[rows])
 
     def _predicted_depth(self, posed: PosedTargets, rows: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor]:

@@ -99,16 +99,13 @@ def load_newest(output: str) -> tuple[str, dict[str, Any]] | None:
 
 
 def load(output: str, name: str) -> dict[str, Any]:
-    """The state in a checkpoint. Raises CheckpointError naming the file if it is damaged."""
+    """The state in a checkpoint. Raises CheckpointError naming the file if it is damaged, OSError if it cannot be read now."""
     folder = _folder(output)
     where = f"{folder.uri}/{name}"
+    source = folder.path(name) if folder.local else io.BytesIO(with_retries(where, folder.read, name))
     try:
-        if folder.local:
-            state = torch.load(folder.path(name), map_location="cpu", weights_only=True)
-        else:
-            blob = with_retries(where, folder.read, name)
-            state = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
-    except (FileNotFoundError, PermissionError):
+        state = torch.load(source, map_location="cpu", weights_only=True)
+    except OSError:  # a disk that does not answer says nothing about the file
         raise
     except Exception as error:  # torch raises many kinds for damaged files
         raise CheckpointError(f"{where}: damaged ({type(error).__name__}: {error})") from error

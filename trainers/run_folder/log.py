@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 import tempfile
 import time
@@ -18,11 +19,12 @@ import torch
 
 from handface.extras import extra
 from handface.pipeline.contract.storage import Folder
-from handface.trainers.run_folder.storage import with_retries
+from handface.trainers.run_folder.storage import PATIENCE_S, with_retries
 
 log = logging.getLogger(__name__)
 LOG = "log.jsonl"
 _SAY_EVERY = 15.0  # seconds, without a terminal
+_LAST_TRY_S = 10.0  # for the logs of a run that ends by an error, which may be the store's
 
 
 class RunLog:
@@ -78,8 +80,18 @@ class RunLog:
             self._file.close()
             if self._wandb is not None:
                 self._wandb.finish(exit_code=int(kind is not None))
-        if kind is None:
-            self.upload()
+        if self.root.local:
+            return
+        try:
+            self.upload(PATIENCE_S if kind is None else _LAST_TRY_S)
+        except Exception as uploading:
+            if kind is None:
+                raise
+            # the error that ended the run is the one to tell
+            log.warning("%s: its logs could not be written (%s); they are in %s", self.root.uri, uploading, self._local)
+            return
+        if self._wandb is None:  # which may keep its own files there
+            shutil.rmtree(self._local, ignore_errors=True)
 
     def waiting(self, batches: Iterator[Any]) -> Any:
         """The next batch, the time for it counted as waiting."""
@@ -140,13 +152,13 @@ class RunLog:
             self._file = self._open(LOG, done)
         self.marked = min(self.marked, done)
 
-    def upload(self) -> None:
+    def upload(self, patience_s: float = PATIENCE_S) -> None:
         """Copy what was written to the run's folder, where that is an object store; elsewhere it is there already."""
         if self.root.local:
             return
         for file in sorted(path for path in self._local.rglob("*") if path.is_file() and "wandb" not in path.parts):
             name = file.relative_to(self._local).as_posix()
-            with_retries(f"{self.root.uri}/{name}", self.root.write, name, file.read_bytes())
+            with_retries(f"{self.root.uri}/{name}", self.root.write, name, file.read_bytes(), patience_s=patience_s)
 
     def _open(self, name: str, done: int) -> Any:
         """A file of JSON lines to append to, without the steps that an earlier start wrote after its last checkpoint."""
@@ -156,7 +168,10 @@ class RunLog:
             path.write_bytes(with_retries(f"{self.root.uri}/{name}", self.root.read, name))
         if path.exists():
             lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            path.write_text("".join(line for line in lines if json.loads(line)["step"] <= done))
+            readable = [(line, step) for line in lines if (step := _step_of(line)) is not None]
+            if len(readable) < len(lines):
+                log.warning("%s: %d lines are no JSON of a step and are left out", name, len(lines) - len(readable))
+            path.write_text("".join(line for line, step in readable if step <= done))
         return path.open("a")
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
@@ -169,6 +184,13 @@ class RunLog:
                 self._board.add_scalar(name if "/" in name else f"loss/{name}", value, step)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
+
+
+def _step_of(line: str) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _open_board(folder: Path, done: int) -> Any:

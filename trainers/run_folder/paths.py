@@ -38,8 +38,8 @@ def absolute_paths(config: TrainConfig) -> TrainConfig:
 
 
 def _dataset(dataset: DatasetConfig) -> DatasetConfig:
-    shards, exclude = (tuple(map(absolute, paths)) for paths in (dataset.shards, dataset.exclude))
-    return replace(dataset, shards=shards, exclude=exclude)
+    shards, exclude, found = (tuple(map(absolute, paths)) for paths in (dataset.shards, dataset.exclude, dataset.found))
+    return replace(dataset, shards=shards, exclude=exclude, found=found)
 
 
 def _priors(priors: PriorsRun) -> PriorsRun:

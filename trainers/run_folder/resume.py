@@ -21,7 +21,6 @@ _FREE = {
     "log_every",
     "log_samples",
     "validate_every",
-    "validate_samples",
     "checkpoint_every",
     "keep",
     "resume",
@@ -33,13 +32,16 @@ _FREE = {
     "data.prefetch",
     "data.index_folder",
     "data.bad_share",
+    "data.patience",
 }
 # files may lie elsewhere than before: the loader compares the samples themselves, the trainer the bodies
 _FREE_PATTERN = re.compile(
-    r"data\.datasets(\[\d+\]\.(shards|exclude)(\[\d+\])?)?$|data\.(hand|head)_body$|data\.augment\.backgrounds$"
+    r"data\.datasets(\[\d+\]\.(shards|exclude|found)(\[\d+\])?)?$|data\.(hand|head)_body$|data\.augment\.backgrounds$"
 )
 # change what is learned from here on, in a way that whoever changes them wants
-_TAKEN_UP = re.compile(r"steps$|validation|priors|optim\.(ema|freeze_backbone|accumulate)$|precision$|loss\.starts\.")
+_TAKEN_UP = re.compile(
+    r"steps$|validation|validate_samples$|priors|optim\.(ema|freeze_backbone|accumulate)$|precision$|loss\.starts\."
+)
 
 
 def check_resume(config: TrainConfig, saved: str, checkpoint: str) -> list[str]:

@@ -219,6 +219,8 @@ def test_what_is_no_detection_and_no_picture_is_refused() -> None:
         ({"side": "Left"}, "side is 'Left'"),
         ({"side": None}, "side is None"),
         ({"face": good.face[:, :2]}, r"face is \(68, 2\): an array of shape \(68, 3\)"),
+        ({"hand": good.hand.astype(str)}, "hand is an array of <U32: one of real numbers"),
+        ({"face": good.face.astype(object)}, "face is an array of object: one of real numbers"),
         ({"face": good.face.tolist()}, "face is list"),
         ({"hand": good.hand[:5]}, r"hand is \(5, 3\)"),
         ({"hand_world": good.hand[:5]}, r"hand_world is \(5, 3\)"),

@@ -112,6 +112,7 @@ def test_coco_holds_the_projected_points_and_counts_only_finite_ones():
     ("quality", "level", "words"),
     [
         (0.9, "good", "well"),
+        (0.6986, "good", "well"),  # shown as 0.70
         (0.6, "fair", "fingers"),
         (0.2, "low", "the hand is cut"),
         (float("nan"), "unknown", "not known"),

@@ -182,6 +182,23 @@ def test_frames_stream_through_in_constant_memory():
     assert answered == 60
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_the_confidence_of_a_frame_is_that_of_its_own_detection(batch):
+    marks, scores = walk(5), [0.9, 0.8, None, 0.2, 0.3]
+
+    left = list(zip(marks, scores, strict=True))
+
+    class Doubting:
+        def __call__(self, image: np.ndarray) -> list[Detection]:
+            mark, score = left.pop(0)
+            return [] if score is None else [replace(mark.detection(), confidence=score)]
+
+    video = VideoPredictor(Predictor(network, config(), Doubting(), True, PredictorConfig(batch=batch)))
+    frames = video.predict((k / RATE, photo([mark], 400, 260)) for k, mark in enumerate(marks))
+    # of a hidden person that of the last sighting
+    assert [frame.prediction.persons[0].confidence for frame in frames] == [0.9, 0.8, 0.8, 0.2, 0.3]
+
+
 def test_a_video_whose_time_stands_still_is_refused():
     mark = walk(1)[0]
     video = VideoPredictor(Predictor(network, config(), KnowingDetector([mark], [mark]), True))

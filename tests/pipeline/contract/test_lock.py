@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from handface.pipeline.contract import lock
 from handface.pipeline.contract.lock import LOCK_NAME, STALE_S, LockedError, Owner, lock_folder
 from handface.pipeline.contract.storage import Folder
 
@@ -109,3 +110,38 @@ def test_an_object_that_another_host_renews_is_respected_and_not_removed(tmp_pat
     folder.write(LOCK_NAME, Owner("crawl", host="elsewhere", pid=1).dumps())
     assert_refused(folder, r"`crawl` \(process 1 on elsewhere")
     assert folder.exists(LOCK_NAME)
+
+
+def test_an_object_is_renewed_also_after_any_error_of_the_store(tmp_path, monkeypatch, caplog):
+    folder = Folder(f"memory://{tmp_path.name}-renewed")
+    monkeypatch.setattr(lock, "RENEW_S", 0.01)
+    store, errors = type(folder.filesystem), [RuntimeError("no OSError"), OSError("away")]
+    write = store.pipe_file
+
+    def faulty(self, path, value, **options):
+        if errors:
+            raise errors.pop(0)
+        write(self, path, value, **options)
+
+    with lock_folder(folder, "annotate"):
+        first = Owner.loads(folder.read(LOCK_NAME)).renewed
+        monkeypatch.setattr(store, "pipe_file", faulty)
+        wait_for(lambda: Owner.loads(folder.read(LOCK_NAME)).renewed > first)
+    assert caplog.text.count("could not be renewed") == 2 and not folder.exists(LOCK_NAME)
+
+
+def test_a_lock_that_another_took_over_is_not_taken_back(tmp_path, monkeypatch, caplog):
+    folder = Folder(f"memory://{tmp_path.name}-lost")
+    monkeypatch.setattr(lock, "RENEW_S", 0.01)
+    other = Owner("export", host="elsewhere", pid=1)
+    with lock_folder(folder, "annotate"):
+        folder.write(LOCK_NAME, other.dumps())
+        wait_for(lambda: "`export` has taken over the lock" in caplog.text)
+    assert Owner.loads(folder.read(LOCK_NAME)).token == other.token
+
+
+def wait_for(ready):
+    end = time.monotonic() + 20
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.01)

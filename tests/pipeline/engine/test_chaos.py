@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from handface.pipeline.contract.parts import read_parts
@@ -93,6 +94,8 @@ def test_killed_driver(tmp_path: Path, expected: dict[str, bytes], mode: str) ->
     try:
         wait_for(lambda: len(list(output.glob("part-*.json"))) >= 2, driver)
     finally:
+        # Ray's agents, which write nothing of ours, stay for minutes
+        orphans = [one for one in psutil.Process(driver.pid).children(recursive=True) if "Agent" not in one.name()]
         driver.send_signal(signal.SIGKILL)
         driver.wait()
     done = len(list(read_parts(str(output))))
@@ -101,6 +104,7 @@ def test_killed_driver(tmp_path: Path, expected: dict[str, bytes], mode: str) ->
     assert len(again) <= 10 - done
     assert all(result.error is None for result in again)
     # what a worker of the dead driver left while the rerun was on is cleared by the next command
+    assert not psutil.wait_procs(orphans, timeout=60)[1]
     assert toy_run(output, local=True) == []
     check_whole(output, expected)
 

@@ -71,11 +71,11 @@ def test_funnel_reasons_and_examples(tmp_path: Path, make_sample: Any) -> None:
 
 def test_samples_are_bounded_and_spread_over_all_parts(tmp_path: Path, make_sample: Any) -> None:
     write_parts(tmp_path, make_sample, parts=4, each=5)
-    seen: list[float] = []
+    seen: list[int] = []
     report = collect([str(tmp_path)], ReportConfig(max_samples=8, examples=1), seen.append)
     assert report.kept == 20
     assert [sum(s["part"] == f"part-{n:016x}.tar" for s in report.samples) for n in range(4)] == [2, 2, 2, 2]
-    assert seen[-1] == 1.0
+    assert seen == [1] * 8
     assert all(len(row["examples"]) == 1 for row in report.reasons)
 
 

@@ -97,6 +97,12 @@ def test_labels_name_the_hash_and_licence_of_a_network_of_ones_own(tmp_path: Pat
         assert (fit.name, fit.licence, fit.weights_sha256) == ("fit-own", licence, file_sha256(own / TENSORS))
 
 
+def test_a_presets_licence_is_its_own() -> None:
+    FitStage(FitStageConfig(model="dice-nano", licence="Apache-2.0")).setup()
+    with pytest.raises(ValueError, match=r"fit\.licence CC-BY-4\.0: dice-nano comes with handface under Apache-2\.0"):
+        FitStage(FitStageConfig(model="dice-nano", licence="CC-BY-4.0")).setup()
+
+
 def test_the_same_sample_gives_the_same_bytes_whoever_is_beside_it(stage: FitStage, scene: Sample) -> None:
     alone, among, other = record(scene), record(scene), record(scene)
     stage([alone])

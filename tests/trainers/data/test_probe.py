@@ -13,6 +13,7 @@ import pytest
 from handface.model.bodies.load import FREE
 from handface.trainers.data import DataConfig, DataError, DatasetConfig, make_loader
 from handface.trainers.data.probe import with_bodies
+from handface.trainers.data.summary import summarise_data
 from tests.trainers.labelled import studio_samples
 
 
@@ -51,3 +52,24 @@ def test_free_bodies_need_no_naming(config: Callable[..., DataConfig], studio: P
     assert (found.hand_body, found.head_body) == ("free-hand", "free-head")
     with pytest.raises(DataError, match=r"data set wild0?: none of \d+ samples gives a 3D label \(they have none\)"):
         with_bodies(config(studio, wild))
+
+
+@pytest.mark.parametrize("weak", [False, True])
+def test_fitted_labels_count_where_they_are_taken(
+    config: Callable[..., DataConfig], make_sample: Any, write_tar: Any, tmp_path: Path, weak: bool
+) -> None:
+    """Looked at before the run as the loader will take them."""
+    changes = {"origin_3d": "fitted", "fit_quality": 1.0}
+    samples = [replace(s, labels=replace(s.labels, **changes)) for s in studio_samples(make_sample, 4)]
+    fitted = DatasetConfig("photos", (str(write_tar(tmp_path / "photos.tar", samples)),), weak=weak)
+    if weak:
+        assert [one.mesh for one in summarise_data(config(fitted))] == [0]
+    else:
+        with pytest.raises(
+            DataError, match=r"none of 4 samples gives a 3D label \(they are fitted .* `fitted: true`\)"
+        ):
+            with_bodies(config(fitted))
+    taken = with_bodies(config(replace(fitted, fitted=True)))
+    (one,) = summarise_data(taken)
+    assert (one.mesh, one.contact, one.fitted) == (4, 4, 4)
+    assert next(iter(make_loader(taken))).has_mesh.all()

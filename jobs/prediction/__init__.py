@@ -1,0 +1,1 @@
+"""What `handface predict` does with its photos and videos, and its summary."""
