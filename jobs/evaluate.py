@@ -186,11 +186,12 @@ def _mean_pose(config: Config, sizes: Sizes, side: int, truth: LabelMeshes) -> d
 def _found(lists: Sequence[str], facts: Mapping[str, Facts]) -> bool:
     """Whether lists of found points are given. Raises ValueError if they have none of the samples."""
     from handface.pipeline.contract.found_points import FoundPoints
+    from handface.trainers.evaluation.facts import key_of
 
     if not lists:
         return False
     known = set(FoundPoints.read(lists).keys.tolist())
-    count = sum(name.rpartition("/")[2] in known for name in facts)
+    count = sum(key_of(name) in known for name in facts)
     if not count:
         raise ValueError(f"--found {' '.join(lists)} has none of the {len(facts):,} samples: it is of other shards")
     if count < len(facts):
@@ -218,7 +219,7 @@ def _pictures(
     from PIL import Image as Pictures
 
     from handface.trainers.data import make_pass
-    from handface.trainers.evaluation.facts import name_samples
+    from handface.trainers.evaluation.facts import key_of, name_samples
     from handface.trainers.evaluation.pictures import choose, draw_cases
 
     system, device = next(iter(systems)), truth.hand.template.device
@@ -233,7 +234,7 @@ def _pictures(
     folder.mkdir(exist_ok=True)
     for kind, found in drawn.items():
         for rank, (case, sheet) in enumerate(found):
-            Pictures.fromarray(sheet).save(folder / f"{kind}-{rank}-{case.key.rpartition('/')[2]}.png")
+            Pictures.fromarray(sheet).save(folder / f"{kind}-{rank}-{key_of(case.key).replace('/', '_')}.png")
     return drawn
 
 
@@ -271,6 +272,11 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
         ]
         for table in tables_of(title, [row.system for row in mine], sections, console):
             console.print(table)
+    if not rows:
+        console.print(
+            "Nothing was measured: the labels have no 3D, and there is no network and no baseline to compare."
+        )
+        return
     over = "subjects (Student's t)" if rows[0].repeated else "samples"
     if rows[0].repeated and rows[0].subject_count < FEW_SUBJECTS:
         log.warning(

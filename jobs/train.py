@@ -20,7 +20,7 @@ import tyro
 from handface.jobs.shared.inputs import require_files
 from handface.jobs.shared.numbers import check_numbers
 from handface.jobs.shared.ray_train import read_workers, train_on_ray
-from handface.trainers.data.config import set_name
+from handface.trainers.data.config import set_name, split_name
 
 if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
@@ -141,16 +141,17 @@ def resolve(config: Config) -> TrainConfig:
     from handface.trainers.recipes import RECIPES
 
     settings = read_mapping(config.config) if config.config is not None else {}
-    sets = [*_datasets(config.train, weak=False), *_datasets(config.wild, weak=True)]
-    if not sets and "datasets" not in settings.get("data", {}):
-        raise ValueError("nothing to train on: give --train SHARDS or --config FILE")
+    settings = {key: value for key, value in settings.items() if value is not None or key not in ("data", "validation")}
+    sets = _datasets(config.train, config.wild)
+    if not sets and not (settings.get("data") or {}).get("datasets"):
+        raise ValueError("nothing to train on: give --train SHARDS or --config FILE with data.datasets")
     given: dict[str, Any] = {
         "data.datasets": sets or None,
         "data.batch_size": config.batch_size,
         "data.seed": config.seed,
         "data.hand_body": config.hand_model,
         "data.head_body": config.head_model,
-        "validation": _datasets(config.validation, weak=False) or None,
+        "validation": _datasets(config.validation) or None,
         "output": config.output,
         "preset": config.preset,
         "init": config.init,
@@ -215,18 +216,17 @@ def _warn_of_seen(config: TrainConfig) -> None:
         log.warning("%s: trained on and validated on; the error says nothing of other pictures", ", ".join(both))
 
 
-def _datasets(arguments: tuple[str, ...], weak: bool) -> list[dict[str, Any]]:
+def _datasets(strong: tuple[str, ...], weak: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Sets of shards as the file has them, from [NAME=]PATH[:WEIGHT]."""
-    found = []
-    for argument in arguments:
-        name, equals, path = argument.partition("=")
-        if not equals:
-            path, name = argument, ""
+    found: list[dict[str, Any]] = []
+    for argument in (*strong, *weak):
+        name, path = split_name(argument)
         before, colon, last = path.rpartition(":")
         weight = 1.0
         if colon and last.replace(".", "", 1).isdigit():
             path, weight = before, float(last)
-        found.append({"name": name or set_name(path), "shards": [path], "weak": weak, "weight": weight})
+        name = name or set_name(path, [one["name"] for one in found])
+        found.append({"name": name, "shards": [path], "weak": len(found) >= len(strong), "weight": weight})
     return found
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from handface.trainers.config import TrainConfig
 
 
+class WorkersError(RuntimeError):
+    """Training on Ray's workers failed; the message is the worker's error, or Ray's."""
+
+
 def read_workers(workers: str) -> tuple[int, int]:
     """The least and the most workers of N, or of MIN..MAX, which goes on with fewer while machines are missing; 0 is no Ray at all.
 
@@ -37,7 +41,7 @@ def train_on_ray(config: TrainConfig, workers: str, gpus: bool, failures: int) -
         failures: Times that lost workers are started again. Errors that would come again are not retried.
 
     Raises:
-        RuntimeError: A worker met an error that a restart does not mend; the message is that error.
+        WorkersError: A worker met an error that a restart does not mend, or workers were lost too often.
     """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -76,13 +80,13 @@ def train_on_ray(config: TrainConfig, workers: str, gpus: bool, failures: int) -
             trainer.fit()
         except Exception as error:
             if message := ray.get(verdict.get.remote()):
-                raise RuntimeError(message) from error
+                raise WorkersError(message) from error
             reason = " ".join(str(error).split())
-            raise RuntimeError(
+            raise WorkersError(
                 f"Ray's workers ended {failures + 1} times: {reason[-600:]}. The same command goes on from the last checkpoint"
             ) from error
         if message := ray.get(verdict.get.remote()):
-            raise ValueError(message)
+            raise WorkersError(message)
 
 
 class _Verdict:
@@ -117,5 +121,6 @@ def _work(settings: Mapping[str, Any]) -> None:
         train(config, report=lambda step, values: ray.train.report({"step": step, **values}))
     except (ValueError, FileNotFoundError, PermissionError, ImportError, TypeError) as error:
         if not is_outage(error) or isinstance(error, FileNotFoundError | PermissionError):
-            ray.get(verdict.set.remote(" ".join(str(error).split())))
+            kind = "TypeError: " if isinstance(error, TypeError) else ""  # a fault of ours, most likely
+            ray.get(verdict.set.remote(kind + " ".join(str(error).split())))
         raise

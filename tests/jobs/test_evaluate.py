@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -79,6 +81,24 @@ def test_without_a_network_the_baselines_are_measured_and_that_is_said(
     assert placed["system"] == "mean bodies on the points" and oracle["system"] == "oracle"
     assert "col_dist" not in oracle["by_frame"]
     assert oracle["by_frame"]["pve_same"] == [pytest.approx(0, abs=1e-4), None, None]
+
+
+def test_scenes_whose_points_are_labels_have_no_baseline_and_still_a_table(
+    make_sample: Any, write_tar: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And keys may lie in folders."""
+    samples = [
+        replace(s, meta=replace(s.meta, key=f"{folder}/0001", annotators=()))
+        for folder, s in zip("ab", studio_samples(make_sample, 2), strict=True)
+    ]
+    shards, out = write_tar(tmp_path / "date=2024.tar", samples), tmp_path / "out"
+    arguments = ["evaluate", str(shards), "--output", str(out), "--workers", "0", "--pictures", "1"]
+    assert main([*arguments, "--no-plausibility", "--replicates", "0"]) == 0
+    assert "No --model was given" in capsys.readouterr().out
+    systems = {row["system"] for row in json.loads((out / "results.json").read_text())["rows"]}
+    assert systems == {"oracle"}
+    assert pq.read_table(out / "samples.parquet")["key"].to_pylist() == ["a/0001", "b/0001"]
+    assert {path.name[-10:] for path in (out / "pictures").iterdir()} == {"a_0001.png", "b_0001.png"}
 
 
 @pytest.mark.parametrize(

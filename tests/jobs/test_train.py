@@ -100,6 +100,29 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         run(Config(train=("out/a",), output=str(tmp_path / "run"), workers="some"))
 
 
+def test_sets_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    sets = ("one/parts", "two/parts:0.5", "mine=three/parts", "s3://bucket/date=2024-01/parts")
+    found = resolve(Config(train=sets[:3], wild=sets[3:])).data.datasets
+    assert [(one.name, one.shards[0], one.weight, one.weak) for one in found] == [
+        ("parts", "one/parts", 1.0, False),
+        ("parts-2", "two/parts", 0.5, False),
+        ("mine", "three/parts", 1.0, False),
+        ("parts-3", "s3://bucket/date=2024-01/parts", 1.0, True),
+    ]
+    with pytest.raises(ValueError, match="different names"):
+        resolve(Config(train=("a=one", "a=two")))
+
+
+@pytest.mark.parametrize("text", ["data:\n", "data:\n  datasets:\nvalidation:\n", "validation:\n"])
+def test_an_empty_group_of_a_file_is_as_if_it_were_not_there(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"nothing to train on: .*data\.datasets"):
+        resolve(Config(config=path, found=("found.parquet",)))
+    resolved = resolve(Config(config=path, train=("out/a",), found=("found.parquet",)))
+    assert [one.found for one in resolved.data.datasets] == [("found.parquet",)] and resolved.validation == ()
+
+
 def test_a_checkpoint_of_another_version_may_have_other_settings() -> None:
     text = '{"data": {"datasets": [{"name": "a", "shards": ["a"]}], "gone": 1}, "older": 2}'
     assert TrainConfig.loads(text, strict=False).data.datasets[0].name == "a"

@@ -144,6 +144,12 @@ class DataConfig:
             raise DataError(f"bad_share is {self.bad_share}; in [0, 1)")
 
 
+def split_name(argument: str) -> tuple[str, str]:
+    """Name, "" without one, and path of NAME=PATH or PATH. A name has no slash: s3://bucket/date=2024-01 is a path."""
+    name, equals, path = argument.partition("=")
+    return (name, path) if equals and "/" not in name else ("", argument)
+
+
 def set_name(path: str, taken: Collection[str] = ()) -> str:
     """What a data set without a name is called: the last part of its path, numbered where that is taken."""
     name = path.rstrip("/").rpartition("/")[2] or "set"

@@ -51,6 +51,11 @@ def sample_name(dataset: str, key: str) -> str:
     return f"{dataset}/{key}"
 
 
+def key_of(name: str) -> str:
+    """The key in a `sample_name`; keys may hold slashes, names of data sets none."""
+    return name.partition("/")[2]
+
+
 def name_samples(batch: Batch, datasets: Sequence[str]) -> tuple[str, ...]:
     """`sample_name` of every sample of a batch. datasets: names of those that its `origins` count."""
     return tuple(sample_name(datasets[o], key) for o, key in zip(batch.origins.tolist(), batch.keys, strict=True))

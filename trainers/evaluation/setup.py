@@ -15,7 +15,7 @@ from handface.model.weights.checkpoint import load_dice, read_config
 from handface.model.weights.named import require_checkpoint
 from handface.pipeline.contract.checkpoints import local_weights
 from handface.trainers.data import DataConfig, DatasetConfig
-from handface.trainers.data.config import set_name
+from handface.trainers.data.config import set_name, split_name
 from handface.trainers.evaluation.run import Row
 from handface.trainers.evaluation.systems import NetworkSystem, RunOnce
 from handface.trainers.evaluation.truth import LabelMeshes
@@ -53,10 +53,8 @@ def data_of(
     """Data sets from NAME=PATH or PATH, in order, for pictures of `side` pixels. A name that comes twice gets a number."""
     datasets: list[DatasetConfig] = []
     for argument in shards:
-        name, equals, path = argument.partition("=")
-        if not equals:
-            path = name = argument
-        name = set_name(name, [dataset.name for dataset in datasets])
+        name, path = split_name(argument)
+        name = set_name(name or path, [dataset.name for dataset in datasets])
         datasets.append(DatasetConfig(name, (path,), found=found, limit=limit))
     return DataConfig(
         tuple(datasets),

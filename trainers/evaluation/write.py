@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from handface.trainers.evaluation.facts import Facts
+from handface.trainers.evaluation.facts import Facts, key_of
 from handface.trainers.evaluation.run import WHOLE, Difference, Row
 from handface.trainers.metrics import BY_NAME, METRICS, Estimate, Metric, Records
 
@@ -142,7 +142,7 @@ def write_samples(path: Path, records: Mapping[str, Records], facts: Mapping[str
         known = [facts.get(key) for key in rows.keys]
         columns: dict[str, object] = {
             "system": [system] * len(rows),
-            "key": [name.rpartition("/")[2] for name in rows.keys],
+            "key": [key_of(name) for name in rows.keys],
         }
         for name in ("dataset", "subject", "side", "camera"):
             columns[name] = [None if fact is None else fact.value(name) or None for fact in known]
