@@ -137,9 +137,11 @@ def finish(folder: Folder, made: Release, figures: Figures) -> Release:
         )
     _write(folder, CARD, dataset_card(made, figures))
     files = {name: info for name, info in made.files.items() if info.samples}
-    files |= {name: _info(folder, name) for name in (INDEX, DROPPED, LEDGER, CARD, TOMBSTONES) if folder.exists(name)}
+    files |= {
+        name: file_info(folder, name) for name in (INDEX, DROPPED, LEDGER, CARD, TOMBSTONES) if folder.exists(name)
+    }
     _write(folder, CROISSANT, croissant(replace(made, files=files), figures))
-    files[CROISSANT] = _info(folder, CROISSANT)
+    files[CROISSANT] = file_info(folder, CROISSANT)
     _write(folder, CHECKSUMS, "".join(f"{info.sha256}  {name}\n" for name, info in sorted(files.items())).encode())
     finished = replace(made, files=files)
     _write(folder, MANIFEST, finished.dumps())
@@ -184,5 +186,6 @@ def _fingerprint(keys: NDArray[np.bytes_], parts: str, config: ExportConfig) -> 
     return digest.hexdigest()
 
 
-def _info(folder: Folder, name: str) -> ReleaseFile:
+def file_info(folder: Folder, name: str) -> ReleaseFile:
+    """Size and checksum of a file as it lies there."""
     return ReleaseFile(folder.size(name) or 0, folder.sha256(name))

@@ -18,10 +18,10 @@ from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import dump_table, load_table
 from handface.pipeline.export.catalogue import ExportError, reader
 from handface.pipeline.export.extents import Extent, sample_extents
-from handface.pipeline.export.manifest import TOMBSTONES, ReleaseFile, read_release
+from handface.pipeline.export.manifest import DROPPED, TOMBSTONES, ReleaseFile, read_release
 from handface.pipeline.export.metadata.coco import coco_folders, remove_pictures
 from handface.pipeline.export.metadata.index import index_schema, index_tables
-from handface.pipeline.export.release import LOCK_WAIT_S, publish
+from handface.pipeline.export.release import LOCK_WAIT_S, file_info, publish
 from handface.pipeline.export.rows import perceptual_hashes, row_names
 from handface.pipeline.export.select import near_any
 from handface.pipeline.export.write import PIECE, Copier, Shard
@@ -120,7 +120,11 @@ def _take_down(folder: Folder, request: TakedownRequest, date: str, coco: tuple[
     sizes = folder.sizes(suffix=".tar")
     begun = {name for name, info in files.items() if sizes.get(name) != info.bytes}  # an interrupted takedown's
     hit = sorted(begun | {row["shard"] for row in rows} & set(files))
+    _strike_dropped(folder, tombstoned)
+    lists = [name for name in (TOMBSTONES, DROPPED) if folder.exists(name)]
     if not hit:
+        if any(there.files.get(name) != file_info(folder, name) for name in lists):
+            publish(folder, replace(there, files=files), index_tables(folder), index_schema(folder))
         return Takedown((), (), there.revision, pictures)
     names = {name: _REWRITTEN.sub(f"-r{there.revision + 1}.tar", name) for name in hit}
     for old, new in names.items():
@@ -193,6 +197,23 @@ def _write_tombstones(folder: Folder, rows: list[dict[str, Any]], request: Taked
     tombstones += [row for row in new if tuple(row.get(name) for name in _NAMES) not in known]
     schema = pa.schema([(name, pa.string()) for name in _COLUMNS])
     folder.write(TOMBSTONES, dump_table(pa.Table.from_pylist(tombstones, schema)))
+
+
+def _strike_dropped(folder: Folder, gone: set[str]) -> None:
+    """Take removed samples out of the list of what was left out: their own rows, and where they are why another was."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not folder.exists(DROPPED):
+        return
+    before = load_table(folder.read(DROPPED))
+    names = pa.array(sorted(gone), pa.string())
+    table = before.filter(pc.invert(pc.is_in(before["key"], names)))
+    because = pc.if_else(pc.is_in(table["because"], names), pa.scalar(None, pa.string()), table["because"])
+    table = table.set_column(table.column_names.index("because"), "because", because)
+    if table != before:
+        folder.clean(DROPPED)
+        folder.write(DROPPED, dump_table(table))
 
 
 def _name(column: str, value: str | None) -> str | None:

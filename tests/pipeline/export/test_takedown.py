@@ -84,6 +84,29 @@ def test_takedown_of_what_is_not_there_is_remembered(parts: str, tmp_path: Path)
     take_down(str(out), TakedownRequest(sha256=("f" * 64,)), "2026-01-03")
     (stone,) = pq.read_table(out / "tombstones.parquet").to_pylist()
     assert stone["sha256"] == "f" * 64 and stone["key"] is None
+    take_down(str(out), TakedownRequest(sha256=("e" * 64,)), "2026-01-03")
+    assert pq.read_table(out / "tombstones.parquet").num_rows == 2
+    assert checksums(out)["tombstones.parquet"] == files(out)["tombstones.parquet"]
+
+
+def checksums(out: Path) -> dict[str, str]:
+    lines = (out / "SHA256SUMS").read_text().splitlines()
+    return {name: checksum for checksum, name in (line.split("  ") for line in lines)}
+
+
+def test_a_copy_that_was_left_out_no_longer_names_what_was_taken_down(tmp_path: Path) -> None:
+    records = [*(record(n, f"host{n}.org") for n in range(6)), record(9, "copy.org", phash=int(HASHES[3]))]
+    parts, out = write_parts(tmp_path / "parts", records), tmp_path / "out"
+    release([parts], str(out), CONFIG)
+    (left_out,) = pq.read_table(out / "dropped.parquet").to_pylist()
+    stayed = left_out["because"]
+    assert stayed in {row["key"] for row in index(out)}
+    assert run_command(out, "--key", stayed, "--verify") == 0
+    assert pq.read_table(out / "dropped.parquet").to_pylist() == [left_out | {"because": None}]
+    # the copy itself is named by nothing but this list, and its checksum there stays true
+    assert run_command(out, "--key", left_out["key"], "--verify") == 1  # nothing of it was in the shards
+    assert pq.read_table(out / "dropped.parquet").num_rows == 0
+    assert checksums(out).items() <= files(out).items()
 
 
 @pytest.mark.parametrize("at", ["takedown.publish", "release.dataset_card", "release.croissant"])
