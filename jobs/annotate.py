@@ -94,14 +94,22 @@ def run(config: Config) -> int:
 
 
 def _settled(config: AnnotateConfig) -> AnnotateConfig:
-    """The config with all that a run must not change its mind about: the segmenter, and the content of the lists to keep out."""
+    """The config with all that a run must not change its mind about: the segmenter, the lists to keep out and the user's networks."""
     from handface.pipeline.contract.exclusion import digest
     from handface.pipeline.contract.storage import absolute
+    from handface.pipeline.stages import depth, fit, keypoints
     from handface.pipeline.stages.detect import resolved
 
     exclude = tuple(absolute(uri) for uri in config.dedupe.exclude)
     dedupe = replace(config.dedupe, exclude=exclude, exclude_digest=digest(exclude))
-    return replace(config, detect=resolved(config.detect), dedupe=dedupe)
+    return replace(
+        config,
+        detect=resolved(config.detect),
+        dedupe=dedupe,
+        keypoints=keypoints.settled(config.keypoints),
+        depth=depth.settled(config.depth),
+        fit=fit.settled(config.fit),
+    )
 
 
 def _check(listing: Listing, inputs: list[str], annotate: AnnotateConfig, config: Config) -> int:

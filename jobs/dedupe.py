@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from handface.jobs.shared.outputs import OneFile
 from handface.pipeline.contract.config import Distance
-
-if TYPE_CHECKING:
-    from handface.pipeline.contract.damage import Damage
-    from handface.pipeline.contract.parts import FinishedPart
 
 
 @dataclass(frozen=True)
@@ -33,16 +29,17 @@ def run(config: Config) -> int:
     import pyarrow as pa
 
     from handface.pipeline.contract.damage import TABLES, Damage
-    from handface.pipeline.contract.storage import write_file
+    from handface.pipeline.contract.storage import absolute, write_file
     from handface.pipeline.contract.tables import dump_table
     from handface.pipeline.export.dedupe import Hashed, find_duplicates
+    from handface.pipeline.sources.crawl import finished_parts
 
     total = unhashed = 0
     damage = Damage(TABLES)
 
     def kept() -> Iterator[Hashed]:
         nonlocal total, unhashed
-        for part in _parts(config.parts, damage):
+        for part in (part for uri in config.parts for part in finished_parts(absolute(uri), damage)):
             rows = part.rows(["kept", "key", "phash", "sha256"]).to_pylist()
             for row in rows:
                 if row["kept"]:
@@ -63,22 +60,6 @@ def run(config: Config) -> int:
             "`handface annotate` adds hashes to crawled pictures"
         )
     return max(damage.report(), 0 if total else 1)
-
-
-def _parts(uris: tuple[str, ...], damage: Damage) -> Iterator[FinishedPart]:
-    """Finished parts of folders, a crawl's round by round. Raises FileNotFoundError for a folder that holds none."""
-    from handface.pipeline.contract.parts import no_parts, read_parts
-    from handface.pipeline.contract.storage import absolute
-    from handface.pipeline.sources.crawl import round_folders
-
-    for uri in uris:
-        empty = True
-        for folder in round_folders(absolute(uri)):
-            for part in read_parts(folder, damage):
-                empty = False
-                yield part
-        if empty:
-            raise FileNotFoundError(no_parts(uri))
 
 
 if __name__ == "__main__":

@@ -131,10 +131,18 @@ def _wanted(config: Config) -> _Wanted:
 
 def _keep_inputs(output: Path, inputs: Sequence[Input]) -> None:
     """Raise ValueError if a result would overwrite one of the inputs."""
+    from handface.jobs.page.predictions import FOLDER
+
     results = {(output / f"{one.stem}{'.mp4' if one.is_video else '.png'}").resolve() for one in inputs}
+    pictures = (output / FOLDER).resolve()
     for one in inputs:
-        if one.item.member is None and "://" not in one.item.uri and Path(one.item.uri).resolve() in results:
-            raise ValueError(f"{one.name} would be overwritten by its own overlay: give --output another folder")
+        if one.item.member is not None or "://" in one.item.uri:
+            continue
+        path = Path(one.item.uri).resolve()
+        if path in results or path.parent == pictures:
+            raise ValueError(
+                f"{one.name} could be overwritten by a picture of the results: give --output another folder"
+            )
 
 
 def _photos(

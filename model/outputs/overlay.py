@@ -95,5 +95,7 @@ def _dots(canvas: Image, person: Person, zoom: float) -> None:
 
     assert person.detection is not None
     for points, colour in ((person.detection.face, _FACE_DOT), (person.detection.hand, _HAND_DOT)):
-        for x, y in points[:, :2] * zoom:
+        seen = np.isfinite(points).all(1) & (points[:, 2] > 0)
+        # pixel centres stay at integers, as those of the meshes do
+        for x, y in points[seen, :2] * zoom + (zoom - 1) / 2:
             cv2.circle(canvas, (round(float(x)), round(float(y))), 2, colour, -1, cv2.LINE_AA)

@@ -96,9 +96,9 @@ def person_to_json(person: Person) -> dict[str, Any]:
         "fit": None if fit is None else {"reason": fit.reason, "residuals": _plain(fit.residuals), "depth": fit.depth},
     }
     numbers |= {
-        "crop": person.crop.tolist(),
-        "face_keypoints_2d": None if found is None else found.face.tolist(),
-        "hand_keypoints_2d": None if found is None else found.hand.tolist(),
+        "crop": _plain(person.crop),
+        "face_keypoints_2d": None if found is None else _plain(found.face),
+        "hand_keypoints_2d": None if found is None else _plain(found.hand),
         "detection": None
         if found is None
         else {

@@ -12,7 +12,6 @@ from typing import Any
 
 from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.names.url_names import is_web
-from handface.pipeline.contract.parts import CRAWL, no_parts, read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.fetch.config import HttpConfig
 from handface.pipeline.fetch.crawler import Crawler
@@ -58,22 +57,14 @@ def kept_samples(folders: Iterable[str], damage: Damage | None = None) -> Iterat
 
     damage: is told of parts that are left out.
     """
-    from handface.pipeline.sources.crawl import is_crawl
+    from handface.pipeline.sources.crawl import finished_parts
 
+    damage = Damage() if damage is None else damage
     for folder in folders:
-        inner = [folder]
-        if is_crawl(folder):
-            rounds = json.loads(Folder(folder).read(CRAWL))["rounds"]
-            inner = [f"{folder.rstrip('/')}/{entry['name']}" for entry in rounds]
-        empty = True
-        for part in (part for one in inner for part in read_parts(one, damage)):
-            empty = False
-            table = part.rows().select(["key", "uri", "kept"])
-            for row in table.to_pylist():
+        for part in finished_parts(folder, damage):
+            for row in part.rows(["key", "uri", "kept"]).to_pylist():
                 if row["kept"] and is_web(row["uri"]):
                     yield row["key"], row["uri"]
-        if empty:
-            raise FileNotFoundError(no_parts(folder))
 
 
 def recheck(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.names.url_names import is_web
 from handface.pipeline.contract.parts import CRAWL
 from handface.pipeline.sources.base import Notes, SourceConfig
 from handface.pipeline.sources.tar import TarSource
+
+if TYPE_CHECKING:
+    from handface.pipeline.contract.damage import Damage
+    from handface.pipeline.contract.parts import FinishedPart
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,26 @@ def round_folders(uri: str) -> list[str]:
     if not is_crawl(uri):
         return [uri]
     return [f"{uri.rstrip('/')}/{entry['name']}" for entry in json.loads(Folder(uri).read(CRAWL))["rounds"]]
+
+
+def finished_parts(uri: str, damage: Damage) -> Iterator[FinishedPart]:
+    """Parts of a folder, a crawl's round by round. damage: is told of those that are left out.
+
+    Raises FileNotFoundError if none is whole.
+    """
+    from handface.pipeline.contract.parts import no_parts, read_parts
+
+    before, empty = len(damage.files), True
+    for folder in round_folders(uri):
+        for part in read_parts(folder, damage):
+            empty = False
+            yield part
+    if empty:
+        if len(damage.files) == before:
+            raise FileNotFoundError(no_parts(uri))
+        raise FileNotFoundError(
+            f"{uri}: no part is whole ({min(damage.files)} is damaged); run the job that wrote them again"
+        )
 
 
 def is_crawl(uri: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -32,6 +34,8 @@ class DepthConfig:
 
     depth_anything: str | None = None
     """Checkpoint folder or hub id of a Depth Anything (V1 or V2, relative or metric)."""
+    weights_digest: str = ""
+    """Checksum of a checkpoint on this machine; filled in when a run starts, so that one run never uses two versions of it."""
     side: PatchSide | None = None
     """Side of Depth Anything's input, a multiple of 14; None is the checkpoint's own. 392 costs half of 518."""
     backend: Literal["auto", "torch", "openvino"] = "auto"
@@ -54,6 +58,17 @@ class PartMasks:
 
     face: NDArray[np.bool_]
     hand: NDArray[np.bool_]
+
+
+def settled(config: DepthConfig) -> DepthConfig:
+    """The config with an absolute path, as workers sit in other folders, and the checksum of what they will load; a hub id stays."""
+    if config.depth_anything is None or not (path := Path(config.depth_anything).expanduser().absolute()).exists():
+        return config
+    from handface.pipeline.contract.model_store import file_sha256
+
+    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
+    sums = " ".join(f"{one.name} {file_sha256(one)}" for one in files)
+    return replace(config, depth_anything=str(path), weights_digest=hashlib.sha256(sums.encode()).hexdigest())
 
 
 class DepthStage(Stage):

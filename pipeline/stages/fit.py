@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,8 +41,34 @@ class FitStageConfig:
     """Of a checkpoint of your own, kept with every sample; refused beside a preset, whose licence is known."""
     min_quality: Share = 0.3
     """Fits of less quality write no labels."""
+    weights_digest: str = ""
+    """Checksum of network and bodies; filled in when a run starts, so that one run never uses two versions of them."""
     depth: bool = True
     """Whether depth of Depth Anything's kinds (affine-inverse, metric) says how far the hand lies away; --fit.no-depth leaves it out."""
+
+
+def settled(config: FitStageConfig) -> FitStageConfig:
+    """The config with local paths absolute, as workers sit in other folders, and the checksum of what they will load."""
+    if config.model is None:
+        return config
+    from handface.model.bodies.load import FREE
+    from handface.model.weights.checkpoint import TENSORS, read_config
+    from handface.model.weights.named import EMBEDDED, require_checkpoint
+    from handface.pipeline.contract.checkpoints import local_weights
+    from handface.pipeline.contract.model_store import file_sha256
+    from handface.pipeline.contract.storage import absolute
+
+    with local_weights(config.model) as local:
+        folder = require_checkpoint(local)
+        sizes = read_config(folder).sizes
+        bodies = config.hand_model or sizes.hand.body, config.head_model or sizes.head.body
+        files = [folder / TENSORS, *(Path(body) for body in bodies if body not in FREE)]
+        sums = " ".join(file_sha256(file) for file in files)
+    paths = {name: getattr(config, name) for name in ("hand_model", "head_model")}
+    if folder.parent != EMBEDDED:
+        paths["model"] = config.model
+    given = {name: absolute(path) for name, path in paths.items() if path is not None and path not in FREE}
+    return replace(config, weights_digest=hashlib.sha256(sums.encode()).hexdigest(), **given)
 
 
 class FitStage(Stage):
@@ -58,24 +86,25 @@ class FitStage(Stage):
         """Load the network. Raises WeightsError, TopologyError or BodyFileError for wrong files, ValueError for an untrained one."""
         if self.config.model is None:
             return
-        from pathlib import Path
-
         from handface.model.fitting.config import FitConfig
         from handface.model.prediction.predictor import Predictor
         from handface.model.weights.checkpoint import TENSORS
         from handface.model.weights.named import EMBEDDED, load_network
+        from handface.pipeline.contract.checkpoints import local_weights
         from handface.pipeline.contract.model_store import file_sha256
 
         names = self.config.hand_model, self.config.head_model
-        loaded = load_network(Path(self.config.model).expanduser(), *names)
-        if not loaded.trained:
-            raise ValueError(f"fit.model {self.config.model} is untrained: its guesses mean nothing")
+        with local_weights(self.config.model) as local:
+            loaded = load_network(local, *names)
+            if not loaded.trained:
+                raise ValueError(f"fit.model {self.config.model} is untrained: its guesses mean nothing")
+            folder = Path(loaded.source)
+            checksum = file_sha256(folder / TENSORS)
         self._predictor = Predictor.from_dice(
             loaded.network, _nobody, True, hand=names[0], head=names[1], fit=FitConfig()
         )
         sizes = loaded.network.config.sizes
         self._bodies = (names[0] or sizes.hand.body, names[1] or sizes.head.body)
-        folder = Path(loaded.source)
         licence = self.config.licence
         if folder.parent == EMBEDDED:
             if licence not in (FitStageConfig.licence, _LICENCE):
@@ -85,7 +114,7 @@ class FitStage(Stage):
             f"fit-{Path(self.config.model).name}",
             "fit",
             VERSION,
-            file_sha256(folder / TENSORS),
+            checksum,
             licence,
             {"quality": self.config.min_quality},
         )

@@ -29,10 +29,22 @@ class KeypointsConfig:
     """Run the checkpoint under mmpose with this config instead of onnxruntime; needs the mmpose extra."""
     layout: Layout = "wholebody"
     """Points the network gives: wholebody (133), hand (21), face68, or face106."""
+    weights_digest: str = ""
+    """Checksum of the checkpoint; filled in when a run starts, so that one run never uses two versions of it."""
     licence: str = "unknown"
     """Of the weights, kept with every sample."""
     keep: Literal["mediapipe", "second"] = "mediapipe"
     """Whose points become the labels; the other's only count as agreement."""
+
+
+def settled(config: KeypointsConfig) -> KeypointsConfig:
+    """The config with an absolute path, as workers sit in other folders, and the checksum of what they will load."""
+    if config.checkpoint is None:
+        return config
+    from handface.pipeline.contract.model_store import file_sha256
+
+    path = config.checkpoint.expanduser().absolute()
+    return replace(config, checkpoint=path, weights_digest=file_sha256(path))
 
 
 class KeypointsStage(Stage):

@@ -111,10 +111,15 @@ def test_parts_of_which_none_is_whole_end_with_2(
 ) -> None:
     for file in parts.glob("*.tar"):
         cut(file)
-    for verb in ("stats", "export"):
-        assert run(verb, parts, tmp_path) == 2
+    recheck = ["recheck", str(parts), "--contact", "me@example.org", "--output", str(tmp_path / "out.parquet")]
+    for end in (*(lambda verb=verb: run(verb, parts, tmp_path) for verb in ("stats", "export")), lambda: main(recheck)):
+        assert end() == 2
         assert "no part is whole" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    for file in parts.glob("*.parquet"):
+        cut(file)
+    assert run("dedupe", parts, tmp_path) == 2
+    assert "no part is whole" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "manifest.json").exists() and not (tmp_path / "out.parquet").exists()
 
 
 def test_no_folder_is_no_folder_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -298,7 +298,7 @@ def test_an_input_is_never_overwritten(tmp_path):
     photo, film = grey(tmp_path / "me.png"), write_video(tmp_path / "clip.mp4", [GREY] * 2)
     for one in (photo, film):
         before = one.read_bytes()
-        with pytest.raises(ValueError, match=r"would be overwritten by its own overlay: give --output another folder"):
+        with pytest.raises(ValueError, match="overwritten by a picture of the results: give --output another"):
             run(Config(inputs=(str(one),), output=tmp_path, model="dice-nano"))
         assert one.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "me.png"]
 

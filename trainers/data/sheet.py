@@ -108,6 +108,8 @@ def _overlays(batch: Batch, hand_body: str, head_body: str) -> list[Overlay | No
             torch.cat([head_out.keypoints[0], hand_out.keypoints[0]]),
             torch.cat([batch.face_keypoints_2d[k], batch.hand_keypoints_2d[k]]),
         )
+        if camera is None:
+            continue
         turn = head_out.rigid[0, :3, :3]
         moved = batch.head_deformation[k] @ turn.T
         dented = moved.norm(dim=1) > 0
@@ -125,9 +127,14 @@ def _row(labels: BodyLabels, k: int, width: int) -> tuple[torch.Tensor, ...]:
     return labels.betas[rows], labels.pose[rows, :width], labels.global_orient[rows], labels.transl[rows]
 
 
-def _weak_camera(points: torch.Tensor, pixels: torch.Tensor) -> Points:
-    """(3,): scale, x, y with u = scale X + (x, y), least squares. points: (N, 3).  pixels: (N, 3) with confidence."""
+def _weak_camera(points: torch.Tensor, pixels: torch.Tensor) -> Points | None:
+    """(3,): scale, x, y with u = scale X + (x, y), least squares; None where fewer than two points are known.
+
+    points: (N, 3).  pixels: (N, 3) with confidence.
+    """
     known = pixels[:, 2] > 0
+    if known.sum() < 2:
+        return None
     flat, seen = points[known, :2].double().numpy(), pixels[known, :2].double().numpy()
     centre, middle = flat.mean(0), seen.mean(0)
     scale = ((flat - centre) * (seen - middle)).sum() / max(((flat - centre) ** 2).sum(), 1e-12)

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import trimesh
 
-from handface.model.outputs import MESH_FORMATS, RecordError, encode_mesh, read_record, write_record
+from handface.model.outputs import (
+    MESH_FORMATS,
+    OverlayConfig,
+    RecordError,
+    draw_overlay,
+    encode_mesh,
+    read_record,
+    write_record,
+)
 from handface.model.outputs.colours import HAND, HEAD
 from handface.model.outputs.mesh_files import glb_extras
 from handface.model.prediction.prediction import Prediction
@@ -205,3 +213,22 @@ def test_wrong_arrays_are_named(tmp_path):
     (tmp_path / "b.json").write_text("[1, 2")
     with pytest.raises(RecordError, match=r"b\.json: not a stored prediction"):
         read_record(tmp_path / "b.json")
+
+
+def test_points_that_were_not_seen_may_be_no_numbers(tmp_path):
+    made = prediction(3)
+    found = made.persons[0].detection
+    face, hand = found.face.copy(), found.hand.copy()
+    face[5], hand[2] = (np.nan, np.nan, 0), (0, 0, 0)
+    person = replace(made.persons[0], detection=replace(found, face=face, hand=hand))
+    made = replace(made, persons=(person,))
+    write_record(tmp_path, "a", "a.jpg", made)
+    assert json.loads((tmp_path / "a.json").read_text())["persons"][0]["face_keypoints_2d"][5] == [None, None, 0]
+    equal(read_record(tmp_path / "a.json")[1].persons[0].detection, person.detection)
+    drawn = draw_overlay(np.zeros((256, 256, 3), np.uint8), made, OverlayConfig(keypoints=True))
+    only = replace(person, detection=replace(found, face=face * 0, hand=hand * 0))
+    bare = draw_overlay(
+        np.zeros((256, 256, 3), np.uint8), replace(made, persons=(only,)), OverlayConfig(keypoints=True)
+    )
+    without = draw_overlay(np.zeros((256, 256, 3), np.uint8), made, OverlayConfig(keypoints=False))
+    assert np.array_equal(bare, without) and not np.array_equal(drawn, without)

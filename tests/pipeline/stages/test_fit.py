@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from handface.model.bodies import load_body
+from handface.model.bodies.load import FREE
 from handface.model.weights.checkpoint import TENSORS
 from handface.model.weights.named import EMBEDDED
 from handface.pipeline.contract.checks.sample import check_sample
@@ -26,8 +27,9 @@ from handface.pipeline.contract.sample import (
     encode,
     encode_labels,
 )
+from handface.pipeline.contract.storage import Folder
 from handface.pipeline.engine.record import Record
-from handface.pipeline.stages.fit import FitStage, FitStageConfig, sample_detection
+from handface.pipeline.stages.fit import FitStage, FitStageConfig, sample_detection, settled
 from handface.pipeline.synthesis.make import SynthesisConfig, make_sample
 
 TWO_D = ("face_keypoints_2d", "hand_keypoints_2d", "hand_side")
@@ -95,6 +97,34 @@ def test_labels_name_the_hash_and_licence_of_a_network_of_ones_own(tmp_path: Pat
         assert one.sample is not None
         fit = one.sample.meta.annotators[-1]
         assert (fit.name, fit.licence, fit.weights_sha256) == ("fit-own", licence, file_sha256(own / TENSORS))
+
+
+def test_a_run_knows_which_weights_and_bodies_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(EMBEDDED / "dice-nano", "own")
+    shutil.copy(FREE["free-hand"], "hand.npz")
+    config = FitStageConfig(model="own", hand_model="hand.npz")
+    first = settled(config)
+    assert (first.model, first.hand_model) == (str(tmp_path / "own"), str(tmp_path / "hand.npz"))
+    assert len(first.weights_digest) == 64 and settled(config) == first
+    Path("hand.npz").write_bytes(Path("hand.npz").read_bytes() + b" ")
+    second = settled(config)
+    shutil.copy(EMBEDDED / "dice-m" / TENSORS, Path("own") / TENSORS)
+    assert len({one.weights_digest for one in (first, second, settled(config))}) == 3
+    assert settled(FitStageConfig(model="dice-nano")).model == "dice-nano"
+    assert settled(FitStageConfig()) == FitStageConfig()
+
+
+def test_weights_on_an_object_store_are_taken_from_there() -> None:
+    uri = "memory://fit-weights/own"
+    for file in (EMBEDDED / "dice-nano").iterdir():
+        Folder(uri).write(file.name, file.read_bytes())
+    stage = FitStage(FitStageConfig(model=uri, licence="CC0-1.0"))
+    stage.setup()
+    assert settled(stage.config).model == uri and settled(stage.config).weights_digest
+    assert stage._record.weights_sha256 == file_sha256(EMBEDDED / "dice-nano" / TENSORS)
 
 
 def test_a_presets_licence_is_its_own() -> None:

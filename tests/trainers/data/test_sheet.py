@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ def test_sheet_shows_labels(config: Any, studio: Path, wild: Path) -> None:
         tile = sheet[row * 162 : row * 162 + 128, column * 128 : (column + 1) * 128]
         assert (np.abs(tile.astype(int) - [80, 255, 80]).max(2) < 40).any()  # face points
     assert not sheet[162:, 2 * 128 :].any()  # no seventh sample
+
+
+def test_labels_in_3d_without_points_are_drawn_without_a_mesh(config: Any, studio: Path) -> None:
+    loader = make_loader(config(studio, batch_size=4, augment=AugmentConfig.none()))
+    batch = next(iter(loader))
+    assert batch.has_mesh.all()
+    blind = {name: getattr(batch, name) * 0 for name in ("face_keypoints_2d", "hand_keypoints_2d")}
+    sheet = contact_sheet(replace(batch, **blind), loader.names, "free-hand", "free-head", tile=96)
+    assert sheet[:96, :96].any() and not np.array_equal(
+        sheet, contact_sheet(batch, loader.names, "free-hand", "free-head", tile=96)
+    )
 
 
 def test_inspect_data(studio: Path, wild: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

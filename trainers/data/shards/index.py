@@ -156,6 +156,11 @@ def _read_table(uri: str, length: int) -> _Found | None:
             table = file.read(list(_COLUMNS), use_threads=False)
     except (FileNotFoundError, pa.ArrowInvalid):
         return None
+    except OSError as error:
+        # pyarrow's own, of a damaged footer; what the disk or the store says has a number, or is a time that ran out
+        if error.errno is not None or isinstance(error, TimeoutError):
+            raise
+        return None
     table = table.filter(table["offset"].is_valid()).sort_by("offset")
     starts = table["offset"].to_numpy().astype(np.int64)
     ends = starts + table["size"].to_numpy().astype(np.int64)
