@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from handface.model.bodies import ParametricBody
-from handface.model.weights.released_topology import TIP_VERTICES, TO_MEDIAPIPE
+from handface.model.bodies.names import MEDIAPIPE_FROM_POINTS
+from handface.model.weights.released_topology import TIP_VERTICES
 
 _POSES = 48  # random bodies the weights are fitted on
 _SUPPORT = 40  # vertices per keypoint
@@ -44,11 +45,11 @@ def released_regressor(body: ParametricBody) -> torch.Tensor | None:
     Farther from the posed keypoints than `keypoint_regressor`: tips are not shortened, and a few rows turn noise of the mesh into more.
     """
     own = body.arrays.joint_regressor
-    if own is None or len(own) + len(TIP_VERTICES) != len(TO_MEDIAPIPE) or own.shape[1] <= max(TIP_VERTICES):
+    if own is None or len(own) + len(TIP_VERTICES) != len(MEDIAPIPE_FROM_POINTS) or own.shape[1] <= max(TIP_VERTICES):
         return None
     tips = torch.eye(own.shape[1])[list(TIP_VERTICES)]
     weights = torch.cat([torch.from_numpy(np.asarray(own)).to(tips), tips])
-    return weights[list(TO_MEDIAPIPE)].to(body.template)
+    return weights[list(MEDIAPIPE_FROM_POINTS)].to(body.template)
 
 
 @torch.no_grad()

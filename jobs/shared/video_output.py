@@ -40,11 +40,15 @@ class ParameterTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._flush()
-        if self._writer is not None:
-            self._writer.close()
-            _keep(self._partial, self.path, error is None)
+        whole = False
+        try:
+            if error is None:
+                self._flush()
+                whole = True
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+                _keep(self._partial, self.path, whole)
 
     def add(self, number: int, frame: Frame) -> None:
         """All people of frame `number`."""

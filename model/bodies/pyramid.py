@@ -30,18 +30,3 @@ class SamplingLevel(nn.Module):
     def up(self, values: torch.Tensor) -> torch.Tensor:
         """Values interpolated on the coarse triangles, (B, n, C) -> (B, V, C)."""
         return (values[:, self.up_vertices] * self.up_weights[..., None]).sum(2)
-
-    def down_matrix(self) -> torch.Tensor:
-        """D as a sparse (n, V) matrix, one 1 per row."""
-        rows = torch.arange(len(self.keep), device=self.keep.device)
-        ones = torch.ones_like(rows, dtype=self.up_weights.dtype)
-        return torch.sparse_coo_tensor(
-            torch.stack([rows, self.keep]), ones, (len(self.keep), len(self.up_vertices)), check_invariants=True
-        )
-
-    def up_matrix(self) -> torch.Tensor:
-        """U as a sparse (V, n) matrix, rows sum to 1."""
-        rows = torch.arange(len(self.up_vertices), device=self.keep.device).repeat_interleave(3)
-        index = torch.stack([rows, self.up_vertices.flatten()])
-        shape = (len(self.up_vertices), len(self.keep))
-        return torch.sparse_coo_tensor(index, self.up_weights.flatten(), shape, check_invariants=True).coalesce()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handface.model.bodies.names import MEDIAPIPE_FROM_POINTS
 from handface.model.network.topology import PartSizes, PartTopology, Topology, rest_sha256
 from handface.model.weights.unpickle import WeightsError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from handface.model.bodies import ParametricBody
 
 TIP_VERTICES = (745, 317, 445, 556, 673)  # thumb, index, middle, ring, pinky, in METRO's joint regressor
-TO_MEDIAPIPE = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 8, 9, 20)
 
 
 def released_topology(hand: str, head: str, hand_transforms: Path, head_transforms: Path) -> Topology:
@@ -30,7 +30,7 @@ def released_topology(hand: str, head: str, hand_transforms: Path, head_transfor
     convention = "decaf"
     hand_body, head_body = load_body(hand, convention), load_body(head, convention)
     rest = hand_body()
-    points = torch.cat([rest.joints[0], rest.vertices[0, list(TIP_VERTICES)]])[list(TO_MEDIAPIPE)]
+    points = torch.cat([rest.joints[0], rest.vertices[0, list(TIP_VERTICES)]])[list(MEDIAPIPE_FROM_POINTS)]
     hand_levels = _levels(hand_transforms, hand_body.num_vertices, 1)
     head_levels = _levels(head_transforms, head_body.num_vertices, 2)
     return Topology(

@@ -98,7 +98,7 @@ class Preprocessing:
 class DepthAnything:
     """Dense depth. Relative checkpoints give disparity (affine-inverse), metric ones metres. One process, torch's threads.
 
-    Raises CheckpointError if the checkpoint is missing, incomplete or of another model.
+    Raises DepthWeightsError if the checkpoint is missing, incomplete or of another model.
     """
 
     name = "depth-anything"
@@ -154,7 +154,8 @@ class DepthAnything:
             runtime += f", openvino {version('openvino')} bf16"
         licence = "see the checkpoint's card (V2 small and V1: Apache-2.0; V2 base, large: CC-BY-NC-4.0)"
         digest = file_sha256(self.weights)
-        return (AnnotatorRecord(self.name, "depth", runtime, digest, licence, {"side": float(self.preprocess.side)}),)
+        settings = {"side": float(self.preprocess.side), "lower_bound": float(self.preprocess.lower_bound)}
+        return (AnnotatorRecord(self.name, "depth", runtime, digest, licence, settings),)
 
 
 def check_checkpoint(checkpoint: str) -> None:

@@ -65,6 +65,8 @@ class Exclusion:
 
         try:
             table = load_table(_bytes(uri))
+        except FileNotFoundError as error:
+            raise ExclusionError(f"{uri}: no such file") from error
         except (OSError, pa.ArrowInvalid) as error:
             raise ExclusionError(f"{uri}: not a readable parquet file ({error})") from error
         found = [name for name in table.column_names if name in COLUMNS]

@@ -7,7 +7,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from handface.pipeline.contract.damage import Damage
@@ -97,6 +99,9 @@ def recheck(
     if answers is not None and not result.unknown:
         for name in answers.sizes(suffix=".json"):
             answers.remove(name)
+        if answers.local:
+            with suppress(OSError):  # there may be none, or something else in it
+                Path(answers.path()).rmdir()
     return result
 
 

@@ -119,7 +119,8 @@ class _CameraStream:
         """The next frame's. Raises DecafError if the body models and the dataset have different surfaces."""
         import simplejpeg
 
-        from handface.pipeline.decaf.labels import MANO_TO_MEDIAPIPE, crop_of, cut_out, frame_labels
+        from handface.model.bodies.names import MEDIAPIPE_FROM_POINTS
+        from handface.pipeline.decaf.labels import crop_of, cut_out, frame_labels
 
         view, pose, camera = next(self._views), self.reader.pose(self.frame), self.reader.cameras[self.camera]
         for body, bits in ((self.bodies.head, pose.head_contact), (self.bodies.hand, pose.hand_contact)):
@@ -129,7 +130,7 @@ class _CameraStream:
                     f"contacts of {self.subject} have {len(bits)} {kind} vertices, the {kind} model {body.num_vertices}"
                 )
         if self._mano_order:
-            view = replace(view, hand_keys=view.hand_keys[MANO_TO_MEDIAPIPE])
+            view = replace(view, hand_keys=view.hand_keys[list(MEDIAPIPE_FROM_POINTS)])
         crop = crop_of(view)
         pixels, mask = cut_out(view, crop)
         jpeg = simplejpeg.encode_jpeg(pixels, config.jpeg_quality, colorspace="RGB", colorsubsampling="444")

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from handface.model.bodies.body import BodyOutput, ParametricBody
+from handface.model.bodies.names import MEDIAPIPE_FROM_POINTS
+from handface.pipeline.contract.images.affine import move_points
 from handface.pipeline.contract.sample import MAX_CROP, RIGHT, Crop, Labels
 from handface.pipeline.decaf.layout import DecafCamera, DecafView, Pose3D
 
 Array = NDArray[np.float64]
 # MANO's order with the tips last -> MediaPipe's; which of them Decaf's files follow is not published
-MANO_TO_MEDIAPIPE = [0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 8, 9, 20]
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,14 @@ def frame_labels(bodies: DecafBodies, pose: Pose3D, view: DecafView, camera: Dec
 
 def _in_crop(keys: NDArray[np.float32], to_crop: Array) -> NDArray[np.float32]:
     """x, y, confidence moved into the crop; points that were not found stay at 0, 0, 0."""
-    moved = keys.astype(np.float64)
-    moved[:, :2] = moved[:, :2] @ to_crop[:2, :2].T + to_crop[:2, 2]
+    moved = move_points(keys, to_crop)
     moved[keys[:, 2] <= 0] = 0
-    return moved.astype(np.float32)
+    return moved
 
 
 def order_error(keys: NDArray[np.float32], projected: Array) -> tuple[float, float]:
     """Mean distance in pixels of stored hand keys (21, 3) to projected joints, read in MediaPipe's order and in MANO's."""
-    distances = [np.linalg.norm(order[:, :2] - projected, axis=1).mean() for order in (keys, keys[MANO_TO_MEDIAPIPE])]
+    distances = [
+        np.linalg.norm(order[:, :2] - projected, axis=1).mean() for order in (keys, keys[list(MEDIAPIPE_FROM_POINTS)])
+    ]
     return float(distances[0]), float(distances[1])

@@ -53,13 +53,14 @@ class ListSource:
             yield self._item(row, number)
 
     def _rows(self) -> Iterator[Mapping[str, Any]]:
-        name = (self.uri.partition("?")[0] if is_web(self.uri) else self.uri).lower().removesuffix(".gz")
+        whole = (self.uri.partition("?")[0] if is_web(self.uri) else self.uri).lower()
+        name = whole.removesuffix(".gz")
         if name.endswith(".parquet"):
             yield from self._parquet()
             return
         with ExitStack() as stack:
             binary: IO[bytes] = stack.enter_context(open_remote(self.uri))
-            if ".gz" in self.uri.lower()[self.uri.lower().rindex(name) + len(name) :]:
+            if name != whole:
                 binary = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=binary)))
             file = _decoded(binary)
             if name.endswith((".csv", ".tsv")):

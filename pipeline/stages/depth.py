@@ -17,6 +17,7 @@ from handface.pipeline.annotators.selfie_segmenter import BODY_SKIN, FACE_SKIN
 from handface.pipeline.annotators.silhouette import face_scale, hand_mask
 from handface.pipeline.contract.config import PatchSide, Share
 from handface.pipeline.contract.detections import Face, Hand
+from handface.pipeline.contract.images.affine import move_points
 from handface.pipeline.contract.sample import DEPTH_POINTS, FACE_KEYPOINTS, KeypointDepth
 from handface.pipeline.engine.libraries import PIXELS
 from handface.pipeline.engine.record import Record
@@ -78,6 +79,7 @@ class DepthStage(Stage):
     """
 
     name = "depth"
+    version = 2  # the record says how the picture was brought to the network's size
     reads = ("crop", "affine", "face", "person_hands", "skin")
     writes = ("depth_maps", "keypoint_depth", "annotators")
 
@@ -156,7 +158,7 @@ def person_depth(
     """
     if not maps:
         return []
-    points = _to_crop(face.keypoints, to_crop), _to_crop(hands[0].keypoints, to_crop)
+    points = move_points(face.keypoints, to_crop), move_points(hands[0].keypoints, to_crop)
     height, width = maps[0].shape
     masks = part_masks(face, hands, skin, (height, width), to_crop)
     return [keypoint_depth(depth, *points, masks, config) for depth in maps]
@@ -215,7 +217,7 @@ def part_masks(
     scale = face_scale(face) * float(to_crop[0, 0])  # crop pixels per metre at the face's distance
     drawn = [hand_mask(_moved(hand, to_crop), scale, shape, np.zeros(2)) > 0 for hand in hands]
     outline = np.zeros(shape, np.uint8)
-    polygon = _to_crop(face_outline(face), to_crop)
+    polygon = move_points(face_outline(face), to_crop)
     cv2.fillPoly(outline, [np.round(polygon).astype(np.int32)], 1)
     oval, hand = (outline > 0) & ~np.logical_or.reduce(drawn), drawn[0]
     if skin is not None:
@@ -243,11 +245,5 @@ def relative_depth(face: Face, hand: Hand, scale: float) -> NDArray[np.float32] 
     return values if values[:, 1].any() else None
 
 
-def _to_crop(points: NDArray[np.float32], to_crop: NDArray[np.float64]) -> NDArray[np.float32]:
-    moved = points.astype(np.float64).copy()
-    moved[:, :2] = points[:, :2] @ to_crop[:2, :2].T + to_crop[:2, 2]
-    return moved.astype(np.float32)
-
-
 def _moved(hand: Hand, to_crop: NDArray[np.float64]) -> Hand:
-    return replace(hand, keypoints=_to_crop(hand.keypoints, to_crop))
+    return replace(hand, keypoints=move_points(hand.keypoints, to_crop))

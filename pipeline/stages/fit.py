@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,10 +64,12 @@ def settled(config: FitStageConfig) -> FitStageConfig:
         bodies = config.hand_model or sizes.hand.body, config.head_model or sizes.head.body
         files = [folder / TENSORS, *(Path(body) for body in bodies if body not in FREE)]
         sums = " ".join(file_sha256(file) for file in files)
-    paths = {name: getattr(config, name) for name in ("hand_model", "head_model")}
+    paths: dict[str, str | None] = {name: getattr(config, name) for name in ("hand_model", "head_model")}
     if folder.parent != EMBEDDED:
         paths["model"] = config.model
-    given = {name: absolute(path) for name, path in paths.items() if path is not None and path not in FREE}
+    given: dict[str, Any] = {
+        name: absolute(path) for name, path in paths.items() if path is not None and path not in FREE
+    }
     return replace(config, weights_digest=hashlib.sha256(sums.encode()).hexdigest(), **given)
 
 

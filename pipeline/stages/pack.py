@@ -10,6 +10,7 @@ import numpy as np
 
 from handface.pipeline.contract.config import JpegQuality
 from handface.pipeline.contract.detections import Hand
+from handface.pipeline.contract.images.affine import move_points
 from handface.pipeline.contract.names.url_names import copyable_url
 from handface.pipeline.contract.sample import LEFT, RIGHT, Crop, Labels, Sample, SampleMeta, Source, sample_key
 from handface.pipeline.engine.record import Record
@@ -94,21 +95,19 @@ def crop_labels(record: Record) -> Labels:
     to_crop = np.linalg.inv(record.affine)
     hands = record.person_hands
     return Labels(
-        face_keypoints_2d=_moved(record.face.keypoints, to_crop),
-        hand_keypoints_2d=np.stack([_moved(hand.keypoints, to_crop) for hand in hands]),
+        face_keypoints_2d=move_points(record.face.keypoints, to_crop),
+        hand_keypoints_2d=np.stack([move_points(hand.keypoints, to_crop) for hand in hands]),
         hand_side=np.array([_side(hand) for hand in hands], np.uint8),
-        face_mesh=None if record.face.mesh is None else _moved(record.face.mesh, to_crop, scale_third=True),
+        face_mesh=None if record.face.mesh is None else _moved_mesh(record.face.mesh, to_crop),
         keypoint_depth=record.keypoint_depth,
     )
 
 
-def _moved(points: NDArray[np.float32], to_crop: NDArray[np.float64], scale_third: bool = False) -> NDArray[np.float32]:
-    """(N, 3) points whose first two columns are photo pixels -> crop pixels; a depth in pixels shrinks with them."""
-    moved = points.astype(np.float64).copy()
-    moved[:, :2] = points[:, :2] @ to_crop[:2, :2].T + to_crop[:2, 2]
-    if scale_third:
-        moved[:, 2] *= to_crop[0, 0]
-    return moved.astype(np.float32)
+def _moved_mesh(points: NDArray[np.float32], to_crop: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(N, 3) photo pixels and depth in pixels -> the same of the crop."""
+    moved = move_points(points, to_crop)
+    moved[:, 2] = points[:, 2] * to_crop[0, 0]
+    return moved
 
 
 def _side(hand: Hand) -> int:

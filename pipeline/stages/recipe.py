@@ -20,8 +20,6 @@ from handface.pipeline.stages.keypoints import KeypointsConfig
 from handface.pipeline.stages.pack import PackConfig
 from handface.pipeline.stages.read import ReadConfig
 
-RUN = "run.json"
-
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotateConfig(BaseConfig):

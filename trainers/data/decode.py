@@ -29,7 +29,7 @@ from handface.trainers.data.augment.geometry import (
     flip,
     mirror_face,
     mirror_points,
-    move_points,
+    move_keypoints,
     resize,
     scale_pixels,
     similarity,
@@ -140,7 +140,7 @@ class SampleDecoder:
         _require_finite(points)
         if frame.mirrored:
             points = np.concatenate([mirror_face(points[:FACE_KEYPOINTS]), points[FACE_KEYPOINTS:]])
-        return move_points(points, frame.matrix)
+        return move_keypoints(points, frame.matrix)
 
     def _takes_3d(self, labels: Labels, origin: int, drawn: Draw) -> bool:
         """Whether this time the sample's 3D labels are used: a fitted one as often as its quality says, which weighs it by quality."""
@@ -200,7 +200,7 @@ def _two_dimensional(
     depth, kind = _depth(labels, sources)
     if frame.mirrored:
         face, visibility, depth = mirror_face(face), mirror_points(visibility), mirror_points(depth)  # type: ignore[assignment]
-    face, first = move_points(face, frame.matrix), move_points(hand[0], frame.matrix)
+    face, first = move_keypoints(face, frame.matrix), move_keypoints(hand[0], frame.matrix)
     points = np.concatenate([face, first])
     outside = (points[:, 2] > 0) & ((points[:, :2] < -0.5) | (points[:, :2] > frame.size - 0.5)).any(1)
     return face, first, np.where(outside, np.float32(0), visibility), depth, kind

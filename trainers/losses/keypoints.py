@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from handface.model.bodies.names import HAND_KEYPOINTS, MEDIAPIPE_FROM_POINTS
 from handface.trainers.losses.reduce import l1, masked_mean
 
-RELEASED_HAND_ORDER = (0, 5, 6, 7, 9, 10, 11, 17, 18, 19, 13, 14, 15, 1, 2, 3, 4, 8, 12, 16, 20)
+RELEASED_HAND_ORDER = tuple(map(MEDIAPIPE_FROM_POINTS.index, range(HAND_KEYPOINTS)))
 """Where each of the released loader's 21 hand joints (wrist; index, middle, little, ring, thumb; tips) is in MediaPipe's order."""
 
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-(\d{9})\.pt$")
 _BROKEN = ".broken"
+_EXPORTING = ".export-"
 
 
 class CheckpointError(ValueError):
@@ -64,8 +65,11 @@ def save(output: str, state: Mapping[str, Any], step: int, keep: int) -> str:
 
 
 def clean(output: str) -> None:
-    """Remove what a killed start left of unfinished checkpoints."""
+    """Remove what a killed start left of unfinished checkpoints and weights."""
     _folder(output).clean("step-")
+    root = Folder(output)
+    for leftover in Path(root.path()).glob(f"{_EXPORTING}*") if root.local else ():
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def list_checkpoints(output: str) -> list[str]:
@@ -127,13 +131,17 @@ def export(output: str, name: str, step: TrainStep, note: Mapping[str, Any]) -> 
     tensors = step.ema.state if step.ema is not None else step.network.state_dict()
     root = Folder(output)
     beside = root.path() if root.local else None
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=beside) as temporary:
+    with tempfile.TemporaryDirectory(prefix=_EXPORTING, dir=beside) as temporary:
         fresh = Path(temporary) / name
         save_tensors(tensors, step.network.config, fresh, trained=True)
         (fresh / "training.json").write_text(json.dumps(note, indent=1) + "\n")
         if root.local:
-            shutil.rmtree(root.path(name), ignore_errors=True)
-            fresh.replace(root.path(name))
+            target = Path(root.path(name))
+            if (
+                target.exists()
+            ):  # moved aside first: the folder is away for a moment, and not while files are removed one by one
+                target.replace(Path(temporary) / "before")
+            fresh.replace(target)
         else:
             for file in (TENSORS, "training.json", CONFIG):
                 with_retries(f"{output}/{name}/{file}", root.write, f"{name}/{file}", (fresh / file).read_bytes())

@@ -12,10 +12,10 @@ from PIL import Image
 
 from handface.jobs.decaf_to_shards import Config, run
 from handface.model.bodies.load import load_body
+from handface.model.bodies.names import MEDIAPIPE_FROM_POINTS
 from handface.pipeline.contract.checks.sample import check_sample
 from handface.pipeline.contract.sample import encode
 from handface.pipeline.contract.shards import iter_samples, read_shard
-from handface.pipeline.decaf.labels import MANO_TO_MEDIAPIPE
 from handface.pipeline.decaf.layout import (
     HAND_PARAMS,
     HEAD_PARAMS,
@@ -89,7 +89,7 @@ def write_subject(root, split, subject, bodies, mano_order=False, frames=FRAMES)
                 face = np.hstack([camera.project(head.keypoints[0].numpy()), ones]).astype(np.float32)
                 fingers = np.hstack([camera.project(hand.keypoints[0].numpy()), ones[:21]]).astype(np.float32)
                 if mano_order:
-                    fingers = fingers[np.argsort(MANO_TO_MEDIAPIPE)]
+                    fingers = fingers[np.argsort(MEDIAPIPE_FROM_POINTS)]
                 image = rng.integers(0, 255, (9, 16, 3)).astype(np.uint8).repeat(10, 0).repeat(10, 1)
                 mask = np.zeros((HEIGHT, WIDTH), bool)
                 mask[20:80, 60:110] = True

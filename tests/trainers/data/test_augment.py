@@ -150,7 +150,7 @@ def test_impossible_variations_are_refused(bad: dict[str, Any]) -> None:
 @pytest.mark.parametrize("stored", [510, 511, 512, 341])
 def test_a_crop_that_is_decoded_at_a_half_lies_where_its_labels_lie(stored: int) -> None:
     """A soft dot, painted at a place in the stored crop, is found where the labels' matrix puts that place."""
-    from handface.trainers.data.augment.geometry import move_points
+    from handface.trainers.data.augment.geometry import move_keypoints
     from handface.trainers.data.decode import _decode_jpeg, _Frame
 
     size, place = 112, np.array([0.31 * stored, 0.62 * stored])
@@ -164,5 +164,5 @@ def test_a_crop_that_is_decoded_at_a_half_lies_where_its_labels_lie(stored: int)
     seen = frame.cut(decoded)[..., 0].astype(float)
     seen[seen < 20] = 0
     y, x = (float((seen * axis).sum() / seen.sum()) for axis in np.mgrid[:size, :size])
-    expected = move_points(np.array([[*place, 1]], np.float32), frame.matrix)[0]
+    expected = move_keypoints(np.array([[*place, 1]], np.float32), frame.matrix)[0]
     assert np.hypot(x - expected[0], y - expected[1]) < 0.06

@@ -17,7 +17,7 @@ from handface.model.bodies.names import IBUG_MIRROR
 from handface.pipeline.contract.sample import LEFT, RIGHT, KeypointDepth, Labels, Sample, encode, encode_labels
 from handface.trainers.batch import Batch
 from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig, make_loader
-from handface.trainers.data.augment.geometry import flip, move_points, resize, similarity, turn_about_camera
+from handface.trainers.data.augment.geometry import flip, move_keypoints, resize, similarity, turn_about_camera
 from handface.trainers.data.collate import collate
 from handface.trainers.data.decode import Decoded, Draw, SampleDecoder
 
@@ -325,7 +325,7 @@ def test_picture_transforms(before: int, after: int, angle: float, scale: float)
     centre = (after - 1) / 2
     np.testing.assert_allclose((there @ [centre, centre, 1])[:2], [centre + 3, centre - 2], atol=1e-9)
     points = np.array([[1.0, 2.0, 0.7], [5.0, 9.0, 0.0]], np.float32)
-    back = move_points(move_points(points, there), np.linalg.inv(there))
+    back = move_keypoints(move_keypoints(points, there), np.linalg.inv(there))
     np.testing.assert_allclose(back[0], points[0], atol=1e-2)
     assert not back[1].any()
 

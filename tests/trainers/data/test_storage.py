@@ -203,6 +203,17 @@ def test_storage_that_stays_away_ends_the_run_with_its_name_after_patience(
     assert 0.1 < time.monotonic() - start < 20
 
 
+def test_a_shard_that_goes_away_is_said_at_once(
+    config: MakeConfig, samples: list[Any], tmp_path: Path, flaky: type[Flaky]
+) -> None:
+    tar = write_part(tmp_path, samples)
+    flaky().pipe_file("/set/part-0.tar", tar.read_bytes())
+    loader = make_loader(config(DatasetConfig("set", ("flaky://set",)), patience=300.0))
+    flaky().rm_file("/set/part-0.tar")
+    with pytest.raises(DataError, match=r"part-0\.tar: is not there any more; put it back"):
+        next(iter(loader))
+
+
 def test_one_read_error_of_a_local_disk_makes_no_bad_sample(
     config: MakeConfig, samples: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handface.model.bodies.names import IBUG_MIRROR
+from handface.pipeline.contract.images.affine import move_points
 from handface.pipeline.contract.sample import FACE_KEYPOINTS, HAND_KEYPOINTS
 
 Array = NDArray[np.float64]
@@ -43,11 +44,9 @@ def similarity(size: int, angle: float, scale: float, shift: tuple[float, float]
     return np.array([[cos, -sin, offset[0]], [sin, cos, offset[1]], [0, 0, 1]])
 
 
-def move_points(points: Floats, matrix: Array) -> Floats:
+def move_keypoints(points: Floats, matrix: Array) -> Floats:
     """(N, 3) x, y, confidence through a (3, 3) matrix; 0, 0, 0 where the confidence is 0."""
-    moved = points[:, :2] @ matrix[:2, :2].T + matrix[:2, 2]
-    known = points[:, 2:] > 0
-    return np.where(known, np.concatenate([moved, points[:, 2:]], 1), 0).astype(np.float32)
+    return np.where(points[:, 2:] > 0, move_points(points, matrix), np.float32(0))
 
 
 def mirror_face(points: Floats) -> Floats:

@@ -143,6 +143,8 @@ class Reader:
         except Exception as error:
             if not is_outage(error):
                 raise
+            if isinstance(error, FileNotFoundError):
+                raise OSError(f"{uri}: is not there any more; put it back and give the same command again") from error
             self._lost.add(uri)
             raise OSError(f"{uri}: no answer in {self.patience:.0f} s ({type(error).__name__}: {error})") from error
         self._lost.discard(uri)
