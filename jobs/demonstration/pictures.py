@@ -98,6 +98,7 @@ def with_hand(
 
     from handface.model.bodies import Convention, load_body
     from handface.model.render import Lighting, Material, Mesh, Texture, WeakPerspectiveCamera, render
+    from handface.model.render.texture import to_linear, to_srgb
 
     body = load_body("free-hand", Convention(keypoints="mediapipe"))
     pose = np.zeros((15, 3), np.float32)
@@ -111,10 +112,10 @@ def with_hand(
     height, width = portrait.pixels.shape[:2]
     camera = WeakPerspectiveCamera(scale, (float(offset[0]), float(offset[1])), width, height)
     faces = np.concatenate([body.arrays.faces, body.arrays.caps]).astype(np.int64)
-    background = _linear(portrait.pixels / 255.0).astype(np.float32)
+    background = to_linear(portrait.pixels)
     mesh = Mesh(vertices.astype(np.float32), faces, Material(Texture.plain(_skin(portrait, background))))
     picture = render([mesh], camera, Lighting(), background, supersample=3)
-    return np.rint(_srgb(picture.colour) * 255).astype(np.uint8)
+    return to_srgb(picture.colour)
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -182,14 +183,3 @@ def _jpeg(pixels: NDArray[np.uint8], quality: int = 92) -> bytes:
 
     data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, colorspace="RGB")
     return data
-
-
-def _linear(colour: NDArray[np.floating]) -> NDArray[np.floating]:
-    """sRGB in [0, 1] -> linear light (IEC 61966-2-1)."""
-    return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
-
-
-def _srgb(light: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The inverse of `_linear`, clipped."""
-    light = np.clip(light, 0, 1)
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
