@@ -99,14 +99,18 @@ def people(
     if not found.hands:
         raise NobodyFoundError("a face, but no hand")
     pairs: list[HandAtFace] = []
+    palms = 0
     for hand in found.hands:
         near = [face for face in faces if is_near(hand, face) and _at_the_distance_of(face, hand, config)]
         scored = [(contact_evidence(face, hand, skin), face) for face in near]
-        if scored:
+        palms += sum(evidence.is_palm(config.contact) for evidence, _ in scored)
+        if scored := [pair for pair in scored if not pair[0].is_palm(config.contact)]:
             evidence, face = max(scored, key=lambda pair: (pair[0].score(config.contact), pair[0].overlap))
             pairs.append(HandAtFace(evidence.score(config.contact), face, hand))
     if not pairs:
-        raise NobodyFoundError("a face and a hand, but no hand near a face")
+        raise NobodyFoundError(
+            "no face: what looks like one is a palm" if palms else "a face and a hand, but no hand near a face"
+        )
     return sorted(pairs, key=lambda pair: (-pair.score, -pair.face.size))
 
 

@@ -57,6 +57,7 @@ def test_both_hands_at_one_face_are_two_and_the_deeper_one_comes_first():
         (Detections((placed(300, 150),), (hand_at(100, 420, 1000.0),)), "no hand near a face"),
         (Detections((placed(300, 200),), (hand_at(300, 220, 300.0),)), "no hand near a face"),  # someone's far behind
         (Detections((placed(300, 200),), (hand_at(300, 220, 3000.0),)), "no hand near a face"),  # held at the camera
+        (Detections((placed(300, 300, 400.0),), (hand_at(308, 256, 900.0),)), "no face: what looks like one is a palm"),
         (Detections((placed(300, 470),), (hand_at(300, 470, 1000.0),)), "the face is cut"),
         (Detections((face_at(300, 200, 1000.0),), (hand_at(300, 220, 1000.0),)), "no face large enough"),
         (Detections((replace(placed(300, 200), box=(290, 190, 310, 210)),), ()), "20 pixels, at least 32"),
