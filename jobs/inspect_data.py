@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,8 +60,9 @@ def run(config: Config) -> int:
         raise ValueError("name at least one shard, folder or glob")
     if config.count < 1 or config.columns < 1 or config.tile < 64:
         raise ValueError("count and columns are at least 1, tile at least 64")
+    names = _names(config.shards)
     data = DataConfig(
-        datasets=tuple(DatasetConfig(name, (uri,)) for name, uri in _names(config.shards).items()),
+        datasets=tuple(DatasetConfig(name, (uri,)) for name, uri in names.items()),
         image_size=config.image_size,
         batch_size=config.count,
         seed=config.seed,
@@ -74,7 +76,7 @@ def run(config: Config) -> int:
     sheet = contact_sheet(batch, loader.names, config.hand_model, config.head_model, config.columns, config.tile)
     Path(config.output).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(config.output)
-    _print(batch, loader, config.output)
+    _print(batch, loader, names, config.output)
     return 1 if loader.bad or loader.remarks else 0
 
 
@@ -86,13 +88,13 @@ def _names(shards: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def _print(batch: Batch, loader: Loader, output: str) -> None:
-    print(f"{'data set':<24}{'samples':>9}{'shown':>7}{'mesh':>6}{'contact':>9}{'deform':>8}{'depth':>7}")
+def _print(batch: Batch, loader: Loader, where: Mapping[str, str], output: str) -> None:
+    print(f"{'data set':<24}{'samples':>9}{'shown':>7}{'mesh':>6}{'contact':>9}{'deform':>8}{'depth':>7}  shards")
     for number, (name, size) in enumerate(zip(loader.names, loader.sizes, strict=True)):
         mine = batch.origins == number
         flags = (batch.has_mesh, batch.has_contact, batch.has_deformation, batch.depth_kind >= 0)
         mesh, contact, deformation, depth = (int((flag & mine).sum()) for flag in flags)
-        print(f"{name:<24}{size:>9,}{int(mine.sum()):>7}{mesh:>6}{contact:>9}{deformation:>8}{depth:>7}")
+        print(f"{name:<24}{size:>9,}{int(mine.sum()):>7}{mesh:>6}{contact:>9}{deformation:>8}{depth:>7}  {where[name]}")
     for remark, count in loader.remarks.items():
         print(f"left out {count} times: {remark}")
     for key, why in loader.bad.items():

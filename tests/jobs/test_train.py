@@ -167,8 +167,8 @@ def test_a_dry_run_counts_labels_and_draws_a_batch(
     assert main_train(**sets, batch_size=4, dry_run=True, output="out/run/") == 0
     printed = capsys.readouterr().out
     rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if ".tar" in line}
-    assert rows["studio.tar"] == ["6", "6", "6", "6", "0", "75.0%", "2.0"]
-    assert rows["wild.tar"] == ["4", "0", "0", "4", "0", "25.0%", "4.0"]
+    assert rows["studio.tar"] == ["6", "6", "6", "6", "0", "75.0%", "2.0", "studio.tar"]
+    assert rows["wild.tar"] == ["4", "0", "0", "4", "0", "25.0%", "4.0", "wild.tar"]
     assert (tmp_path / "out/run-batch.png").stat().st_size > 1000 and not (tmp_path / "out/run").exists()
 
 

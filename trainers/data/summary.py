@@ -28,6 +28,7 @@ class SetSummary:
         exact: Whether these were counted over all samples.
         share: Of the samples of a step, 0..1.
         steps: In which every sample is drawn once.
+        shards: Where it lies.
     """
 
     name: str
@@ -39,6 +40,7 @@ class SetSummary:
     exact: bool
     share: float
     steps: float
+    shards: str
 
 
 def summarise_data(config: DataConfig, accumulate: int = 1, world: int = 1) -> list[SetSummary]:
@@ -64,7 +66,8 @@ def summarise_data(config: DataConfig, accumulate: int = 1, world: int = 1) -> l
         steps = len(table) / (share * config.batch_size * accumulate * world)
         mesh, contact, depth, fitted = (round(count * scale) for count in counts)
         exact = len(labels) == len(table)
-        found.append(SetSummary(dataset.name, len(table), mesh, contact, depth, fitted, exact, share, steps))
+        where = " ".join(dataset.shards)
+        found.append(SetSummary(dataset.name, len(table), mesh, contact, depth, fitted, exact, share, steps, where))
     return found
 
 
@@ -78,12 +81,12 @@ def print_summary(config: DataConfig, accumulate: int, picture: Path | None) -> 
     sets = summarise_data(config, accumulate)
     print(f"bodies: {config.hand_body}, {config.head_body}")
     print(
-        f"{'data set':<24}{'samples':>9}{'3D':>9}{'contact':>9}{'depth':>9}{'fitted':>9}{'of a step':>11}{'steps/pass':>12}"
+        f"{'data set':<24}{'samples':>9}{'3D':>9}{'contact':>9}{'depth':>9}{'fitted':>9}{'of a step':>11}{'steps/pass':>12}  shards"
     )
     for one in sets:
         about = "" if one.exact else "~"
         counts = "".join(f"{about + format(count, ','):>9}" for count in (one.mesh, one.contact, one.depth, one.fitted))
-        print(f"{one.name:<24}{one.samples:>9,}{counts}{one.share:>11.1%}{one.steps:>12,.1f}")
+        print(f"{one.name:<24}{one.samples:>9,}{counts}{one.share:>11.1%}{one.steps:>12,.1f}  {one.shards}")
     loader = make_loader(replace(config, batch_size=min(config.batch_size, 16), workers=0), pin_memory=False)
     batch = next(iter(loader))
     for remark, count in loader.remarks.items():
