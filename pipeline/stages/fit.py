@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from handface.model.prediction.prediction import Detection, Part, Person, PointDepth
     from handface.model.prediction.predictor import Predictor
 
-VERSION = "6"  # 6: contact weights learned with dice-m; the label names the network's own hash and licence
+VERSION = "7"  # 7: each person's contact is parted where the expected F1 is best
 _LICENCE = "Apache-2.0"  # of the networks that come with the package
 _RESOLVES_HANDS = ("affine-inverse", "metric")  # the others are relative within a part, or FastDepth's
 _MOVES = 1e-5  # metres from which a displacement is stored

@@ -17,11 +17,12 @@ import torch
 from handface.model.weights.checkpoint import is_trained, load_dice
 from handface.model.weights.named import load_network
 from handface.trainers.config import OptimConfig, PriorsRun, TrainConfig
-from handface.trainers.data import DatasetConfig
+from handface.trainers.data import AugmentConfig, DataConfig, DatasetConfig
 from handface.trainers.losses import LossConfig, LossWeights
 from handface.trainers.priors import PriorSource, RealConfig
 from handface.trainers.run_folder import checkpoint
 from handface.trainers.run_folder.checkpoint import CheckpointError
+from handface.trainers.run_folder.paths import absolute_paths
 from handface.trainers.run_folder.resume import check_resume, check_run
 from handface.trainers.trainer import train
 from tests.trainers.conftest import MakeRun, runs_in
@@ -267,3 +268,31 @@ def test_the_checkpoint_is_not_chosen_on_a_test_split(make_run: MakeRun, name: s
             make_run(validation=sets)
     else:
         assert make_run(validation=sets).validation == sets
+
+
+def test_every_path_of_a_run_means_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And may lie elsewhere when the run goes on, but for sources of priors, which are taken up, and the output itself."""
+    monkeypatch.chdir(tmp_path)
+    sets = (DatasetConfig("set", ("near/a", "s3://far/b"), exclude=("near/c",), found=("near/d",)),)
+    source = (PriorSource("near/e"),)
+    data = DataConfig(
+        sets,
+        hand_body="near/f.npz",
+        head_body="free-head",
+        index_folder="near/g",
+        augment=AugmentConfig(backgrounds="near/h"),
+    )
+    config = TrainConfig(
+        data=data,
+        output="near/i",
+        init="near/j",
+        validation=sets,
+        priors=PriorsRun(RealConfig(hand=source, head=source)),
+    )
+    text = absolute_paths(config).dumps()
+    assert text.count("near/") == config.dumps().count("near/") == text.count(f'"{tmp_path}/near/')
+    assert "s3://far/b" in text and '"free-head"' in text
+    moved = TrainConfig.loads(text.replace(f"{tmp_path}/near/", "/elsewhere/"))
+    assert not [
+        told for told in check_resume(moved, text, "step-1.pt") if not told.startswith(("priors", "validation"))
+    ]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from handface.model.fitting.contact import CONTACT_REACH, contact_probability, in_contact
+from handface.model.fitting.contact import CONTACT_REACH, contact_probability, cut, in_contact
 from handface.model.fitting.flesh import Touch, measure_touch
 from handface.model.fitting.touch import Touching, settle
 from handface.model.prediction.prediction import CONTACT_PROBABILITY, Part, Person
@@ -26,6 +26,24 @@ def test_it_rises_with_the_guess_and_falls_with_the_gap(kind: str) -> None:
     assert (np.diff(found) < 0).all() and found[0] > CONTACT_PROBABILITY
     assert not contact_probability(kind, level, np.full(200, np.inf)).any()
     assert not contact_probability(kind, level, np.full(200, CONTACT_REACH)).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_persons_vertices_are_parted_where_the_expected_f1_is_best(seed: int) -> None:
+    """Against a drawn truth: no other number of the likeliest vertices has a better mean F1 by more than what is left to chance."""
+    rng = np.random.default_rng(seed)
+    score = np.sort(rng.normal(-2.5, 1.5, 60))[::-1]
+    true = rng.random((40_000, 60)) < 1 / (1 + np.exp(-score))
+    hits, count = np.cumsum(true, 1), np.arange(1, 61)
+    means = (2 * hits / (count + true.sum(1)[:, None])).mean(0)
+    chosen = int((score > cut(score)).sum())
+    assert 1 <= chosen < 60 and means[chosen - 1] > means.max() - 0.01
+    assert cut(score[:1]) < score[0] and cut(np.full(9, -4.0)) < -4
+
+
+def test_without_a_guess_nothing_is_said() -> None:
+    for guess, gap in ((0.0, 0.001), (0.9, np.inf)):
+        assert not contact_probability("hand", np.full(30, guess, np.float32), np.full(30, gap)).any()
 
 
 def test_what_touches_is_in_contact_and_no_less_than_it_was() -> None:
