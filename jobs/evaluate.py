@@ -232,6 +232,8 @@ def _pictures(
         )
     folder = config.output / "pictures"
     folder.mkdir(exist_ok=True)
+    for earlier in folder.glob("*-*-*.png"):
+        earlier.unlink()
     for kind, found in drawn.items():
         for rank, (case, sheet) in enumerate(found):
             Pictures.fromarray(sheet).save(folder / f"{kind}-{rank}-{key_of(case.key).replace('/', '_')}.png")
@@ -286,6 +288,7 @@ def _print(config: Config, rows: Sequence[Row]) -> None:
         )
     console.print(f"Brackets are {100 * config.table.bootstrap.level:g} % intervals over {over}.")
     if config.model is None:
+        console.print("The oracle is the labels measured against themselves: it only shows that the table is right.")
         console.print(
             "No --model was given, so these are baselines alone; --model dice-m is the network that predict uses."
         )

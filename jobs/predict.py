@@ -22,6 +22,7 @@ from handface.extras import require
 from handface.jobs.prediction.photos import predict_photos
 from handface.jobs.prediction.summary import SHOWN, Summary, untrained_notice
 from handface.jobs.prediction.videos import predict_video
+from handface.jobs.shared.signals import sigterm_raises
 from handface.pipeline.contract.config import Count
 from handface.pipeline.sources import Unlisted
 from handface.predict.build import PredictorOptions, build_predictor
@@ -88,18 +89,29 @@ def run(config: Config) -> int:
     summary = Summary(config.model, predictor.trained, {one.name: one.stem for one in wanted.inputs})
     page, coco = PredictionsPage(config.output, predictor.trained), CocoFile()
     _notice(summary)
-    _photos(predictor, config, wanted, summary, page, coco)
-    for one in wanted.videos:
-        predict_video(predictor, one, config.output, summary, pictures=config.pictures)
+    try:
+        with sigterm_raises():
+            _photos(predictor, config, wanted, summary, page, coco)
+            for one in wanted.videos:
+                predict_video(predictor, one, config.output, summary, pictures=config.pictures)
+    except (KeyboardInterrupt, SystemExit):
+        _write_whole(config, wanted, summary, page, coco)
+        log.warning("ended before all was done; %s has what is; the same command begins anew", config.output)
+        raise
+    _write_whole(config, wanted, summary, page, coco)
+    print(summary.text)
+    print(f"results are in {config.output}")
+    _notice(summary)
+    return summary.exit_code
+
+
+def _write_whole(config: Config, wanted: _Wanted, summary: Summary, page: PredictionsPage, coco: CocoFile) -> None:
+    """What is about all inputs."""
     if "coco" in wanted.formats:
         (config.output / "keypoints_coco.json").write_text(json.dumps(coco.record, allow_nan=False) + "\n")
     if config.pictures and wanted.photos:
         page.write({one.name: summary.failed[one.name] for one in wanted.photos if one.name in summary.failed})
     (config.output / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
-    print(summary.text)
-    print(f"results are in {config.output}")
-    _notice(summary)
-    return summary.exit_code
 
 
 def _wanted(config: Config) -> _Wanted:

@@ -135,15 +135,18 @@ def run(config: Config) -> int:
 
 def resolve(config: Config) -> TrainConfig:
     """The file's configuration, or the preset's recipe, with the flags that are given. Raises ValueError naming what is missing or wrong."""
-    from handface.pipeline.contract.settings import read_mapping
+    from handface.pipeline.contract.settings import read_mapping, without_empty
     from handface.trainers.build import network_config
     from handface.trainers.config import TrainConfig
     from handface.trainers.recipes import RECIPES
 
-    settings = read_mapping(config.config) if config.config is not None else {}
-    settings = {key: value for key, value in settings.items() if value is not None or key not in ("data", "validation")}
+    settings: dict[str, Any] = {}
+    if config.config is not None:
+        settings = without_empty(read_mapping(config.config), TrainConfig)
+        if not isinstance(settings.get("data", {}), dict):
+            raise ValueError(f"{config.config}: data is {settings['data']!r}; a group of settings is expected")
     sets = _datasets(config.train, config.wild)
-    if not sets and not (settings.get("data") or {}).get("datasets"):
+    if not sets and not settings.get("data", {}).get("datasets"):
         raise ValueError("nothing to train on: give --train SHARDS or --config FILE with data.datasets")
     given: dict[str, Any] = {
         "data.datasets": sets or None,

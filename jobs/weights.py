@@ -13,6 +13,7 @@ import tyro
 from handface.extras import require
 from handface.jobs.shared.inputs import require_files
 from handface.jobs.shared.outputs import OneFile
+from handface.jobs.shared.signals import sigterm_raises
 from handface.pipeline.contract.config import Count
 
 log = logging.getLogger(__name__)
@@ -253,7 +254,8 @@ def _export(config: Export) -> int:
     with local_weights(config.folder) as local:
         folder = require_checkpoint(local)
         model = load_network(folder, config.hand_model, config.head_model).network
-    errors = export_onnx(model, config.output, config.tolerance)
+    with sigterm_raises():
+        errors = export_onnx(model, config.output, config.tolerance)
     print(
         f"wrote {config.output}: {len(errors)} outputs, largest relative error {max(errors.values()):.1e} (onnxruntime)"
     )

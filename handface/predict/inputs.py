@@ -117,6 +117,17 @@ class PhotoReader:
             stage.setup()
             stage.start_unit()
 
+    def __enter__(self) -> PhotoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the network, if a URL was read."""
+        for stage in self._stages:
+            stage.close()
+
     def __call__(self, source: str | Path | SourceItem) -> NDArray[np.uint8]:
         """A path, URL or listed item -> (H, W, 3) uint8 RGB. Raises InputError with the reason."""
         item = source if isinstance(source, SourceItem) else SourceItem(str(source))

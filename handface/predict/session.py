@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ class HandFace:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self._reader = PhotoReader()
+        weakref.finalize(self, self._reader.close)
 
     @property
     def trained(self) -> bool:

@@ -19,20 +19,20 @@ def predict_photos(
     predictor: Predictor, photos: Sequence[Input]
 ) -> Iterator[tuple[Input, tuple[NDArray[np.uint8], Prediction] | str]]:
     """Each photo with its pixels and prediction, or with the reason why there is none; holds one batch of them at a time."""
-    reader = PhotoReader()
     batch = predictor.config.batch
-    for start in range(0, len(photos), batch):
-        some = photos[start : start + batch]
-        read: dict[str, NDArray[np.uint8]] = {}
-        answers: dict[str, tuple[NDArray[np.uint8], Prediction] | str] = {}
-        for one in some:
-            try:
-                read[one.stem] = reader(one.item)
-            except InputError as error:
-                answers[one.stem] = str(error)
-        for stem, answer in zip(read, _predict_all(predictor, list(read.values())), strict=True):
-            answers[stem] = answer if isinstance(answer, str) else (read[stem], answer)
-        yield from ((one, answers[one.stem]) for one in some)
+    with PhotoReader() as reader:
+        for start in range(0, len(photos), batch):
+            some = photos[start : start + batch]
+            read: dict[str, NDArray[np.uint8]] = {}
+            answers: dict[str, tuple[NDArray[np.uint8], Prediction] | str] = {}
+            for one in some:
+                try:
+                    read[one.stem] = reader(one.item)
+                except InputError as error:
+                    answers[one.stem] = str(error)
+            for stem, answer in zip(read, _predict_all(predictor, list(read.values())), strict=True):
+                answers[stem] = answer if isinstance(answer, str) else (read[stem], answer)
+            yield from ((one, answers[one.stem]) for one in some)
 
 
 def _predict_all(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | str]:

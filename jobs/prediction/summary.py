@@ -93,7 +93,8 @@ def untrained_notice(model: str) -> None:
     from rich.panel import Panel
 
     text = (
-        f"The network {model} is UNTRAINED: its weights are random numbers, or were a few steps ago, so meshes, contact and parameters mean"
-        ' NOTHING. Only detections and crops are real. Every result says "trained": false; give --model a trained checkpoint.'
+        f"The network {model} is UNTRAINED: its weights are random numbers, or were a few steps ago, or its file does not say that they were"
+        " trained (docs/weights.md). Meshes, contact and parameters mean NOTHING."
+        ' Only detections and crops are real. Every result says "trained": false; give --model a trained checkpoint.'
     )
     Console(stderr=True).print(Panel(text, title="UNTRAINED NETWORK", style="bold red"))

@@ -14,7 +14,7 @@ _GAP = 6.0  # millimetres
 _TOUCHING = 0.52  # probability of what touches at least: just over the threshold of contact
 # Logistic regression on the guesses of dice-m for synthetic scenes (`benchmarks.model.fit_contact`), one weight per column of
 # `contact_features`. How exactly a fit places the hand is in these numbers: some 15 mm.
-_WEIGHTS = {"hand": (0.586, 0.221, 0.002, 1.741, -1.819), "head": (0.083, 0.640, -0.061, 0.929, -0.603)}
+_WEIGHTS = {"hand": (0.515, 0.314, 0.008, 1.954, -1.734), "head": (0.168, 0.558, -0.061, 1.193, -0.815)}
 
 
 def contact_features(guess: Floats, gap: Array) -> Array:

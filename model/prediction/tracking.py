@@ -96,6 +96,10 @@ class Tracker:
         seen = {track.number: one for track, one in pairs}
         return [(track, seen.get(track.number)) for track in self.tracks]
 
+    def forget(self) -> None:
+        """The scene has changed: whoever comes now is somebody new."""
+        self.tracks = []
+
     def _assign(
         self, tracks: list[Track], places: list[NDArray[np.float64]], found: list[Detection]
     ) -> list[tuple[Track, Detection]]:

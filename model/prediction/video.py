@@ -19,6 +19,8 @@ from handface.model.prediction.tracking import Tracker
 from handface.model.prediction.view import Box
 
 _HAND_LENGTH = 0.18  # metres: the step of a vertex that counts as 1
+# of thumbnails from 0 to 1: mean change and correlation that make a cut; a frame without a pattern, as in a fade, is none
+_CUT_CHANGE, _CUT_LIKENESS, _CUT_CONTRAST = 0.06, 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class VideoPredictor:
     def __init__(self, predictor: Predictor, config: VideoConfig = VideoConfig()) -> None:
         self.predictor, self.config = predictor, config
         self._tracker = Tracker(config.patience)
+        self._thumbnail: NDArray[np.float32] | None = None  # of the frame before
         self._boxes: dict[int, BoxFilter] = {}
         self._persons: dict[int, PersonFilter] = {}
         self._before: dict[int, Person] = {}
@@ -88,6 +91,10 @@ class VideoPredictor:
 
     def _look(self, time: float, image: NDArray[np.uint8]) -> _Waiting:
         height, width = image.shape[:2]
+        small = thumbnail(image)
+        if self._thumbnail is not None and is_cut(self._thumbnail, small):
+            self._tracker.forget()
+        self._thumbnail = small
         found, reason = self.predictor.detect(image)
         sights = []
         for track, detection in self._tracker.update(found, time):
@@ -141,6 +148,22 @@ class VideoPredictor:
             return smooth  # the network's own mesh, which its parameters only come near to
         hand, head = (self._posers[name](getattr(smooth, name), smooth.side) for name in ("hand", "head"))
         return replace(smooth, hand=hand, head=head)
+
+
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 -> (36, 64) brightness, 0 to 1."""
+    import cv2
+
+    small = cv2.resize(image, (64, 36), interpolation=cv2.INTER_AREA)
+    return np.asarray(small.astype(np.float32).mean(2) / 255, np.float32)
+
+
+def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
+    """Whether a film goes on with another scene: brightness has changed much, and in another pattern. Thumbnails of two frames."""
+    if np.abs(after - before).mean() < _CUT_CHANGE or min(before.std(), after.std()) < _CUT_CONTRAST:
+        return False
+    likeness = ((before - before.mean()) * (after - after.mean())).mean() / (before.std() * after.std())
+    return bool(likeness < _CUT_LIKENESS)
 
 
 class BoxFilter:

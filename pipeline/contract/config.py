@@ -59,7 +59,12 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Fields in which two nested dictionaries differ, as `pack.jpeg_quality was 92, is 80`, in alphabetical order."""
     old, new = _flat(before), _flat(now)
     changed = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
-    return [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in changed]
+    return [
+        f"{name}: the files have other content than when the run began"
+        if name.endswith("_digest") and old.get(name) and new.get(name)
+        else f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+        for name in changed
+    ]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ checksums).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,11 @@ class FinishedPart:
 def part_name(unit: str, extension: str) -> str:
     """File name of one file of a unit's part."""
     return f"part-{unit}.{extension}"
+
+
+def none_whole(uri: str, damaged: Collection[str]) -> str:
+    """What to say of a folder in which every part is damaged. damaged: files, at least one."""
+    return f"{uri}: no part is whole ({min(damaged)} is damaged); run the job that wrote them again"
 
 
 def no_parts(uri: str) -> str:

@@ -30,8 +30,24 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # yaml's errors are no ValueErrors
         raise ValueError(f"{path}: not {kind} ({' '.join(str(error).split())})") from error
+    if found is None:  # an empty YAML file
+        return {}
     if not isinstance(found, dict):
         raise ValueError(f"{path}: holds a {type(found).__name__}; a configuration is a mapping of names to values")
+    return found
+
+
+def without_empty(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Nested values without those that are None where the dataclass `kind` takes no None, as YAML's groups with nothing below them are."""
+    hints = get_type_hints(kind)
+    found = {}
+    for name, inner in values.items():
+        choices = (hints.get(name), *get_args(hints.get(name)))
+        if inner is None and name in hints and type(None) not in choices:
+            continue
+        group = next((choice for choice in choices if dataclasses.is_dataclass(choice)), None)
+        nested = isinstance(inner, Mapping) and isinstance(group, type)
+        found[name] = without_empty(inner, group) if nested else inner  # type: ignore[arg-type]
     return found
 
 

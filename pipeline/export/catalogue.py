@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.exclusion import ORIGINAL_SHA256
-from handface.pipeline.contract.parts import FinishedPart, no_parts, part_name, read_parts
+from handface.pipeline.contract.parts import FinishedPart, no_parts, none_whole, part_name, read_parts
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
 from handface.pipeline.export.extents import sample_extents
@@ -99,9 +99,7 @@ def read_catalogue(folders: Sequence[str], damage: Damage | None = None) -> Cata
             raise ExportError(no_parts(folder))
         parts += found
     if not parts:
-        raise ExportError(
-            f"{', '.join(folders)}: no part is whole ({min(damage.files)} is damaged); run the job that wrote them again"
-        )
+        raise ExportError(none_whole(", ".join(folders), damage.files))
     funnel: dict[str, Counter[str]] = {}
     for part in parts:
         for stage, reasons in part.manifest.rejected.items():

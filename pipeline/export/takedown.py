@@ -14,6 +14,7 @@ from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion, par
 from handface.pipeline.contract.images.phash import hash_hex, parse_hash
 from handface.pipeline.contract.lock import lock_folder
 from handface.pipeline.contract.names.url_names import is_web, url_name
+from handface.pipeline.contract.sample import KEY_LENGTH
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import dump_table, load_table
 from handface.pipeline.export.catalogue import ExportError, reader
@@ -54,8 +55,17 @@ class TakedownRequest:
     def __post_init__(self) -> None:
         if not (self.keys or self.urls or self.sha256 or self.phash):
             raise ValueError("nothing to take down: give --url, --sha256, --phash, --key or --image")
-        for name in ("keys", "sha256"):
+        # what is written once stays searched for: a typing error must not get there
+        for name, flag, digits in (("keys", "--key", KEY_LENGTH), ("sha256", "--sha256", 64)):
             object.__setattr__(self, name, tuple(parse_hex(value) for value in getattr(self, name)))
+            for value in getattr(self, name):
+                if not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+                    raise ValueError(f"{flag} {value!r}: expected {digits} hex digits")
+        for value in self.urls:
+            if not is_web(value.strip()):
+                raise ValueError(
+                    f"--url {value!r}: no web address; a file of this machine is named by --image, a sample by --key"
+                )
         for value in self.phash:
             try:
                 parse_hash(value)

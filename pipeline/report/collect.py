@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from handface.pipeline.contract.config import Count
 from handface.pipeline.contract.damage import Damage
 from handface.pipeline.contract.inputs import Reason
-from handface.pipeline.contract.parts import FinishedPart, read_parts
+from handface.pipeline.contract.parts import FinishedPart, none_whole, read_parts
 from handface.pipeline.contract.sample import LEFT, Sample, SampleError, decode
 from handface.pipeline.contract.shards import ShardError, find_shards, read_shard
 from handface.pipeline.engine.funnel import Funnel
@@ -51,7 +51,7 @@ class Report:
 
 
 def collect(
-    uris: Iterable[str],
+    uris: Sequence[str],
     config: ReportConfig = ReportConfig(),
     progress: Callable[[int], None] = lambda _: None,
     damage: Damage | None = None,
@@ -59,7 +59,7 @@ def collect(
     """Read folders of parts, or plain shards (which have no funnel), into a Report.
 
     uris: folders, tars or globs.  progress: is told of each sample that it is one more.  damage: is told of what is left out.
-    Raises FileNotFoundError if there is nothing; damaged shards and samples are left out with a warning.
+    Raises FileNotFoundError if there is nothing, or no part is whole; damaged shards and samples are left out with a warning.
     """
     report, damage = Report(), Damage() if damage is None else damage
     parts: list[FinishedPart] = []
@@ -70,6 +70,8 @@ def collect(
             parts += found
         else:
             tars += [(tar, _count(tar, damage)) for tar in find_shards([uri])]
+    if not parts and not tars:
+        raise FileNotFoundError(none_whole(" ".join(uris), damage.files))
     for part in parts:
         report.funnel.add(part.manifest)
     report.kept = report.funnel.kept + sum(count for _, count in tars)

@@ -50,7 +50,7 @@ def finished_parts(uri: str, damage: Damage) -> Iterator[FinishedPart]:
 
     Raises FileNotFoundError if none is whole.
     """
-    from handface.pipeline.contract.parts import no_parts, read_parts
+    from handface.pipeline.contract.parts import no_parts, none_whole, read_parts
 
     before, empty = len(damage.files), True
     for folder in round_folders(uri):
@@ -60,9 +60,7 @@ def finished_parts(uri: str, damage: Damage) -> Iterator[FinishedPart]:
     if empty:
         if len(damage.files) == before:
             raise FileNotFoundError(no_parts(uri))
-        raise FileNotFoundError(
-            f"{uri}: no part is whole ({min(damage.files)} is damaged); run the job that wrote them again"
-        )
+        raise FileNotFoundError(none_whole(uri, damage.files))
 
 
 def is_crawl(uri: str) -> bool:

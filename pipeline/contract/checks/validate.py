@@ -100,7 +100,11 @@ class _FileChecker:
         self._keys.append(key)
         if key in self._seen:
             where = "earlier in this file" if self._seen[key] == self.result.file else f"in {self._seen[key]}"
-            self.add("duplicate_key", f"the key is already {where}", key)
+            self.add(
+                "duplicate_key",
+                f"the key is already {where}; `handface dedupe` lists copies, and `export` leaves them out",
+                key,
+            )
         self._seen.setdefault(key, self.result.file)
         if not re.fullmatch(f"[0-9a-f]{{{KEY_LENGTH}}}", key):
             self.add("bad_key", f"a key is {KEY_LENGTH} lower-case hex digits without a folder", key)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ from handface.model.fitting.config import FitConfig
 from handface.model.prediction.prediction import Detection, NobodyFoundError
 from handface.model.prediction.predictor import Predictor, PredictorConfig
 from handface.model.prediction.tracking import Tracker
-from handface.model.prediction.video import VideoPredictor
+from handface.model.prediction.video import VideoPredictor, is_cut, thumbnail
 from tests.model.marked_photo import KnowingDetector, Mark, config, network, photo, predictor
 
 RATE = 25.0
@@ -197,6 +198,27 @@ def test_the_confidence_of_a_frame_is_that_of_its_own_detection(batch):
     frames = video.predict((k / RATE, photo([mark], 400, 260)) for k, mark in enumerate(marks))
     # of a hidden person that of the last sighting
     assert [frame.prediction.persons[0].confidence for frame in frames] == [0.9, 0.8, 0.8, 0.2, 0.3]
+
+
+def test_after_a_cut_people_are_new_and_have_their_own_side():
+    """Two rooms, one after the other; before a person stands where another stood."""
+    rng = np.random.default_rng(1)
+    rooms = [cv2.resize(rng.integers(0, 160, (9, 12, 3), np.uint8), (400, 260)) for _ in range(2)]
+    marks = [walk(1, side=side)[0] for side in ["right"] * 6 + ["left"] * 6]
+    frames = [(k / RATE, np.maximum(photo([mark], 400, 260), rooms[k // 6])) for k, mark in enumerate(marks)]
+    found = [
+        frame.prediction.persons for frame in VideoPredictor(predictor(*[[mark] for mark in marks])).predict(frames)
+    ]
+    assert [(one.track, one.side) for (one,) in found] == [(0, "right")] * 6 + [(1, "left")] * 6
+
+
+def test_what_moves_or_flickers_is_no_cut():
+    room = cv2.resize(np.random.default_rng(1).integers(0, 200, (9, 12, 3), np.uint8), (400, 260))
+    moved = cv2.warpAffine(room, np.float32([[1, 0, 12], [0, 1, 5]]), (400, 260), borderMode=cv2.BORDER_REFLECT)
+    first, grey = thumbnail(room), thumbnail(np.full_like(room, 128))
+    for after in (thumbnail(moved), thumbnail(room // 2), thumbnail(255 - (255 - room) // 2), grey):
+        assert not is_cut(first, after) and not is_cut(after, first)
+    assert is_cut(first, thumbnail(room[::-1, ::-1]))
 
 
 def test_a_video_whose_time_stands_still_is_refused():
