@@ -117,9 +117,11 @@ def test_parts_of_which_none_is_whole_end_with_2(
         assert "no part is whole" in capsys.readouterr().err
     for file in parts.glob("*.parquet"):
         cut(file)
-    assert run("dedupe", parts, tmp_path) == 2
-    assert "no part is whole" in capsys.readouterr().err
+    for verb in ("dedupe", "report"):
+        assert run(verb, parts, tmp_path) == 2
+        assert "no part is whole" in capsys.readouterr().err
     assert not (tmp_path / "out" / "manifest.json").exists() and not (tmp_path / "out.parquet").exists()
+    assert not (tmp_path / "out.html").exists()
 
 
 def test_no_folder_is_no_folder_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         ),
         (f'{{{sets}, "priors": {{"reel": 1}}}}', r"did you mean priors\.real\?"),
         ("[1]", "holds a list"),
+        ('{"data": [1, 2]}', r"run\.json: data is \[1, 2\]; a group of settings is expected"),
         ("{", "not JSON"),
     ):
         path.write_text(text)
@@ -113,7 +114,9 @@ def test_sets_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
         resolve(Config(train=("a=one", "a=two")))
 
 
-@pytest.mark.parametrize("text", ["data:\n", "data:\n  datasets:\nvalidation:\n", "validation:\n"])
+@pytest.mark.parametrize(
+    "text", ["data:\n", "data:\n  datasets:\nvalidation:\n", "optim:\ndata:\n  augment:\n", "loss:\n  weights:\n", "\n"]
+)
 def test_an_empty_group_of_a_file_is_as_if_it_were_not_there(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text)

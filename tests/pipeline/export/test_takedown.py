@@ -142,9 +142,21 @@ def test_a_shard_that_loses_everything_disappears(tmp_path: Path) -> None:
     assert not (out / tar).exists() and len(list(out.glob("*.tar"))) == 4
 
 
-@pytest.mark.parametrize("request_", [{}, {"phash": ("xyz",)}])
-def test_bad_requests_are_refused(request_: dict) -> None:
-    with pytest.raises(ValueError, match=r"nothing to take down|16 hex digits"):
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({}, "nothing to take down"),
+        ({"phash": ("xyz",)}, "16 hex digits"),
+        ({"keys": ("e",)}, "--key 'e': expected 16 hex digits"),
+        ({"sha256": ("f" * 63,)}, "--sha256 .*: expected 64 hex digits"),
+        (
+            {"urls": ("photos/3.jpg",)},
+            "--url 'photos/3.jpg': no web address; a file of this machine is named by --image",
+        ),
+    ],
+)
+def test_bad_requests_are_refused(request_: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         TakedownRequest(**request_)
 
 

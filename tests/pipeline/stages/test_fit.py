@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from handface.model.bodies.load import FREE
 from handface.model.weights.checkpoint import TENSORS
 from handface.model.weights.named import EMBEDDED
 from handface.pipeline.contract.checks.sample import check_sample
+from handface.pipeline.contract.config import differences
 from handface.pipeline.contract.inputs import SourceItem
 from handface.pipeline.contract.model_store import file_sha256
 from handface.pipeline.contract.sample import (
@@ -113,6 +114,8 @@ def test_a_run_knows_which_weights_and_bodies_it_was_begun_with(
     second = settled(config)
     shutil.copy(EMBEDDED / "dice-m" / TENSORS, Path("own") / TENSORS)
     assert len({one.weights_digest for one in (first, second, settled(config))}) == 3
+    told = differences(asdict(first), asdict(second))
+    assert told == ["weights_digest: the files have other content than when the run began"]
     assert settled(FitStageConfig(model="dice-nano")).model == "dice-nano"
     assert settled(FitStageConfig()) == FitStageConfig()
 
