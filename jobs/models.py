@@ -65,7 +65,7 @@ def _pull(chosen: tuple[str, ...]) -> int:
     console, failed = Console(), 0
     for name in chosen:
         try:
-            console.print(f"{name}: {_fetch(name)}", soft_wrap=True, markup=False)
+            console.print(f"{name}: {_fetch(name)} ({models()[name].licence})", soft_wrap=True, markup=False)
         except ModelError as error:
             failed += 1
             console.print(str(error), style="red", soft_wrap=True, markup=False)

@@ -111,7 +111,7 @@ class TrainConfig:
     """auto: go on from the newest checkpoint in the folder, if there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "validate_every", "checkpoint_every", "keep"):
+        for name in ("steps", "log_every", "validate_every", "validate_samples", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1")
         for dataset in self.validation:
