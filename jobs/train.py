@@ -106,9 +106,8 @@ def run(config: Config) -> int:
 
         # beside the run's folder, which stays fresh
         folder = config.output if config.output and "://" not in config.output else None
-        print_summary(
-            resolved.data, resolved.optim.accumulate, Path(f"{folder.rstrip('/')}-batch.png") if folder else None
-        )
+        picture = Path(f"{folder.rstrip('/')}-batch.png") if folder else None
+        print_summary(resolved.data, resolved.validation, resolved.optim.accumulate, picture)
         return 0
     if config.estimate:
         from handface.trainers.estimate import estimate

@@ -167,10 +167,13 @@ def test_a_dry_run_counts_labels_and_draws_a_batch(
     before = sorted(tmp_path.iterdir())
     assert main_train(**sets, batch_size=4, dry_run=True) == 0
     assert sorted(tmp_path.iterdir()) == before and "drawn" not in capsys.readouterr().out
-    assert main_train(**sets, batch_size=4, dry_run=True, output="out/run/") == 0
+    write_tar(tmp_path / "held.tar", studio_samples(make_sample, 2))
+    held = {"validation": ("held.tar",)}
+    assert main_train(**sets, **held, batch_size=4, dry_run=True, output="out/run/") == 0
     printed = capsys.readouterr().out
     rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if ".tar" in line}
     assert rows["studio.tar"] == ["6", "6", "6", "6", "0", "75.0%", "2.0", "studio.tar"]
+    assert rows["held.tar"] == ["2", "2", "2", "2", "0", "validation", "held.tar"]
     assert rows["wild.tar"] == ["4", "0", "0", "4", "0", "25.0%", "4.0", "wild.tar"]
     assert (tmp_path / "out/run-batch.png").stat().st_size > 1000 and not (tmp_path / "out/run").exists()
 
