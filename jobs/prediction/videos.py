@@ -32,8 +32,9 @@ def predict_video(predictor: Predictor, one: Input, folder: Path, summary: Summa
         with (
             VideoFrames(one.item.uri) as frames,
             Progress(one.name, frames.count or None, unit="frames") as progress,
-            ParameterTable(folder / f"{one.stem}.parquet", predictor.trained, predictor.config.mesh) as table,
             VideoWriter(folder / f"{one.stem}.mp4", frames.rate) as video,
+            # ends first: without its last rows there is no film either
+            ParameterTable(folder / f"{one.stem}.parquet", predictor.trained, predictor.config.mesh) as table,
         ):
             for count, frame in enumerate(VideoPredictor(predictor).predict(frames), start=1):
                 table.add(count - 1, frame)

@@ -43,9 +43,9 @@ def contact_probability(kind: str, guess: Floats, gap: Array) -> Floats:
 
 
 def cut(score: Array) -> float:
-    """Where to part a person's vertices, so that the expected F1 of those above is best. score: (N,) logits.
+    """Score between a person's vertices that are taken to be in contact and the others, so that the expected F1 is best. score: (N,) logits.
 
-    Of the k likeliest ones it is about 2 (p1 + ... + pk) / (k + p1 + ... + pN): few vertices that are likely to touch make others matter less.
+    Of the k likeliest vertices of N it is about 2 (p1 + ... + pk) / (k + p1 + ... + pN).
     """
     ordered = np.sort(score)[::-1]
     probability = 1 / (1 + np.exp(-ordered))

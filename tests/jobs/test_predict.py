@@ -321,6 +321,17 @@ def test_results_of_an_earlier_run_are_no_inputs(tmp_path, caplog):
     assert [one.stem for one in explicit] == ["a"]
 
 
+def test_a_table_that_cannot_be_written_leaves_no_film(tmp_path, monkeypatch):
+    def full(self, table, **_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    clip = write_video(tmp_path / "clip.mp4", [GREY] * 3)
+    code, summary = predict(tmp_path, clip)
+    assert code == 1 and "No space left" in summary["failed"][str(clip)]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"summary.json"}
+
+
 def test_a_detector_that_fails_on_a_video_costs_only_that_video(tmp_path):
     bad = write_video(tmp_path / "bad.mp4", [GREY] * 2 + [0] * 2)
     good = write_video(tmp_path / "good.mp4", [GREY] * 2)
