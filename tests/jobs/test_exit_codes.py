@@ -26,7 +26,7 @@ FOLDERS = [
     ["report", "WRONG", "--output", "OUT"],
     ["dedupe", "WRONG", "--output", "OUT"],
     ["export", "WRONG", "--output", "OUT"],
-    ["takedown", "WRONG", "--key", "abc"],
+    ["takedown", "WRONG", "--key", "0123456789abcdef"],
     ["takedown", "WRONG", "--verify"],
     ["evaluate", "WRONG", "--output", "OUT"],
     ["train", "--train", "WRONG", "--output", "OUT"],

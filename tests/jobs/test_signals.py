@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from PIL import Image
 
 from handface.jobs import predict as verb
 from handface.jobs.shared.signals import sigterm_raises
+
+
+@pytest.fixture(autouse=True)
+def default() -> Iterator[None]:
+    """As in a program that has no way of its own with SIGTERM: Ray, which other tests start in this process, has one."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def test_sigterm_is_an_exception_within_the_block_alone() -> None:
