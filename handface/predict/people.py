@@ -103,9 +103,10 @@ def people(
     for hand in found.hands:
         near = [face for face in faces if is_near(hand, face) and _at_the_distance_of(face, hand, config)]
         scored = [(contact_evidence(face, hand, skin), face) for face in near]
-        palms += sum(evidence.is_palm(config.contact) for evidence, _ in scored)
-        if scored := [pair for pair in scored if not pair[0].is_palm(config.contact)]:
-            evidence, face = max(scored, key=lambda pair: (pair[0].score(config.contact), pair[0].overlap))
+        real = [pair for pair in scored if not pair[0].is_palm(config.contact)]
+        palms += len(scored) - len(real)
+        if real:
+            evidence, face = max(real, key=lambda pair: (pair[0].score(config.contact), pair[0].overlap))
             pairs.append(HandAtFace(evidence.score(config.contact), face, hand))
     if not pairs:
         raise NobodyFoundError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -188,6 +189,11 @@ class Sample:
     def key(self) -> str:
         """The name shared by the sample's members."""
         return self.meta.key
+
+
+def is_hex(text: str, digits: int) -> bool:
+    """Whether a key, checksum or hash is so many lower-case hex digits."""
+    return re.fullmatch(f"[0-9a-f]{{{digits}}}", text) is not None
 
 
 def sample_key(image: bytes) -> str:

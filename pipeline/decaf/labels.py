@@ -17,7 +17,6 @@ from handface.pipeline.contract.sample import MAX_CROP, RIGHT, Crop, Labels
 from handface.pipeline.decaf.layout import DecafCamera, DecafView, Pose3D
 
 Array = NDArray[np.float64]
-# MANO's order with the tips last -> MediaPipe's; which of them Decaf's files follow is not published
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,10 @@ def _in_crop(keys: NDArray[np.float32], to_crop: Array) -> NDArray[np.float32]:
 
 
 def order_error(keys: NDArray[np.float32], projected: Array) -> tuple[float, float]:
-    """Mean distance in pixels of stored hand keys (21, 3) to projected joints, read in MediaPipe's order and in MANO's."""
+    """Mean distance in pixels of stored hand keys (21, 3) to projected joints, read in MediaPipe's order and in MANO's, tips last.
+
+    Which of the two Decaf's files follow is not published.
+    """
     distances = [
         np.linalg.norm(order[:, :2] - projected, axis=1).mean() for order in (keys, keys[list(MEDIAPIPE_FROM_POINTS)])
     ]

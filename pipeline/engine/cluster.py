@@ -107,9 +107,8 @@ def _own_sigterm() -> Iterator[Callable[[], None]]:
     try:
         yield take_back
     finally:
-        signal.signal(
-            signal.SIGTERM, before or signal.SIG_DFL
-        )  # None: set by a library in C, which cannot be set again
+        # None: set by a library in C, which cannot be set again
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextmanager

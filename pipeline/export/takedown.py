@@ -14,7 +14,7 @@ from handface.pipeline.contract.exclusion import ORIGINAL_SHA256, Exclusion, par
 from handface.pipeline.contract.images.phash import hash_hex, parse_hash
 from handface.pipeline.contract.lock import lock_folder
 from handface.pipeline.contract.names.url_names import is_web, url_name
-from handface.pipeline.contract.sample import KEY_LENGTH
+from handface.pipeline.contract.sample import KEY_LENGTH, is_hex
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import dump_table, load_table
 from handface.pipeline.export.catalogue import ExportError, reader
@@ -59,7 +59,7 @@ class TakedownRequest:
         for name, flag, digits in (("keys", "--key", KEY_LENGTH), ("sha256", "--sha256", 64)):
             object.__setattr__(self, name, tuple(parse_hex(value) for value in getattr(self, name)))
             for value in getattr(self, name):
-                if not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+                if not is_hex(value, digits):
                     raise ValueError(f"{flag} {value!r}: expected {digits} hex digits")
         for value in self.urls:
             if not is_web(value.strip()):
@@ -131,8 +131,8 @@ def _take_down(folder: Folder, request: TakedownRequest, date: str, coco: tuple[
     begun = {name for name, info in files.items() if sizes.get(name) != info.bytes}  # an interrupted takedown's
     hit = sorted(begun | {row["shard"] for row in rows} & set(files))
     _strike_dropped(folder, tombstoned)
-    lists = [name for name in (TOMBSTONES, DROPPED) if folder.exists(name)]
     if not hit:
+        lists = [name for name in (TOMBSTONES, DROPPED) if folder.exists(name)]
         if any(there.files.get(name) != file_info(folder, name) for name in lists):
             publish(folder, replace(there, files=files), index_tables(folder), index_schema(folder))
         return Takedown((), (), there.revision, pictures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,11 +64,10 @@ def settled(config: DepthConfig) -> DepthConfig:
     """The config with an absolute path, as workers sit in other folders, and the checksum of what they will load; a hub id stays."""
     if config.depth_anything is None or not (path := Path(config.depth_anything).expanduser().absolute()).exists():
         return config
-    from handface.pipeline.contract.model_store import file_sha256
+    from handface.pipeline.contract.model_store import files_sha256
 
     files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
-    sums = " ".join(f"{one.name} {file_sha256(one)}" for one in files)
-    return replace(config, depth_anything=str(path), weights_digest=hashlib.sha256(sums.encode()).hexdigest())
+    return replace(config, depth_anything=str(path), weights_digest=files_sha256(files))
 
 
 class DepthStage(Stage):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,22 +54,21 @@ def settled(config: FitStageConfig) -> FitStageConfig:
     from handface.model.weights.checkpoint import TENSORS, read_config
     from handface.model.weights.named import EMBEDDED, require_checkpoint
     from handface.pipeline.contract.checkpoints import local_weights
-    from handface.pipeline.contract.model_store import file_sha256
+    from handface.pipeline.contract.model_store import files_sha256
     from handface.pipeline.contract.storage import absolute
 
     with local_weights(config.model) as local:
         folder = require_checkpoint(local)
         sizes = read_config(folder).sizes
         bodies = config.hand_model or sizes.hand.body, config.head_model or sizes.head.body
-        files = [folder / TENSORS, *(Path(body) for body in bodies if body not in FREE)]
-        sums = " ".join(file_sha256(file) for file in files)
+        digest = files_sha256([folder / TENSORS, *(Path(body) for body in bodies if body not in FREE)])
     paths: dict[str, str | None] = {name: getattr(config, name) for name in ("hand_model", "head_model")}
     if folder.parent != EMBEDDED:
         paths["model"] = config.model
     given: dict[str, Any] = {
         name: absolute(path) for name, path in paths.items() if path is not None and path not in FREE
     }
-    return replace(config, weights_digest=hashlib.sha256(sums.encode()).hexdigest(), **given)
+    return replace(config, weights_digest=digest, **given)
 
 
 class FitStage(Stage):

@@ -41,10 +41,10 @@ def settled(config: KeypointsConfig) -> KeypointsConfig:
     """The config with an absolute path, as workers sit in other folders, and the checksum of what they will load."""
     if config.checkpoint is None:
         return config
-    from handface.pipeline.contract.model_store import file_sha256
+    from handface.pipeline.contract.model_store import files_sha256
 
     path = config.checkpoint.expanduser().absolute()
-    return replace(config, checkpoint=path, weights_digest=file_sha256(path))
+    return replace(config, checkpoint=path, weights_digest=files_sha256([path]))
 
 
 class KeypointsStage(Stage):

@@ -143,8 +143,10 @@ def tabulate(records: Mapping[str, Records], facts: Mapping[str, Facts], config:
 def pair(records: Mapping[str, Records], facts: Mapping[str, Facts], bootstrap: BootstrapConfig) -> list[Difference]:
     """The first system against each of the others, on the samples that both answered."""
     result: list[Difference] = []
-    first = next(iter(records), "")
-    for other in list(records)[1:]:
+    if not records:
+        return result
+    first, *others = records
+    for other in others:
         both = _answered(records[first]) & _answered(records[other])
         if not both.any():
             continue

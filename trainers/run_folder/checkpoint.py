@@ -137,9 +137,8 @@ def export(output: str, name: str, step: TrainStep, note: Mapping[str, Any]) -> 
         (fresh / "training.json").write_text(json.dumps(note, indent=1) + "\n")
         if root.local:
             target = Path(root.path(name))
-            if (
-                target.exists()
-            ):  # moved aside first: the folder is away for a moment, and not while files are removed one by one
+            # moved aside first: the folder is away for a moment, and not while files are removed one by one
+            if target.exists():
                 target.replace(Path(temporary) / "before")
             fresh.replace(target)
         else:

@@ -23,6 +23,7 @@ from handface.pipeline.contract.sample import (
     Scores,
     decode_labels,
     decode_meta,
+    is_hex,
     sample_key,
 )
 
@@ -145,7 +146,7 @@ def _check_meta(key: str, side: int | None, meta: SampleMeta, blob: bytes) -> It
     if meta.key != key:
         yield "bad_key", f"key {meta.key!r} inside, {key!r} outside"
     for name, digest, digits in (("sha256", meta.source.sha256, 64), ("phash", meta.source.phash, 16)):
-        if not re.fullmatch(f"[0-9a-f]{{{digits}}}", digest):
+        if not is_hex(digest, digits):
             yield "bad_json", f"source.{name} {digest!r} is not {digits} lower-case hex digits"
     for message in _check_crop(meta.crop, side):
         yield "bad_json", message

@@ -12,7 +12,7 @@ from typing import Any
 from handface.pipeline.contract.checks.sample import EXTENSIONS, check_sample
 from handface.pipeline.contract.checks.tar import TarWalk
 from handface.pipeline.contract.names.addresses import open_file
-from handface.pipeline.contract.sample import KEY_LENGTH
+from handface.pipeline.contract.sample import KEY_LENGTH, is_hex
 from handface.pipeline.contract.storage import Folder
 from handface.pipeline.contract.tables import load_table
 
@@ -106,7 +106,7 @@ class _FileChecker:
                 key,
             )
         self._seen.setdefault(key, self.result.file)
-        if not re.fullmatch(f"[0-9a-f]{{{KEY_LENGTH}}}", key):
+        if not is_hex(key, KEY_LENGTH):
             self.add("bad_key", f"a key is {KEY_LENGTH} lower-case hex digits without a folder", key)
         readable = {extension: data for extension, data in members.items() if data is not None}
         for problem in check_sample(key, readable):
