@@ -5,6 +5,7 @@
 Photos have no 3D truth: their rows say how far projected keypoints lie from the detector's points, in % of the face's longer side.
 Synthetic samples are seen through the detector like photos; their rows compare meshes with the true ones. A cell without truth stays empty.
 `with depth`: the fit is told the scene's depth at its 89 points as a network would give it, as disparity with noise and the gap too wide.
+`true points`: the labelled 2D points stand for the detector's; what then is wrong is no fault of the detector.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from handface.model.fitting.distance import FitSurface
 from handface.model.fitting.flesh import closed_faces
 from handface.model.fitting.people import FitPicture
 from handface.model.fitting.quality import guess_residuals
-from handface.model.prediction.prediction import CONTACT_PROBABILITY, Person, PointDepth, WeakCamera
+from handface.model.prediction.prediction import CONTACT_PROBABILITY, Detection, Person, PointDepth, WeakCamera
 from handface.pipeline.contract.sample import LEFT, Labels
 from handface.pipeline.contract.shards import iter_samples
 from handface.trainers.evaluation.points import place_at_rest
@@ -61,13 +62,17 @@ class Config:
 
 @dataclass(frozen=True)
 class Seen:
-    """One person: as the network says, fitted, fitted with depth, and as a mean body placed by a similarity; of which picture."""
+    """One person: as the network says, fitted, fitted with depth, and as a mean body placed by a similarity; of which picture.
+
+    given: with the labelled points, as the network says, fitted, and fitted with depth.
+    """
 
     name: str
     bare: Person
     fitted: Person
     mean: Person
     deep: Person | None = None
+    given: tuple[Person, Person, Person] | None = None
     truth: Labels | None = None
     picture: FitPicture | None = None
 
@@ -108,13 +113,38 @@ def look(predictor: Predictor, pictures: Iterator[tuple[str, NDArray[np.uint8], 
     for name, image, truth in pictures:
         predictor.fitter = None
         people = predictor.predict(image).persons
+        given = predict_true_points(predictor, image, truth) if people and truth is not None else None
         predictor.fitter = fitter
         if not people:
             continue
         picture = FitPicture(image.shape[1], image.shape[0])
         bare = people[0]
-        deep = None if truth is None else fitter.fit([with_depth(bare, truth)], [picture])[0]
-        yield Seen(name, bare, fitter.fit([bare], [picture])[0], mean_bodies(bare), deep, truth, picture)
+        fitted = fitter.fit([bare], [picture])[0]
+        if truth is None or given is None:
+            yield Seen(name, bare, fitted, mean_bodies(bare), picture=picture)
+            continue
+        deep, best, deepest = (
+            fitter.fit([one], [picture])[0] for one in (with_depth(bare, truth), given, with_depth(given, truth))
+        )
+        yield Seen(name, bare, fitted, mean_bodies(bare), deep, (given, best, deepest), truth, picture)
+
+
+def predict_true_points(predictor: Predictor, image: NDArray[np.uint8], truth: Labels) -> Person:
+    """The first person that the detector finds, with the labelled 2D points in place of its own; landmarks in metres stay the detector's."""
+    detector = predictor.detector
+
+    def labelled(picture: NDArray[np.uint8]) -> list[Detection]:
+        found = detector(picture)[0]
+        assert truth.face_keypoints_2d is not None and truth.hand_keypoints_2d is not None
+        face = np.column_stack([truth.face_keypoints_2d[:, :2], found.face[:, 2]]).astype(np.float32)
+        hand = np.column_stack([truth.hand_keypoints_2d[0, :, :2], found.hand[:, 2]]).astype(np.float32)
+        return [replace(found, face=face, hand=hand)]
+
+    predictor.detector = labelled
+    try:
+        return predictor.predict(image).persons[0]
+    finally:
+        predictor.detector = detector
 
 
 def with_depth(person: Person, truth: Labels) -> Person:
@@ -166,8 +196,19 @@ def two_dimensional(name: str, seen: list[Seen]) -> list[dict[str, object]]:
 def three_dimensional(name: str, seen: list[Seen]) -> list[dict[str, object]]:
     """PVE*, contact and plausibility against the true meshes, mm and %."""
     rows = []
-    for system, members in (("bare", "bare"), ("fitted", "fitted"), ("fitted with depth", "deep")):
-        facts = [compare(getattr(one, members), one.truth) for one in seen if one.truth is not None]
+    known = [(one, one.truth, one.given) for one in seen if one.truth is not None and one.given is not None]
+    systems = {
+        "bare": [one.bare for one, _, _ in known],
+        "fitted": [one.fitted for one, _, _ in known],
+        "fitted with depth": [one.deep for one, _, _ in known],
+        "true points, bare": [given[0] for _, _, given in known],
+        "true points, fitted": [given[1] for _, _, given in known],
+        "true points, fitted with depth": [given[2] for _, _, given in known],
+    }
+    for system, people in systems.items():
+        facts = [
+            compare(person, truth) for person, (_, truth, _) in zip(people, known, strict=True) if person is not None
+        ]
         mean = {key: float(np.mean([fact[key] for fact in facts])) for key in facts[0]}
         row: dict[str, object] = {"data": name, "system": system, "people": len(facts)}
         row |= {f"{key} mm": 1000 * mean[key] for key in ("pve", "pve_head", "pve_hand", "hand_z", "collision")}
