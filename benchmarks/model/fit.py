@@ -14,7 +14,7 @@ import glob
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,19 +62,18 @@ class Config:
 
 @dataclass(frozen=True)
 class Seen:
-    """One person: as the network says, fitted, fitted with depth, and as a mean body placed by a similarity; of which picture.
+    """One person: as the network says, fitted, and as a mean body placed by a similarity; of which picture.
 
-    given: with the labelled points, as the network says, fitted, and fitted with depth.
+    told: the same person where depth, the labelled points or both are told, by system; only with a truth.
     """
 
     name: str
     bare: Person
     fitted: Person
     mean: Person
-    deep: Person | None = None
-    given: tuple[Person, Person, Person] | None = None
+    picture: FitPicture
     truth: Labels | None = None
-    picture: FitPicture | None = None
+    told: dict[str, Person] = field(default_factory=dict)
 
 
 def main(config: Config) -> None:
@@ -118,15 +117,15 @@ def look(predictor: Predictor, pictures: Iterator[tuple[str, NDArray[np.uint8], 
         if not people:
             continue
         picture = FitPicture(image.shape[1], image.shape[0])
-        bare = people[0]
-        fitted = fitter.fit([bare], [picture])[0]
-        if truth is None or given is None:
-            yield Seen(name, bare, fitted, mean_bodies(bare), picture=picture)
-            continue
-        deep, best, deepest = (
-            fitter.fit([one], [picture])[0] for one in (with_depth(bare, truth), given, with_depth(given, truth))
-        )
-        yield Seen(name, bare, fitted, mean_bodies(bare), deep, (given, best, deepest), truth, picture)
+        bare, told = people[0], {}
+        if truth is not None and given is not None:
+            told = {
+                "fitted with depth": fitter.fit([with_depth(bare, truth)], [picture])[0],
+                "true points, bare": given,
+                "true points, fitted": fitter.fit([given], [picture])[0],
+                "true points, fitted with depth": fitter.fit([with_depth(given, truth)], [picture])[0],
+            }
+        yield Seen(name, bare, fitter.fit([bare], [picture])[0], mean_bodies(bare), picture, truth, told)
 
 
 def predict_true_points(predictor: Predictor, image: NDArray[np.uint8], truth: Labels) -> Person:
@@ -196,19 +195,9 @@ def two_dimensional(name: str, seen: list[Seen]) -> list[dict[str, object]]:
 def three_dimensional(name: str, seen: list[Seen]) -> list[dict[str, object]]:
     """PVE*, contact and plausibility against the true meshes, mm and %."""
     rows = []
-    known = [(one, one.truth, one.given) for one in seen if one.truth is not None and one.given is not None]
-    systems = {
-        "bare": [one.bare for one, _, _ in known],
-        "fitted": [one.fitted for one, _, _ in known],
-        "fitted with depth": [one.deep for one, _, _ in known],
-        "true points, bare": [given[0] for _, _, given in known],
-        "true points, fitted": [given[1] for _, _, given in known],
-        "true points, fitted with depth": [given[2] for _, _, given in known],
-    }
-    for system, people in systems.items():
-        facts = [
-            compare(person, truth) for person, (_, truth, _) in zip(people, known, strict=True) if person is not None
-        ]
+    known = [({"bare": one.bare, "fitted": one.fitted} | one.told, one.truth) for one in seen if one.truth is not None]
+    for system in known[0][0]:
+        facts = [compare(people[system], truth) for people, truth in known]
         mean = {key: float(np.mean([fact[key] for fact in facts])) for key in facts[0]}
         row: dict[str, object] = {"data": name, "system": system, "people": len(facts)}
         row |= {f"{key} mm": 1000 * mean[key] for key in ("pve", "pve_head", "pve_hand", "hand_z", "collision")}
@@ -270,13 +259,13 @@ def true_meshes(labels: Labels, side: str) -> tuple[NDArray[np.float64], NDArray
 def speed(predictor: Predictor, seen: list[Seen], batch: int = 16) -> list[dict[str, object]]:
     """CPU milliseconds of the fit per person, one thread: one at a time, and in batches."""
     assert predictor.fitter is not None
-    fitter, people = predictor.fitter, [one for one in seen if one.picture is not None][: 2 * batch]
+    fitter, people = predictor.fitter, seen[: 2 * batch]
     rows: list[dict[str, object]] = []
     for size in (1, batch):
         start = time.process_time()
         for first in range(0, len(people), size):
             some = people[first : first + size]
-            fitter.fit([one.bare for one in some], [one.picture for one in some if one.picture is not None])
+            fitter.fit([one.bare for one in some], [one.picture for one in some])
         spent = 1000 * (time.process_time() - start) / len(people)
         rows.append({"data": "photos", "system": f"fit, {size} at once", "people": len(people), "CPU ms": spent})
     return rows

@@ -88,9 +88,8 @@ def settle(touching: Touching, hand: Part, head: Part, presence: float) -> tuple
         hand_gap = nearest_vertex(pressing, vertices, CONTACT_REACH)
         head_gap = nearest_vertex(vertices, pressing, CONTACT_REACH)
         hand_contact = contact_probability("hand", hand.contact, hand_gap)
-        if not (
-            hand_contact > CONTACT_PROBABILITY
-        ).any():  # no guess; a network knows better which part of the hand it is
+        # without a guess; a network knows better which part of the hand it is
+        if not (hand_contact > CONTACT_PROBABILITY).any():
             hand_contact = in_contact(hand_contact, touch.hand_contact)
         # skin that yields is in contact
         head_contact = in_contact(contact_probability("head", head.contact, head_gap), touch.head_contact)
